@@ -1,0 +1,38 @@
+# Needs Python >= 3.11, git and make. Every target first makes .venv, and again when pyproject.toml changed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help reproduce test lab notebooks
+help:
+	@echo "make reproduce   execute every notebook (profile quick) and write build/report.html"
+	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
+	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make notebooks   execute the committed notebooks again, in place"
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "capsnb needs Python 3.11 or newer, and '$(PYTHON)' is not: name one with make PYTHON=python3.11." >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[test]' || $(BIN)/pip install -e '.[test]'
+	@touch $@
+
+# The report is written after a failing notebook too; the status stays that of the run.
+reproduce: $(READY)
+	@status=0; $(BIN)/capsnb run --profile quick || status=$$?; $(BIN)/capsnb report || exit $$?; exit $$status
+
+# The smoke runs of pytest and of nbval share one fresh folder of trained runs.
+test: export CAPSNB_RUNS = $(CURDIR)/build/test-runs
+test: $(READY)
+	@rm -rf build/test-runs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+	CAPSNB_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)
+	$(BIN)/capsnb run --in-place --profile quick

@@ -1,0 +1,230 @@
+"""Readers of the file formats that image sets come in; each checks what it reads and fails in one sentence.
+
+A `remedy` is the end of that sentence: what the reader of the message can do.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+_PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+class Arrays(NamedTuple):
+    """The images and labels of one split."""
+
+    images: np.ndarray  # (N, C, H, W) uint8
+    labels: np.ndarray  # (N,) int64
+
+
+def check(arrays: Arrays, path: Path, remedy: str, *, classes: int | None = None, every: bool = True) -> Arrays:
+    """The same arrays, if counts agree, labels are 0..classes-1 and, with `every`, no class is empty; else ValueError.
+
+    Without `classes` the largest label says how many there are.
+    """
+    images, labels = arrays
+    if len(images) != len(labels):
+        raise ValueError(f"{path} has {len(images):,} images but {len(labels):,} labels; {remedy}.")
+    if not len(images):
+        raise ValueError(f"{path} has no images; {remedy}.")
+    classes = int(labels.max()) + 1 if classes is None else classes
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        allowed = f"0 to {classes - 1}" if classes > 0 else "0 or more"
+        raise ValueError(f"{path}: label {labels[wrong[0]]} of image {wrong[0]} is out of range, {allowed}; {remedy}.")
+    counts = np.bincount(labels, minlength=classes)
+    if every and not counts.all():
+        raise ValueError(f"{path}: class {int(np.argmin(counts))} of {classes} has no image; {remedy}.")
+    return arrays
+
+
+def check_md5(path: Path, expected: str, remedy: str) -> None:
+    """Raise ValueError unless the file's MD5 sum is `expected`."""
+    with _open(path, remedy) as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{path} is truncated, damaged or another file: its MD5 sum is {found}, not {expected}; {remedy}."
+        )
+
+
+def idx_shape(path: Path, rank: int, remedy: str) -> tuple[int, ...]:
+    """The shape at the head of an IDX file (.gz or not) of unsigned bytes with `rank` axes; reads nothing else."""
+    return _idx(path, rank, remedy, body=False)[0]
+
+
+def read_idx(path: Path, rank: int, remedy: str) -> np.ndarray:
+    """The array in an IDX file (.gz or not) of unsigned bytes with `rank` axes."""
+    shape, body = _idx(path, rank, remedy, body=True)
+    expected = int(np.prod(shape, dtype=np.int64))
+    if len(body) != expected:
+        wrong = "is truncated" if len(body) < expected else "is too long"
+        raise ValueError(f"{path} {wrong}: it holds {len(body):,} bytes where its header says {expected:,}; {remedy}.")
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _idx(path: Path, rank: int, remedy: str, *, body: bool) -> tuple[tuple[int, ...], bytes]:
+    size = 4 + 4 * rank
+    try:
+        with _open(path, remedy) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+            head, rest = file.read(size), file.read() if body else b""
+    except _PACKED as error:
+        raise ValueError(f"{path} is truncated or damaged ({brief(error)}); {remedy}.") from error
+    magic = bytes((0, 0, 8, rank))
+    if head[:4] != magic[: len(head)]:
+        raise ValueError(f"{path} has the wrong magic number 0x{head[:4].hex()}, not 0x{magic.hex()}; {remedy}.")
+    if len(head) < size:
+        raise ValueError(f"{path} is truncated: it ends inside its header; {remedy}.")
+    return tuple(int.from_bytes(head[i : i + 4], "big") for i in range(4, size, 4)), rest
+
+
+def npz_count(path: Path, remedy: str) -> int:
+    """How many labels an .npz file holds, from the header of its `labels` alone."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("labels.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return read(file)[0][0]
+    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not an .npz file with images and labels ({brief(error)}); {remedy}.") from error
+
+
+def read_npz(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]:
+    """Images and labels of an .npz file, and its class names where it has `classes`.
+
+    Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; uint8, or floats in [0, 1]. Labels: integers (N,).
+    """
+    try:
+        with _open(path, remedy) as file, np.load(file) as archive:
+            found = {key: archive[key] for key in ("images", "labels", "classes") if key in archive.files}
+    except (*_PACKED, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is truncated or not an .npz file ({brief(error)}); {remedy}.") from error
+    missing = [key for key in ("images", "labels") if key not in found]
+    if missing:
+        raise ValueError(f"{path} has no array named {' and '.join(missing)}; {remedy}.")
+    images, labels = found["images"], found["labels"]
+    if labels.dtype.kind not in "iu" or labels.size != len(labels):
+        raise ValueError(
+            f"{path}: labels are {labels.dtype} of shape {labels.shape}, not whole numbers of shape (N,); {remedy}."
+        )
+    classes = tuple(map(str, found["classes"])) if "classes" in found else None
+    return Arrays(
+        _channels_first(_bytes(images, path, remedy), path, remedy), labels.reshape(-1).astype(np.int64)
+    ), classes
+
+
+def _bytes(images: np.ndarray, path: Path, remedy: str) -> np.ndarray:
+    if images.dtype == np.uint8:
+        return images
+    low, high = (images.min(), images.max()) if images.size else (0, 0)
+    if images.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.rint(images * 255).astype(np.uint8)
+    if images.dtype.kind in "iu" and low >= 0 and high <= 255:
+        return images.astype(np.uint8)
+    raise ValueError(
+        f"{path}: images are {images.dtype} from {low} to {high}, not whole numbers 0 to 255 or floats 0 to 1; "
+        f"{remedy}."
+    )
+
+
+def _channels_first(images: np.ndarray, path: Path, remedy: str) -> np.ndarray:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[-1] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images
+    raise ValueError(
+        f"{path}: images have shape {images.shape}, not (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; "
+        f"{remedy}."
+    )
+
+
+def read_mat(path: Path, remedy: str) -> dict[str, Any]:
+    """The variables of a MATLAB file (up to version 7)."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        with _open(path, remedy) as file:
+            return loadmat(file)
+    except (
+        *_PACKED,
+        MatReadError,
+        ValueError,
+        TypeError,
+        KeyError,
+        NotImplementedError,
+        OSError,
+        OverflowError,
+    ) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is truncated or not a MATLAB file ({brief(error)}); {remedy}.") from error
+
+
+def read_svhn(path: Path, remedy: str) -> Arrays:
+    """One .mat file of SVHN: X (32, 32, 3, N) uint8, y (N, 1) with 10 for the digit 0."""
+    found = read_mat(path, remedy)
+    if "X" not in found or "y" not in found or found["X"].ndim != 4 or found["X"].dtype != np.uint8:
+        raise ValueError(f"{path} is no SVHN file: it lacks images X (H, W, 3, N) or labels y (N, 1); {remedy}.")
+    labels = found["y"].reshape(-1).astype(np.int64)
+    labels[labels == 10] = 0
+    return check(Arrays(np.ascontiguousarray(found["X"].transpose(3, 2, 0, 1)), labels), path, remedy, classes=10)
+
+
+def read_affnist(path: Path, remedy: str) -> Arrays:
+    """One .mat file of affNIST: a struct `affNISTdata` whose `image` is 1600 x N uint8, one upright image per COLUMN.
+
+    The fields are taken by name or, where a file has no names, by place: 2 the image, 5 the label.
+    """
+    found = read_mat(path, remedy).get("affNISTdata")
+    if found is None:
+        raise ValueError(f"{path} is no affNIST file: it has no struct affNISTdata; {remedy}.")
+    record, fields = found.reshape(-1)[0], found.dtype.names or ()
+    try:
+        columns = record["image" if "image" in fields else 2]
+        labels = record["label_int" if "label_int" in fields else 5]
+    except IndexError as error:
+        raise ValueError(f"{path} is no affNIST file: affNISTdata has only {len(record)} fields; {remedy}.") from error
+    if columns.ndim != 2 or columns.shape[0] != 1600 or columns.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: image is {columns.dtype} of shape {columns.shape}, not uint8 1600 x N, a column per image; "
+            f"{remedy}."
+        )
+    images = np.ascontiguousarray(columns.T).reshape(-1, 1, 40, 40)
+    return check(Arrays(images, labels.reshape(-1).astype(np.int64)), path, remedy, classes=10, every=False)
+
+
+def read_cifar_batch(path: Path, md5: str | None, remedy: str) -> Arrays:
+    """One pickle of CIFAR-10: data (N, 3072) uint8, channels first. Unpickled only if its MD5 sum is the known one."""
+    if md5 is not None:
+        check_md5(path, md5, remedy)
+    try:
+        with _open(path, remedy) as file:
+            found = pickle.load(file, encoding="latin1")
+        data, labels = np.asarray(found["data"], np.uint8), np.asarray(found["labels"], np.int64)
+        images = data.reshape(-1, 3, 32, 32)
+    except (EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no CIFAR-10 batch ({brief(error)}); {remedy}.") from error
+    return check(Arrays(images, labels), path, remedy, classes=10, every=False)
+
+
+def _open(path: Path, remedy: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing; {remedy}.") from error
+
+
+def brief(error: BaseException) -> str:
+    """The first line of what an error says, to go inside a sentence."""
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -1,0 +1,52 @@
+"""Losses, one number per image: (B,). Labels are (B,), or (B, m) when an image shows m things."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def present(labels: Tensor, classes: int) -> Tensor:
+    """T_k of the margin loss: 1 where class k is in the image. labels (B,) or (B, m) -> (B, K) bool."""
+    shown = F.one_hot(labels, classes).bool()
+    return shown if labels.dim() == 1 else shown.any(1)
+
+
+def margin(
+    scores: Tensor, labels: Tensor, *, m_plus: float = 0.9, m_minus: float = 0.1, down_weight: float = 0.5
+) -> Tensor:
+    """Margin loss on capsule lengths, summed over classes (Sabour et al. 2017, eq. 4). scores (B, K) -> (B,).
+
+    Sabour's released code halves the whole; we follow the paper, as Renzulli et al. do, so that the reconstruction
+    weight of 0.0005 has the paper's meaning.
+    """
+    shown = present(labels, scores.shape[1]).to(scores.dtype)
+    missed = shown * F.relu(m_plus - scores) ** 2
+    false = (1 - shown) * F.relu(scores - m_minus) ** 2
+    return (missed + down_weight * false).sum(1)
+
+
+def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Softmax cross-entropy on logits (B, K) -> (B,); with several labels, the mean of their terms."""
+    if labels.dim() == 1:
+        return F.cross_entropy(scores, labels, reduction="none")
+    return -scores.log_softmax(1).gather(1, labels).mean(1)
+
+
+def binary_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Sigmoid cross-entropy on logits, summed over classes (Gu et al. 2021, sec. 3.2). (B, K) -> (B,)."""
+    shown = present(labels, scores.shape[1]).to(scores.dtype)
+    return F.binary_cross_entropy_with_logits(scores, shown, reduction="none").sum(1)
+
+
+def reconstruction(rebuilt: Tensor, target: Tensor) -> Tensor:
+    """Sum (not mean) of squared differences per image, over all axes but the batch (Sabour et al. 2017, sec. 4.1).
+
+    rebuilt, target: (B, C, H, W), or (B, m, C, H, W) for one picture per label. Returns (B,).
+    """
+    if rebuilt.shape != target.shape:
+        raise ValueError(f"the reconstruction is {tuple(rebuilt.shape)}, its target {tuple(target.shape)}")
+    return (rebuilt - target).square().flatten(1).sum(1)
+
+
+LOSSES = {"margin": margin, "cross-entropy": cross_entropy, "bce": binary_cross_entropy}

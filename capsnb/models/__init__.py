@@ -1,0 +1,127 @@
+"""The models of the papers as configurations: `ZOO[name].config.build()` makes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from capsnb.models.capsnet import CapsNet, CapsNetConfig, Output, decode
+from capsnb.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
+from capsnb.models.stems import DepthwiseStem, StridedStem
+from capsnb.routing import Dynamic, Uniform
+
+__all__ = [
+    "ZOO",
+    "CapsNet",
+    "CapsNetConfig",
+    "ConvNetAvgConfig",
+    "ConvNetFCConfig",
+    "ConvNetRConfig",
+    "DepthwiseStem",
+    "Entry",
+    "Output",
+    "StridedStem",
+    "decode",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A model of a paper: its configuration, its training loss, its number of parameters, where it comes from."""
+
+    config: Any
+    loss: str
+    parameters: int
+    paper: str
+
+
+AVERAGE = Uniform(value="1/I")
+
+ZOO: dict[str, Entry] = {
+    "capsnet": Entry(
+        config=CapsNetConfig(), loss="margin", parameters=8_215_568, paper="Sabour et al. 2017, figs. 1 and 2"
+    ),
+    "capsnet-no-decoder": Entry(
+        config=CapsNetConfig(decoder="none"), loss="margin", parameters=6_804_224, paper="Sabour et al. 2017, fig. 1"
+    ),
+    "capsnet-36": Entry(
+        config=CapsNetConfig(size=36), loss="margin", parameters=11_361_808, paper="Sabour et al. 2017, MultiMNIST"
+    ),
+    "capsnet-40": Entry(
+        config=CapsNetConfig(size=40), loss="margin", parameters=13_475_648, paper="Gu et al. 2021, table 1"
+    ),
+    "capsnet-nor-40": Entry(
+        config=CapsNetConfig(size=40, routing=AVERAGE),
+        loss="margin",
+        parameters=13_475_648,
+        paper="Gu et al. 2021, table 1 (CapsNet-NoR)",
+    ),
+    "aff-capsnet-40": Entry(
+        config=CapsNetConfig(size=40, routing=AVERAGE, shared=True),
+        loss="margin",
+        parameters=7_578_688,
+        paper="Gu et al. 2021, table 1 (Aff-CapsNet)",
+    ),
+    "aff-capsnet-dr-40": Entry(
+        config=CapsNetConfig(size=40, shared=True),
+        loss="margin",
+        parameters=7_578_688,
+        paper="Gu et al. 2021, table 1 (Aff-CapsNet-DR)",
+    ),
+    "deep-rba-40": Entry(
+        config=CapsNetConfig(
+            size=40,
+            stem=DepthwiseStem(),
+            hidden=((16, 8), (16, 8), (16, 8)),
+            dim=8,
+            routing=Dynamic(learned_prior=True),
+            squash="exponential",
+            init_scale=0.25,
+        ),
+        loss="margin",
+        parameters=2_554_016,
+        paper="Mitterreiter et al. 2023, tables 1 and 2",
+    ),
+    "convnet-fc-28": Entry(
+        config=ConvNetFCConfig(padding="same"),
+        loss="cross-entropy",
+        parameters=35_445_522,
+        paper="Sabour et al. 2017, the MNIST baseline",
+    ),
+    "convnet-fc-40": Entry(
+        config=ConvNetFCConfig(size=40),
+        loss="cross-entropy",
+        parameters=35_445_522,
+        paper="Gu et al. 2021, table 1 (ConvNet-FC)",
+    ),
+    "convnet-fc-lk-36": Entry(
+        config=ConvNetFCConfig(size=36, kernel=9, hidden=(182, 106)),
+        loss="bce",
+        parameters=11_359_274,
+        paper="Gu et al. 2021, sec. 3.2 (ConvNet-FC(LK); its widths are ours, the largest within CapsNet's 11,361,808)",
+    ),
+    "convnet-avg-40": Entry(
+        config=ConvNetAvgConfig(size=40),
+        loss="cross-entropy",
+        parameters=5_332_234,
+        paper="Gu et al. 2021, table 1 (ConvNet-Avg)",
+    ),
+    "convnet-r": Entry(
+        config=ConvNetRConfig(head="linear", decoder="plain"),
+        loss="cross-entropy",
+        parameters=8_217_178,
+        paper="Gu et al. 2021, sec. 3.3 (ConvNet-R)",
+    ),
+    "convnet-cr": Entry(
+        config=ConvNetRConfig(head="sum"),
+        loss="bce",
+        parameters=8_215_568,
+        paper="Gu et al. 2021, sec. 3.3 (ConvNet-CR)",
+    ),
+    "convnet-cr-sf": Entry(
+        config=ConvNetRConfig(),
+        loss="margin",
+        parameters=8_215_568,
+        paper="Gu et al. 2021, sec. 3.3 (ConvNet-CR-SF)",
+    ),
+}

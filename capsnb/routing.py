@@ -1,0 +1,138 @@
+"""Routing: from the votes of child capsules to the coupling with which each parent listens to them.
+
+A routing is a pure function `(votes, combine) -> coupling` and decides nothing else. The layer owns the votes, and
+`combine(coupling, votes) -> poses` is the layer's own weighted sum with its bias and squash, used here inside the loop.
+
+Shapes: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Combine = Callable[[Tensor, Tensor], Tensor]
+
+
+class Routing(Protocol):
+    """Anything callable like this routes a `RoutedCapsules` layer; `prior` comes only when `learned_prior` is set."""
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor: ...
+
+
+def dynamic(
+    votes: Tensor,
+    combine: Combine,
+    *,
+    iterations: int = 3,
+    prior: Tensor | None = None,
+    temperature: float = 1.0,
+    rate: float = 1.0,
+    gradient: str = "all",
+) -> Tensor:
+    """Routing by agreement: each child spends 1 over its parents, more on those whose pose its vote agrees with.
+
+    Sabour et al. 2017, procedure 1. The logits after t steps are `prior + sum over the steps of <vote, pose>`, kept
+    here as one dot product with the sum of the poses (the same number, and no (B, I, J) tensor to carry along).
+
+    iterations: T, the number of weighted sums the layer makes in all; T = 1 is the prior alone.
+    prior: (I, J) logits, zero when None (Mitterreiter et al. 2023 learn them).
+    temperature: divides the logits; below 1 sharpens.
+    rate: eta in (0, 1] of Lin et al. 2018, eq. 3: coupling <- eta * softmax + (1 - eta) * coupling.
+    gradient: "all" back-propagates through every iteration (Sabour's code, Mitterreiter), "last" takes the agreement
+        as a constant (Renzulli et al.); a learned prior has its gradient in both.
+    Returns the coupling (B, I, J), which sums to 1 over J. Raises ValueError for a value out of range.
+    """
+    _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient)
+    batch, children, parents, _ = votes.shape
+    if prior is None:
+        prior = votes.new_zeros(children, parents)
+    elif prior.shape != (children, parents):
+        raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
+    coupling = (prior / temperature).softmax(-1).expand(batch, -1, -1)
+    through = gradient == "all"
+    heard = votes if through else votes.detach()
+    poses_so_far = 0
+    for _ in range(iterations - 1):
+        with torch.set_grad_enabled(through and torch.is_grad_enabled()):
+            poses_so_far = poses_so_far + combine(coupling, heard)
+            agreement = torch.einsum("bijd,bjd->bij", heard, poses_so_far)
+        agreed = ((prior + agreement) / temperature).softmax(-1)
+        coupling = agreed if rate == 1 else rate * agreed + (1 - rate) * coupling
+    return coupling
+
+
+def uniform(votes: Tensor, combine: Combine | None = None, *, value: str = "1/J") -> Tensor:
+    """No routing: the same constant coupling for all.
+
+    value: "1/J", what dynamic routing starts from; "1/I", the average of the votes (Gu et al. 2021); "1", their sum,
+    which is a plain linear layer. With thousands of children the choice decides how far the squash saturates.
+    Returns (B, I, J).
+    """
+    batch, children, parents, _ = votes.shape
+    return votes.new_full((1, 1, 1), constant(value, children, parents)).expand(batch, children, parents)
+
+
+def constant(value: str, children: int, parents: int) -> float:
+    """The number that a uniform coupling's name stands for."""
+    values = {"1/J": 1 / parents, "1/I": 1 / children, "1": 1.0}
+    if value not in values:
+        raise ValueError(f"uniform coupling {value!r} is unknown; allowed: {', '.join(values)}")
+    return values[value]
+
+
+def _check(*, iterations: int, temperature: float, rate: float, gradient: str) -> None:
+    if iterations < 1 or iterations != int(iterations):
+        raise ValueError(f"iterations = {iterations}: a whole number of at least 1 is needed")
+    if not temperature > 0:
+        raise ValueError(f"temperature = {temperature}: it must be above 0")
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate = {rate}: it must be above 0 and at most 1")
+    if gradient not in ("all", "last"):
+        raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamic:
+    """Routing by agreement as a model's configuration; the fields are those of `dynamic`."""
+
+    iterations: int = 3
+    temperature: float = 1.0
+    rate: float = 1.0
+    learned_prior: bool = False
+    gradient: str = "all"
+
+    def __post_init__(self) -> None:
+        _check(iterations=self.iterations, temperature=self.temperature, rate=self.rate, gradient=self.gradient)
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return dynamic(
+            votes,
+            combine,
+            iterations=self.iterations,
+            prior=prior,
+            temperature=self.temperature,
+            rate=self.rate,
+            gradient=self.gradient,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """No routing, as a model's configuration; the field is that of `uniform`."""
+
+    value: str = "1/J"
+
+    def __post_init__(self) -> None:
+        constant(self.value, 1, 1)
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return uniform(votes, combine, value=self.value)
+
+    def constant(self, children: int, parents: int) -> float:
+        """The coupling's value; a layer that nobody watches sums its votes with it without making them."""
+        return constant(self.value, children, parents)

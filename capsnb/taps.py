@@ -1,0 +1,176 @@
+"""Named places inside a model where a tensor is read or edited.
+
+A `Tap` is an identity module. Its name is its path in the model (a trailing `.tap` is dropped), so that
+`class.coupling` is the tap `coupling` of the layer `class`, and `primary` the tap of the layer `primary`.
+
+    with taps.record(model, "primary", "class.coupling") as seen:      # read
+        model(images)
+    with taps.edit(model, {"class.coupling": quantise}):               # intervene
+        model(images)
+
+Edits run before readers, so a recorded tensor is the one that the rest of the network received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+State = TypeVar("State")
+Edit = Callable[[Tensor], Tensor]
+
+
+class Tap(nn.Module):
+    """Identity at which a tensor has a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._edits: list[Edit] = []
+        self._readers: list[Callable[[Tensor], Any]] = []
+
+    @property
+    def idle(self) -> bool:
+        """True when nobody records or edits here, so that a layer may skip making the tensor."""
+        return not (self._edits or self._readers)
+
+    @contextmanager
+    def editing(self, edit: Edit) -> Iterator[None]:
+        """Pass the tensor through `edit` inside the block; the newest edit runs last."""
+        with _listed(self._edits, edit):
+            yield
+
+    @contextmanager
+    def reading(self, reader: Callable[[Tensor], Any]) -> Iterator[None]:
+        """Call `reader` with the (edited) tensor inside the block."""
+        with _listed(self._readers, reader):
+            yield
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        for edit in self._edits:
+            tensor = edit(tensor)
+        for reader in self._readers:
+            reader(tensor)
+        return tensor
+
+
+@contextmanager
+def _listed(entries: list, entry: Any) -> Iterator[None]:
+    entries.append(entry)
+    try:
+        yield
+    finally:
+        # by identity: the same function may have been entered twice, and tensors inside do not compare
+        del entries[max(n for n, other in enumerate(entries) if other is entry)]
+
+
+class Record(Mapping[str, Tensor]):
+    """What `record` saw: name -> tensor. A second call of the model appends along the batch axis."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._parts: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._parts:
+            raise ValueError(f"tap {name!r} was not recorded here; recorded are: {', '.join(self._parts)}")
+        parts = self._parts[name]
+        if not parts:
+            raise ValueError(f"tap {name!r} was recorded, but no tensor has passed it: call the model inside the block")
+        if len(parts) > 1:
+            self._parts[name] = parts = [torch.cat(parts)]
+        return parts[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __repr__(self) -> str:
+        shapes = (f"{name} {tuple(self[name].shape) if parts else 'not seen'}" for name, parts in self._parts.items())
+        return f"Record({', '.join(shapes)}; calls are appended along the batch axis)"
+
+
+def names(model: nn.Module) -> tuple[str, ...]:
+    """The taps of a model, in the order of its layers."""
+    return tuple(_taps(model))
+
+
+def _taps(model: nn.Module) -> dict[str, Tap]:
+    return {path.removesuffix(".tap"): module for path, module in model.named_modules() if isinstance(module, Tap)}
+
+
+def find(model: nn.Module, name: str) -> Tap:
+    """The tap of that name; ValueError lists the taps the model has."""
+    if hasattr(model, "_orig_mod"):
+        raise ValueError("a compiled module may skip its taps: record or edit the model that was compiled instead")
+    found = _taps(model)
+    if name not in found:
+        raise ValueError(f"{type(model).__name__} has no tap {name!r}; it has: {', '.join(found) or 'none'}")
+    return found[name]
+
+
+@contextmanager
+def record(model: nn.Module, *names: str) -> Iterator[Record]:
+    """Read taps while the block runs: `seen[name]` is the tensor, with its gradient graph if one is kept.
+
+    Calling the model more than once in the block appends along the batch axis. A whole test set of couplings does
+    not fit in memory: use `stream` for that. Raises ValueError for a tap that the model lacks.
+    """
+    seen = Record(names)
+    with ExitStack() as stack:
+        for name in seen:
+            stack.enter_context(find(model, name).reading(seen._parts[name].append))
+        yield seen
+
+
+@contextmanager
+def edit(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
+    """Replace tapped tensors by `edits[name](tensor)` while the block runs. Raises ValueError for a missing tap."""
+    with ExitStack() as stack:
+        for name, function in edits.items():
+            stack.enter_context(find(model, name).editing(function))
+        yield
+
+
+@torch.inference_mode()
+def stream(
+    model: nn.Module,
+    batches: Iterable,
+    names: str | Iterable[str],
+    fold: Callable[[State | None, Record, Any], State],
+    start: State | None = None,
+) -> State | None:
+    """Fold taps over batches, one batch in memory at a time: `state = fold(state, seen, batch)`.
+
+    batches: of (images, labels, ...) as `Split.batches` gives them; the model runs in evaluation mode.
+    Returns the last state (`start` when there was no batch).
+    """
+    wanted = (names,) if isinstance(names, str) else tuple(names)
+    state, training = start, model.training
+    model.eval()
+    try:
+        for batch in batches:
+            with record(model, *wanted) as seen:
+                model(batch[0])
+            state = fold(state, seen, batch)
+    finally:
+        model.train(training)
+    return state
+
+
+def keep(mask: Tensor) -> Edit:
+    """The edit that zeroes every unit outside the mask: mask (I,) or (B, I), tensor (B, I, ...)."""
+    if mask.dim() not in (1, 2):
+        raise ValueError(f"a mask of units has shape (I,) or (B, I), not {tuple(mask.shape)}")
+
+    def masked(tensor: Tensor) -> Tensor:
+        if mask.shape[-1] != tensor.shape[1]:
+            raise ValueError(f"the mask is for {mask.shape[-1]} units, the layer has {tensor.shape[1]}")
+        rows = mask if mask.dim() == 2 else mask[None]
+        return tensor * rows.to(tensor).reshape(*rows.shape, *[1] * (tensor.dim() - 2))
+
+    return masked

@@ -1,0 +1,399 @@
+"""Rules against hand-worked samples, the table a notebook ends with, and records that grow without losing anything."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from capsnb import claims
+from capsnb.claims import (
+    Bound,
+    Claim,
+    Effect,
+    Exact,
+    NoEffect,
+    Order,
+    Value,
+    interval,
+    record,
+    recorded,
+    table,
+    verdict,
+)
+from capsnb.claims.records import code_version
+
+T2 = 4.302652729911275  # two-sided 95 % quantile of Student's t with 2 degrees of freedom, from a printed table: 4.303
+BEST = "sabour2017/table1/mnist/3-iterations-reconstruction"
+PLAIN = "sabour2017/table1/mnist/3-iterations"
+
+
+def judge(rule, measured, published=()):
+    return rule.judge(measured, published)
+
+
+# intervals ------------------------------------------------------------------------------------------------------------
+
+
+def test_interval_of_three_numbers_by_hand():
+    # mean 2, std 1, standard error 1 / sqrt(3): 2 +- 4.3027 * .57735 = 2 +- 2.4841
+    low, high = interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - T2 / math.sqrt(3), 2 + T2 / math.sqrt(3)))
+    assert (low, high) == pytest.approx((-0.4841, 4.4841), abs=1e-4)
+
+
+def test_interval_needs_two_values():
+    with pytest.raises(ValueError, match="at least two values, not 1"):
+        interval([1.0])
+
+
+# Value ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ([0.24, 0.25, 0.26], "reproduced"),  # .25 +- .025
+        ([0.29, 0.30, 0.31], "reproduced"),  # the edge of the tolerance counts
+        ([0.31, 0.32, 0.33], "undecided"),  # outside, the interval (.295, .345) reaches in
+        ([0.39, 0.40, 0.41], "not reproduced"),  # (.375, .425)
+        ([0.05, 0.25, 0.45], "undecided"),  # right mean, but (-.25, .75) says nothing
+        ([0.25, 0.25], "undecided"),
+    ],
+)
+def test_value(values, word):
+    assert judge(Value("a", tolerance=0.05), {"a": values}, [0.25]).verdict == word
+
+
+def test_value_states_what_it_rests_on():
+    found = judge(Value("a", tolerance=0.05), {"a": [0.24, 0.25, 0.26]}, [0.25])
+    assert (found.mean, found.std, found.n) == (pytest.approx(0.25), pytest.approx(0.01), 3)
+    assert found.interval == pytest.approx((0.25 - T2 * 0.01 / math.sqrt(3), 0.25 + T2 * 0.01 / math.sqrt(3)))
+    assert found.shown == "0.25 ± 0.01 (n=3)"
+    assert judge(Value("a", tolerance=0.05), {"a": [0.25, 0.25]}, [0.25]).reason == "2 of at least 3 seeds"
+
+
+def test_value_that_beats_the_paper_counts_where_the_rule_says_so():
+    errors = {"a": [0.09, 0.10, 0.11]}
+    assert judge(Value("a", tolerance=0.05), errors, [0.25]).verdict == "not reproduced"
+    assert judge(Value("a", tolerance=0.05, better="lower"), errors, [0.25]).verdict == "reproduced"
+    assert judge(Value("a", tolerance=0.05, better="higher"), errors, [0.25]).verdict == "not reproduced"
+
+
+# Effect ---------------------------------------------------------------------------------------------------------------
+
+
+def test_effect_is_paired_by_seed():
+    # seeds differ by 10 and the effect by 1 +- .1: unpaired it would drown
+    measured = {"with": [11.0, 21.1, 30.9], "without": [10.0, 20.0, 30.0]}
+    found = judge(Effect("with", "without", "higher"), measured)
+    assert found.verdict == "reproduced"
+    assert found.mean == pytest.approx(1.0)
+    assert found.std == pytest.approx(0.1)
+    assert found.interval == pytest.approx((1 - T2 * 0.1 / math.sqrt(3), 1 + T2 * 0.1 / math.sqrt(3)))
+    assert found.shown == "+1 [+0.752, +1.25] (n=3)"
+
+
+@pytest.mark.parametrize(
+    ("difference", "word"),
+    [
+        ([0.9, 1.0, 1.1], "reproduced"),
+        ([-0.9, -1.0, -1.1], "not reproduced"),
+        ([0.0, 1.0, 2.0], "undecided"),  # (-1.48, 3.48)
+        ([1.0, 1.0], "undecided"),
+    ],
+)
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_effect_direction(difference, word, direction):
+    sign = 1 if direction == "higher" else -1
+    measured = {"a": [5 + sign * d for d in difference], "b": [5.0] * len(difference)}
+    assert judge(Effect("a", "b", direction), measured).verdict == word
+
+
+@pytest.mark.parametrize("published", [(94.0, 90.0), (4.0,)])
+def test_effect_of_another_size_is_direction_only(published):
+    measured = {"a": [2.0, 2.1, 1.9], "b": [0.0, 0.0, 0.0]}
+    assert judge(Effect("a", "b", "higher", tolerance=3.0), measured, published).verdict == "reproduced"
+    assert judge(Effect("a", "b", "higher", tolerance=1.0), measured, published).verdict == "direction only"
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("higher", 1), ("lower", -1)])
+def test_effect_margin(direction, sign):
+    measured = {"a": [sign * 1.0, sign * 1.1, sign * 0.9], "b": [0.0, 0.0, 0.0]}  # interval (.75, 1.25)
+    assert judge(Effect("a", "b", direction, margin=0.5), measured).verdict == "reproduced"
+    assert judge(Effect("a", "b", direction, margin=1.0), measured).verdict == "undecided"
+    assert judge(Effect("a", "b", direction, margin=2.0), measured).verdict == "not reproduced"
+    slightly_worse = {"a": [-sign * 0.1] * 3, "b": [0.0, 0.0, 0.0]}
+    assert judge(Effect("a", "b", direction, margin=-0.2), slightly_worse).verdict == "reproduced"
+    assert judge(Effect("a", "b", direction), slightly_worse).verdict == "not reproduced"
+    assert Effect("a", "b", "higher", margin=-0.2).text == "a not lower than b by more than 0.2"
+
+
+def test_effect_with_a_tolerance_needs_a_published_difference():
+    with pytest.raises(ValueError, match="no published difference"):
+        judge(Effect("a", "b", "higher", tolerance=1.0), {"a": [1.0, 1.1, 1.2], "b": [0.0, 0.0, 0.0]})
+
+
+@pytest.mark.parametrize(
+    ("difference", "word"),
+    [
+        ([0.0, 0.01, -0.01], "reproduced"),
+        ([0.5, 0.51, 0.49], "not reproduced"),
+        ([0.0, 0.2, -0.2], "undecided"),
+        ([0.0, 0.0], "undecided"),
+    ],
+)
+def test_no_effect_needs_the_whole_interval_inside(difference, word):
+    measured = {"a": [90 + d for d in difference], "b": [90.0] * len(difference)}
+    assert judge(NoEffect("a", "b", tolerance=0.1), measured).verdict == word
+
+
+# Order ----------------------------------------------------------------------------------------------------------------
+
+LADDER = {"a": [3.0, 3.1, 2.9], "b": [2.0, 2.1, 1.9], "c": [1.0, 1.1, 0.9]}
+
+
+def test_order():
+    found = judge(Order(("a", "b", "c")), LADDER)
+    assert (found.verdict, found.n, found.shown) == ("reproduced", 3, "a 3, b 2, c 1")
+    assert judge(Order(("c", "b", "a"), "lower"), LADDER).verdict == "reproduced"
+    assert judge(Order(("a", "c", "b")), LADDER).verdict == "not reproduced"
+
+
+def test_order_of_neighbours_that_cannot_be_told_apart_is_undecided():
+    found = judge(Order(("a", "b", "c")), LADDER | {"b": [1.0, 1.2, 0.8]})
+    assert found.verdict == "undecided"
+    assert found.reason == "the interval contains 0 between b and c"
+    assert judge(Order(("a", "b")), {"a": [2.0, 2.0], "b": [1.0, 1.0]}).verdict == "undecided"
+
+
+def test_order_of_a_part_is_direction_only():
+    claim = Claim("order", "a > b > c", Order(("a", "b", "c")), source="text")
+    some = verdict(claim, {"a": LADDER["a"], "c": LADDER["c"]})
+    assert (some.verdict, some.reason) == ("direction only", "not run: b; the others agree")
+    assert verdict(claim, {"a": LADDER["a"]}).verdict == "not run"
+
+
+# Bound and Exact ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        (Bound("a", below=5), "reproduced"),  # 2 +- 2.4841
+        (Bound("a", below=4), "undecided"),
+        (Bound("a", above=-0.5), "reproduced"),
+        (Bound("a", above=0), "undecided"),
+        (Bound("a", above=5), "not reproduced"),
+        (Bound("a", above=-1, below=5), "reproduced"),
+        (Bound("a", above=6, below=9), "not reproduced"),
+    ],
+)
+def test_bound(rule, word):
+    assert judge(rule, {"a": [1.0, 2.0, 3.0]}).verdict == word
+
+
+def test_bound_needs_a_threshold_and_three_seeds():
+    with pytest.raises(ValueError, match="needs a threshold"):
+        Bound("a")
+    assert judge(Bound("a", below=5), {"a": [1.0, 1.0]}).verdict == "undecided"
+
+
+def test_exact_needs_no_seeds():
+    assert judge(Exact("a"), {"a": 6_804_224}, [6_804_224]).verdict == "reproduced"
+    assert judge(Exact("a"), {"a": [6_804_225]}, [6_804_224]).reason == "off by 1"
+    assert judge(Exact("a", within=0.05), {"a": 13.48}, [13.5]).verdict == "reproduced"
+    assert judge(Exact("a", value=math.log(10), within=1e-9), {"a": [math.log(10)] * 2}).verdict == "reproduced"
+    assert judge(Exact("a", value=1), {"a": [1, 2]}).verdict == "not reproduced"
+    with pytest.raises(ValueError, match="nothing to compare with"):
+        judge(Exact("a"), {"a": 1})
+
+
+# alignment ------------------------------------------------------------------------------------------------------------
+
+
+def test_variants_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="each needs the same seeds: a has 3, b has 2"):
+        judge(Effect("a", "b", "higher"), {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0]})
+
+
+def test_mappings_are_paired_on_shared_seeds():
+    measured = {"a": {0: 11.0, 1: 21.0, 2: 31.1, 7: 99.0}, "b": {2: 30.0, 1: 20.0, 0: 10.0}}
+    found = judge(Effect("a", "b", "higher"), measured)
+    assert (found.n, found.mean) == (3, pytest.approx(3.1 / 3))
+    with pytest.raises(ValueError, match="all variants as sequences or all as seed"):
+        judge(Effect("a", "b", "higher"), {"a": {0: 1.0}, "b": [1.0]})
+
+
+def test_disjoint_seeds_are_undecided():
+    found = judge(Effect("a", "b", "higher"), {"a": {0: 1.0}, "b": {1: 1.0}})
+    assert (found.verdict, found.reason) == ("undecided", "0 of at least 3 seeds")
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="a holds nan"):
+        judge(Value("a", tolerance=1), {"a": [1.0, math.nan, 1.0]}, [1.0])
+
+
+# claims and tables ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def best():
+    return Claim("error", "CapsNet's error is 0.25 %.", Value("capsnet", tolerance=0.05, better="lower"), BEST)
+
+
+@pytest.fixture
+def helps():
+    rule = Effect("reconstruction", "plain", "lower", tolerance=0.05)
+    return Claim("reconstruction helps", "It lowers the error.", rule, (BEST, PLAIN))
+
+
+def test_a_claim_knows_its_source_and_checks_its_keys(best, helps):
+    assert best.cited == "Sabour, Frosst & Hinton 2017, Table 1"
+    assert helps.cited == best.cited
+    with pytest.raises(ValueError, match="No published number"):
+        Claim("x", "", Value("a", 1.0), "sabour2017/table1/mnist/4-iterations")
+    with pytest.raises(ValueError, match="has 2 published keys; Value takes 1"):
+        Claim("x", "", Value("a", 1.0), (BEST, PLAIN))
+
+
+def test_verdict_without_values_is_not_run(best, helps):
+    assert (verdict(best, None).verdict, verdict(best, None, "profile quick").reason) == ("not run", "profile quick")
+    assert verdict(best, {"capsnet": []}).verdict == "not run"
+    assert verdict(helps, {"plain": [1.0]}, "no time").reason == "no time (missing: reconstruction)"
+
+
+def test_table_compares_this_run_with_the_record(best, helps, tmp_path):
+    full = {"error": {"capsnet": [0.26, 0.27, 0.25]}}
+    record("00", full, seeds=[0, 1, 2], settings={"profile": "full"}, device="a GPU", root=tmp_path)
+    shown = table("00", [best, helps], {"error": {"capsnet": [2.0]}}, not_run="profile quick", root=tmp_path)
+    first, second = shown.rows
+    assert first["published"] == "0.25 ± 0.005 % error"
+    assert (first["recorded full run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
+    assert first["recorded origin"].split(", ")[1] == "a GPU"
+    assert (first["this run"], first["verdict"], first["reason"]) == ("2 (n=1)", "undecided", "1 of at least 3 seeds")
+    assert second["published"] == "reconstruction 0.25, plain 0.35 % error"
+    assert (second["verdict"], second["reason"]) == ("not run", "profile quick")
+    assert (second["recorded verdict"], second["recorded reason"]) == ("not run", "no full run recorded")
+
+
+def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):
+    nbformat = pytest.importorskip("nbformat", reason="comes with Jupyter")
+    bundle = table("00", [best], {}, not_run={"error": "<profile>"}, root=tmp_path)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html", claims.MIME}
+    wanted = {"notebook", "claim", "source", "published", "recorded full run", "this run", "verdict", "reason"}
+    assert wanted <= set(json.loads(json.dumps(bundle[claims.MIME]))[0])
+    assert "&lt;profile&gt;" in bundle["text/html"] and "<profile>" not in bundle["text/html"]
+    assert "○ error: not run (<profile>)" in bundle["text/plain"]
+    output = nbformat.v4.new_output("execute_result", bundle, execution_count=1)
+    cell = nbformat.v4.new_code_cell("table", outputs=[output], execution_count=1)
+    nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_table_refuses_values_no_claim_asks_for(best, tmp_path):
+    with pytest.raises(ValueError, match=r"Values for \['eror'\], but the claims are: error"):
+        table("00", [best], {"eror": {"capsnet": [1.0]}}, root=tmp_path)
+
+
+# records --------------------------------------------------------------------------------------------------------------
+
+
+def add(root, values, seeds, settings=None, claim="c", variant="a"):
+    return record("05", {claim: {variant: values}}, seeds=seeds, settings=settings or {}, device="a CPU", root=root)
+
+
+def test_record_round_trip(tmp_path):
+    path = add(tmp_path, [1.0, 2.0], [0, 1], {"epochs": 3})
+    assert path == tmp_path / "05.json" and list(tmp_path.iterdir()) == [path]  # no temporary file stays
+    content = json.loads(path.read_text())
+    (run,) = content["runs"]
+    assert run["settings"] == {"epochs": 3} and run["device"] == "a CPU"
+    assert {"python", "capsnb", "torch", "numpy"} <= set(run["versions"])
+    assert recorded("05", tmp_path).measured("c") == {"a": {0: 1.0, 1: 2.0}}
+    assert recorded("05", tmp_path).measured("other") == {}
+
+
+def test_record_joins_seeds_of_equal_settings(tmp_path):
+    add(tmp_path, [1.0, 2.0], [0, 1])
+    add(tmp_path, [3.0, 2.5], [2, 1])
+    add(tmp_path, [9.0], [0], variant="b")
+    found = recorded("05", tmp_path)
+    assert found.measured("c") == {"a": {0: 1.0, 1: 2.5, 2: 3.0}, "b": {0: 9.0}}
+    assert len(found.runs) == 3
+
+
+def test_record_never_mixes_settings_and_keeps_the_old(tmp_path):
+    add(tmp_path, [1.0, 2.0], [0, 1], {"epochs": 3})
+    add(tmp_path, [7.0], [0], {"epochs": 9})
+    found = recorded("05", tmp_path)
+    assert found.measured("c") == {"a": {0: 7.0}}
+    assert found.runs[0]["values"]["c"]["a"] == {"0": 1.0, "1": 2.0}
+
+
+def test_record_refuses_bad_values_and_leaves_the_file(tmp_path):
+    before = add(tmp_path, [1.0], [0]).read_text()
+    with pytest.raises(ValueError, match="c / a has 2 values for 1 seeds"):
+        add(tmp_path, [1.0, 2.0], [0])
+    with pytest.raises(ValueError, match="is nan at seed 0"):
+        add(tmp_path, [math.nan], [0])
+    with pytest.raises(TypeError):
+        add(tmp_path, [1.0], [0], {"model": object()})
+    assert (tmp_path / "05.json").read_text() == before
+    with pytest.raises(ValueError, match="names no notebook"):
+        recorded("../05", tmp_path)
+
+
+def test_no_record_is_an_empty_one(tmp_path):
+    assert recorded("05", tmp_path).runs == ()
+    assert recorded("05", tmp_path).origin("c") == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not a record"),
+        ('{"format": 99, "runs": []}', "not a record of format 1"),
+        ('{"format": 1, "runs": [{}]}', "run 1 has no settings of type dict"),
+    ],
+)
+def test_a_damaged_record_is_one_sentence(tmp_path, content, message):
+    (tmp_path / "05.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        recorded("05", tmp_path)
+
+
+def test_a_record_with_values_of_the_wrong_kind_is_refused(tmp_path):
+    path = add(tmp_path, [1.0], [0])
+    path.write_text(path.read_text().replace('"0": 1.0', '"zero": 1.0'))
+    with pytest.raises(ValueError, match="c / a is not a mapping of seeds to numbers"):
+        recorded("05", tmp_path)
+
+
+def test_processes_that_record_at_once_lose_nothing(tmp_path):
+    pytest.importorskip("fcntl", reason="the system has no file locks")
+    code = (
+        "import sys; from capsnb.claims import record\n"
+        "for seed in range(5):\n"
+        "    record('05', {'c': {sys.argv[1]: [1.0]}}, seeds=[seed], settings={}, device='x', root=sys.argv[2])"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", code, name, str(tmp_path)]) for name in ("a", "b")]
+    assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+    assert {name: len(values) for name, values in recorded("05", tmp_path).measured("c").items()} == {"a": 5, "b": 5}
+
+
+def test_code_version(tmp_path):
+    import capsnb
+
+    assert code_version(tmp_path) == capsnb.__version__  # no checkout
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@x"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert code_version(tmp_path) == capsnb.__version__  # no commit yet
+    (tmp_path / "file").write_text("1")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "first"], check=True)
+    clean = code_version(tmp_path)
+    assert len(clean) >= 7
+    (tmp_path / "file").write_text("2")
+    assert code_version(tmp_path) == f"{clean}-dirty"
