@@ -134,7 +134,12 @@ class Affine:
 
 
 def _render_inside(images: Tensor, chosen: Transforms, size: int) -> Tensor:
-    """Kind a: every shift for which no ink is lost is as likely as any other."""
+    """Kind a: shifted so that no ink is lost."""
+    return warp(images, chosen.matrix, _inside(images, chosen, size), size, size)
+
+
+def _inside(images: Tensor, chosen: Transforms, size: int) -> Tensor:
+    """A shift (B, 2) for each image, uniform over those for which no ink is lost; the middle one where none is."""
     matrix = chosen.matrix.to(images.device, torch.float32)
     height, width = images.shape[2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -150,7 +155,7 @@ def _render_inside(images: Tensor, chosen: Transforms, size: int) -> Tensor:
         share = counters.below(bits, 1 << 24).float() / (1 << 24)
         shift = torch.where(low <= high, low + share * (high - low), (low + high) / 2)
         shifts.append(shift.nan_to_num(0.0))  # a black image goes anywhere
-    return warp(images, chosen.matrix, torch.stack(shifts, 1), size, size)
+    return torch.stack(shifts, 1)
 
 
 def _render_near(images: Tensor, chosen: Transforms, size: int) -> Tensor:

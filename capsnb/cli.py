@@ -1,69 +1,12 @@
 """The command line: capsnb run | report | data | runs | results. Slow imports stand where they are used."""
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
 
 from capsnb import __version__
-
-PACKAGE = Path(__file__).resolve().parent
-
-
-class Refused(click.ClickException):
-    """A bad input: one sentence on stderr, exit status 2."""
-
-    exit_code = 2
-
-
-@contextlib.contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn what a user can mend into Refused; a bug keeps its traceback."""
-    try:
-        yield
-    except click.exceptions.NoArgsIsHelpError:
-        raise
-    except click.UsageError as error:
-        raise Refused(error.format_message()) from error
-    except (ValueError, FileNotFoundError) as error:
-        if _raised_here(error.__traceback__):
-            raise Refused(" ".join(str(error).split())) from error
-        if isinstance(error, ValueError):
-            raise
-        raise Refused(_about_file(error)) from error
-    except OSError as error:
-        raise Refused(_about_file(error)) from error
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        from capsnb.execute import MISMATCH
-
-        raise Refused(MISMATCH) from error
-
-
-def _raised_here(trace: TracebackType | None) -> bool:
-    """Whether capsnb itself raised, and not a library that it called."""
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
-
-
-def _about_file(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}." if error.filename else str(error)
-
-
-class Commands(click.Group):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with one_sentence():
-            return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with one_sentence():
-            return super().invoke(ctx)
+from capsnb.refusal import Commands
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -114,11 +57,11 @@ def run(
     """
     import os
 
-    from capsnb import execute
+    from capsnb import execute, preview, profiles
 
     source = source or _notebooks()
     chosen = execute.select(source, numbers)
-    profile = profile or _environment_profile()
+    profile = profiles.current(profile)
     if in_place:
         if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:
             raise click.UsageError(f"--in-place takes no --{given[0]}: committed notebooks are runs of the defaults.")
@@ -131,7 +74,8 @@ def run(
         if not os.access(out, os.W_OK):
             raise click.UsageError(f"--out {out} is not writable: choose another folder.")
     data = data and data.resolve()
-    _announce(chosen, profile, seed, seeds, data)
+    for line in preview.lines(chosen, profile, seed=seed, seeds=seeds, data=data):
+        click.echo(line)
     outcomes = []
     for path in chosen:
         if in_place:
@@ -147,52 +91,10 @@ def run(
 
 def _notebooks() -> Path:
     """notebooks/ of the working directory, else of the checkout that capsnb lies in."""
-    here, checkout = Path("notebooks"), PACKAGE.parent / "notebooks"
+    here, checkout = Path("notebooks"), Path(__file__).resolve().parents[1] / "notebooks"
     if not here.is_dir() and not checkout.is_dir():
         raise FileNotFoundError("There is no folder notebooks here: go to the project's folder or give --notebooks.")
     return here if here.is_dir() else checkout
-
-
-def _environment_profile() -> str:
-    from capsnb import profiles
-
-    return profiles.current()
-
-
-def _announce(chosen: list[Path], profile: str, seed: int, seeds: int | None, data: Path | None) -> None:
-    """Say what the notebooks will train, variant by variant, and about how long that takes on this machine."""
-    from capsnb import profiles, runs
-
-    click.echo(f"Profile {profile}: {profiles.PROFILES[profile]}.")
-    total = 0.0
-    planned = False
-    for path in chosen:
-        if path.name[:2] not in profiles.PLANS:
-            continue
-        plan = profiles.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
-        try:
-            forecast = iter(runs.forecast(plan.all_specs(), data_dir=data))
-        except (ValueError, FileNotFoundError) as error:
-            click.echo(f"{path.name}: no forecast. {' '.join(str(error).split())}")
-            continue
-        planned = True
-        click.echo(f"{path.name}:")
-        for variant, specs in plan.specs.items():
-            seconds = [next(forecast) for _ in specs]
-            todo = [spec for spec, cost in zip(specs, seconds, strict=True) if cost]
-            done = "trained before" if not todo else f"about {_duration(sum(seconds))}"
-            counted = f"{len(specs)} seed{'s' * (len(specs) > 1)}"
-            click.echo(f"  {variant}: {counted} x {specs[0].recipe.epochs} epochs on {specs[0].data.name}, {done}")
-            total += sum(seconds)
-    if planned:
-        click.echo(f"Training takes about {_duration(total)} on this machine." if total else "Nothing to train.")
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
 
 
 @main.command()
@@ -341,4 +243,4 @@ def _print_columns(header: tuple[str, ...], rows: list[list[Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

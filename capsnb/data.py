@@ -19,7 +19,7 @@ from torch import Tensor
 from . import sources
 from .formats import Arrays
 
-_TEST_SEED = 20171107  # fixed: no seed may train on images that another seed is tested on
+_TEST_SEED = 2017  # fixed: no seed may train on images that another seed is tested on
 
 
 class Batch(NamedTuple):
@@ -150,7 +150,7 @@ def load(
             f"{name} has {len(train.labels)} images, too few to train, validate and test; give 10 or more."
         )
     if test is None:
-        shuffled = np.random.default_rng(_TEST_SEED).permutation(len(train.labels))  # files are often sorted by class
+        shuffled = _permutation(len(train.labels), _TEST_SEED)  # files are often sorted by class
         train = Arrays(train.images[shuffled], train.labels[shuffled])
         test, train = _carve(train, counts[2], _TEST_SEED, name)
     if held is None:
@@ -172,7 +172,7 @@ def fetch(name: str, data_dir: str | os.PathLike | None = None) -> Path:
 
 
 def balanced_order(labels: Tensor | np.ndarray) -> np.ndarray:
-    """An order of all positions whose every prefix holds each class in proportion, within one image. (N,) -> (N,)"""
+    """An order of all positions in which every prefix holds the classes in proportion (one image more or less). (N,) -> (N,)"""
     labels = np.asarray(labels)
     rank = np.empty(len(labels))
     for label in np.unique(labels):
@@ -186,10 +186,15 @@ def _carve(arrays: Arrays, count: int, seed: int, name: str) -> tuple[Arrays, Ar
     total = len(arrays.labels)
     if count >= total and count:
         raise ValueError(f"{name} has {total:,} images to train on, so {count:,} of them cannot be held out.")
-    shuffled = np.random.default_rng(seed).permutation(total)
+    shuffled = _permutation(total, seed)
     order = shuffled[balanced_order(arrays.labels[shuffled])]
     taken, rest = np.sort(order[:count]), np.sort(order[count:])
     return Arrays(arrays.images[taken], arrays.labels[taken]), Arrays(arrays.images[rest], arrays.labels[rest])
+
+
+def _permutation(count: int, seed: int) -> np.ndarray:
+    # numpy promises that RandomState never changes its numbers, and promises it of nothing newer
+    return np.random.RandomState(seed % (1 << 32)).permutation(count)
 
 
 def _split(arrays: Arrays) -> Split:

@@ -75,7 +75,7 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
 
     A notebook that fails leaves the old file as it was.
     """
-    fresh = source.with_name(f".{source.name}.new")
+    fresh = source.with_name(f".new.{source.name}")
     before = os.environ.get("CAPSNB_PROFILE")
     os.environ["CAPSNB_PROFILE"] = profile
     try:
@@ -154,17 +154,12 @@ def _this_python() -> type:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
-    from zmq import has
 
     class ThisPython(AsyncKernelManager):
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(**get_kernel_dict())
-
-        @default("transport_encryption")
-        def _encrypted(self) -> str:  # otherwise the kernel warns on the terminal
-            return "auto" if has("curve") else "disabled"
+            # its own log, not the notebook's output: it would break into the progress bar at each start and end
+            return KernelSpec(**get_kernel_dict(extra_arguments=["--log-level=CRITICAL"]))
 
     return ThisPython
 

@@ -13,20 +13,20 @@ a linear convolution: E_n^-1 [(E_r w) * (E_m a)]. A correlation is its transpose
     y = A [(G w) * (B x)],   A = E_m^T,  G = E_r,  B = E_n^-T.
 
 The n points lie on the projective line at equal angles, (cos t, sin t) with t = pi k / n, and a polynomial of degree d
-is evaluated in homogeneous form, sum_j c_j cos(t)^(d - j) sin(t)^j. Zero, infinity and +-1 are among them for n
-divisible by 4, and no other choice we tried loses less by cancellation. Multiplying row k of G, row k of B and column
-k of A by factors whose product is 1 changes nothing exactly; we choose them to give the three equal norms.
+is evaluated in homogeneous form, sum_j c_j cos(t)^(d - j) sin(t)^j; zero is among them and, for even n, infinity. That
+loses 2 to 3 times less to cancellation than the usual small fractions. Multiplying row k of G, row k of B and column k
+of A by factors whose product is 1 changes nothing exactly; ours give the three equal norms.
 
-In two dimensions the same holds on each axis, for n_H n_W products, each of them a matrix product over channels:
+In two dimensions each axis has its own matrices, and a product of numbers becomes one of matrices over the channels C
+and O, for each of the R = n_H n_W points, with all tiles of a row of tiles and all images B as rows:
 
-    U[R, tile B, s s C] = B_H X B_W^T     (input, all tiles of one row of tiles)
-    V[R, O, s s C]      = G_H W G_W^T     (weight)
-    M[R, tile B, O]     = U V^T           (one batched GEMM over R = n_H n_W)
-    Y                   = A_H M A_W^T
+    U = B_H x B_W^T  (R, tiles B, C),    V = G_H w G_W^T  (R, O, C),    M = sum over phases of U V^T,    y = A_H M A_W^T
 
-A 9 x 9 kernel at stride 2 with m = 6 costs (10 / 6)^2 4 = 11 products an output and channel pair instead of 81.
-The backward pass applies the transposed matrices in the opposite order; it recomputes U and V from x and weight, so
-that nothing but those two is kept between the passes.
+A 9 x 9 kernel at stride 2 with m = 6 takes 4 (10 / 6)^2 = 11 products for each output and channel instead of 81. What
+is left is bound by memory traffic, so the work is done phase by phase in pieces that caches and malloc can keep. The
+backward pass applies the transposed matrices in the opposite order. It recomputes U and V, so that only x and weight
+are kept between the passes. Memory needed on top of inputs and results: V (with its gradient) for one phase, a few
+pieces, and, at a stride above 1, M.
 """
 
 import functools
@@ -39,6 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MOST_POINTS = 10  # n; the float32 error more than doubles with each further point, and is 2e-5 at 10
+TRANSFORM = 100  # a transform is bound by memory: a number of it costs what this many multiplications of a GEMM do
 PIECE = 28 << 20  # bytes; glibc's malloc maps blocks above 32 MiB anew, page by page, each time
 
 
@@ -58,6 +59,8 @@ class _Axis(NamedTuple):
 def toom_cook(m: int, r: int) -> tuple[Tensor, Tensor, Tensor]:
     """Matrices A (m, n), G (n, r), B (n, n) in float64 with correlate(x, w) = A [(G w) * (B x)], n = m + r - 1."""
     n = m + r - 1
+    if m == 1:  # the plain sum: as many products, and no rounding
+        return torch.ones(1, r, dtype=torch.float64), *(torch.eye(r, dtype=torch.float64) for _ in range(2))
     angle = torch.arange(n, dtype=torch.float64) * (math.pi / n)
     cos, sin = angle.cos()[:, None], angle.sin()[:, None]
 
@@ -147,7 +150,7 @@ class _Work:
         window += _both(rows.T, columns.T, u.view(len(rows), len(columns), -1)).view_as(window)
 
     def outputs(self, products: Tensor, count: int) -> Tensor:
-        """The first `count` rows of outputs of a row of tiles, (rows, columns, B O), from its products (R, tiles B, O)."""
+        """The first `count` output rows of a row of tiles: products (R, tiles B, O) -> (rows, columns, B O)."""
         products = products.view(len(self.high.tile), len(self.wide.tiled), -1)
         return _both(self.high.back[:count], self.wide.tiled_back, products)
 
@@ -221,7 +224,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
-    """`torch.nn.functional.conv2d(x, weight, bias, stride)` without padding, in channels_last memory, first derivatives.
+    """`torch.nn.functional.conv2d(x, weight, bias, stride)`, the result in channels_last memory, differentiable once.
 
     x (B, C, H, W), weight (O, C, K, L), bias (O,) -> (B, O, (H - K) // stride + 1, (W - L) // stride + 1). Fastest with
     x and weight in channels_last memory. What torch would refuse, sizes of zero and autocast are left to torch.
@@ -252,10 +255,28 @@ def pays(
     *,
     enabled: bool = True,
 ) -> bool:
-    """Whether `conv2d` is the faster way: by shapes, dtype and device alone, so that a resumed run decides alike."""
+    """Whether `conv2d` is clearly the faster way; by shapes, dtype and device alone, so that a resumed run decides alike.
+
+    Compares multiplications, where a number that is transformed counts as many as TRANSFORM. Only float32 on a CPU;
+    `enabled=False` and the environment's CAPSNB_FASTCONV=0 say no.
+    """
     if not enabled or os.environ.get("CAPSNB_FASTCONV") == "0":
         return False
-    return dtype == torch.float32 and torch.device(device).type == "cpu" and weight_shape[1] >= 64
+    if dtype != torch.float32 or torch.device(device).type != "cpu" or len(x_shape) != 4:
+        return False
+    images, (outputs, inputs) = x_shape[0], weight_shape[:2]
+    direct, points, tiles = images * outputs * inputs, 1, images
+    for size, kernel in zip(x_shape[2:], weight_shape[2:], strict=True):
+        if size < kernel:
+            return False
+        out, taps = (size - kernel) // stride + 1, -(-kernel // stride)
+        m = tile_outputs(out, taps)
+        direct *= out * kernel
+        points *= m + taps - 1
+        tiles *= -(-out // m)
+    channels = inputs * min(stride, weight_shape[2]) * min(stride, weight_shape[3])
+    transformed = tiles * channels + outputs * channels + tiles * outputs
+    return direct > points * (tiles * channels * outputs + TRANSFORM * transformed)
 
 
 class Conv2d(nn.Conv2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from contextlib import AbstractContextManager
 
@@ -237,7 +238,7 @@ class Decoder(nn.Module):
             raise ValueError(f"decoder {kind!r} is unknown; allowed: {', '.join(self.KINDS)}")
         self.kind, self.classes, self.image_shape = kind, classes, tuple(image_shape)
         sizes = (classes * dim, *widths, math.prod(image_shape))
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, poses: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels (B,): the class kept by a conditional decoder; None keeps each image's longest pose.

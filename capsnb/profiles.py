@@ -6,20 +6,22 @@ A notebook asks `plan("00", profile)` and never looks at the profile itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from capsnb import runs
 from capsnb.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.routing import Dynamic
-from capsnb.runs import Spec
+from capsnb.runs import Observer, Run, Spec
 from capsnb.synthesis import DataSpec
-from capsnb.training import Recipe
+from capsnb.training import Recipe, Row, test_accuracy
 
 PROFILES = {
     "smoke": "every cell runs, nothing is learned: for continuous integration",
     "quick": "embedded real digits, reduced widths, a subset of the variants: minutes on two cores",
+    "long": "the papers' own sets and sizes, shortened schedules, fewer seeds: hours on two cores",
     "full": "the papers' own sets, sizes and schedules: a GPU, or patience",
 }
 
@@ -28,19 +30,35 @@ PROFILES = {
 class Plan:
     """What a notebook works with.
 
-    specs: variant -> one spec per seed. settings: the notebook's other sizes, by name.
+    specs: variant -> one spec per seed. observe, every: what its runs record, as `runs.follow` takes them.
+    settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
     """
 
     notebook: str
     profile: str
     seeds: tuple[int, ...]
     specs: dict[str, tuple[Spec, ...]]
+    observe: dict[str, Observer] = field(default_factory=dict)
+    every: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     data_dir: Path | None = None
 
     def all_specs(self) -> list[Spec]:
         """Every spec that the notebook trains."""
         return [spec for specs in self.specs.values() for spec in specs]
+
+    def follow(self, spec: Spec, **options: Any) -> Iterator[Row]:
+        """`runs.follow` with what this plan observes and where its data lies."""
+        return runs.follow(spec, observe=self.observe, every=self.every, data_dir=self.data_dir, **options)
+
+    def get(self, spec: Spec, **options: Any) -> Run:
+        """`runs.get` with what this plan observes and where its data lies."""
+        return runs.get(spec, observe=self.observe, every=self.every, data_dir=self.data_dir, **options)
+
+    def forecast(self) -> list[float]:
+        """`runs.forecast` of all its specs: about how many seconds each will train."""
+        specs, names = self.all_specs(), self.observe.keys()
+        return runs.forecast(specs, observe=names, every=self.every, data_dir=self.data_dir)
 
 
 def current(profile: str | None = None) -> str:
@@ -69,42 +87,41 @@ def plan(
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds = {seeds}: at least 1 is needed")
     profile = current(profile)
-    count, variants, settings = PLANS[notebook](profile)
-    run_seeds = tuple(range(seed, seed + (seeds or count)))
+    content = PLANS[notebook](profile)
+    run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
+    content.pop("seeds", None)
+    variants = content.pop("variants")
     specs = {name: tuple(replace(spec, seed=number) for number in run_seeds) for name, spec in variants.items()}
-    return Plan(notebook, profile, run_seeds, specs, settings, None if data is None else Path(data))
+    return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
 
 
 REDUCED = CapsNetConfig(stem=StridedStem(channels=64, types=8), decoder_widths=(256, 512))
 SMALLEST = CapsNetConfig(stem=StridedStem(channels=8, types=2), decoder_widths=(16, 32))
 
 
-def _first_network(profile: str) -> tuple[int, dict[str, Spec], dict[str, Any]]:
+def _first_network(profile: str) -> dict[str, Any]:
     name = "3 iterations, reconstruction"
+    plan = {"seeds": 1, "observe": {"test accuracy": test_accuracy}, "settings": {"histogram images": 200}}
     if profile == "smoke":
         data = DataSpec(train=256, validation=100, test=100)
-        return 1, {name: Spec(model=SMALLEST, data=data, recipe=Recipe(epochs=1))}, {"histogram images": 50}
+        return plan | {"variants": {name: Spec(model=SMALLEST, data=data, recipe=Recipe(epochs=1))}}
     if profile == "quick":
-        return 1, {name: Spec(model=REDUCED, recipe=Recipe(epochs=15))}, {"histogram images": 200}
+        return plan | {"variants": {name: Spec(model=REDUCED, recipe=Recipe(epochs=15))}}
+    mnist = DataSpec(name="mnist")
+    if profile == "long":
+        return plan | {"variants": {name: Spec(model=CapsNetConfig(), data=mnist, recipe=Recipe(epochs=6))}}
     # 300,000 steps of 128, as the released code trains
-    recipe, data = Recipe(epochs=640), DataSpec(name="mnist")
-    no_decoder = replace(ZOO["capsnet"].config, decoder="none")
+    recipe = Recipe(epochs=640)
+    no_decoder = replace(CapsNetConfig(), decoder="none")
     models = {
-        "baseline CNN": ZOO["convnet-fc-28"].config,
         "1 iteration": replace(no_decoder, routing=Dynamic(iterations=1)),
         "1 iteration, reconstruction": CapsNetConfig(routing=Dynamic(iterations=1)),
         "3 iterations": no_decoder,
         name: CapsNetConfig(),
     }
-    variants = {
-        variant: Spec(
-            model=model,
-            data=data,
-            recipe=replace(recipe, loss="cross-entropy") if variant == "baseline CNN" else recipe,
-        )
-        for variant, model in models.items()
-    }
-    return 3, variants, {"histogram images": 1000}
+    variants = {variant: Spec(model=model, data=mnist, recipe=recipe) for variant, model in models.items()}
+    baseline = Spec(model=ZOO["convnet-fc-28"].config, data=mnist, recipe=replace(recipe, loss="cross-entropy"))
+    return plan | {"seeds": 3, "variants": {"baseline CNN": baseline} | variants}
 
 
-PLANS: dict[str, Callable[[str], tuple[int, dict[str, Spec], dict[str, Any]]]] = {"00": _first_network}
+PLANS: dict[str, Callable[[str], dict[str, Any]]] = {"00": _first_network}

@@ -118,8 +118,10 @@ def follow(
     if state_file.exists():
         state = torch.load(state_file, map_location="cpu", weights_only=True)
         if state["threads"] != torch.get_num_threads():
-            print(f"resuming {folder.name} with {torch.get_num_threads()} threads, begun with {state['threads']}: "
-                  "the result is equally good, but not bit-identical to an uncut run")
+            print(
+                f"resuming {folder.name} with {torch.get_num_threads()} threads, begun with {state['threads']}: "
+                "the result is equally good, but not bit-identical to an uncut run"
+            )
         training.load_state_dict(state)
 
     def save() -> None:
@@ -184,7 +186,7 @@ def read_history(folder: str | Path) -> list[Row]:
 
 
 def list_runs(root_folder: str | Path | None = None) -> list[dict[str, Any]]:
-    """One row per run under the root: name, finished, epoch, validation accuracy, size in bytes, time of last change."""
+    """One row per run under the root: name, finished, epoch, validation accuracy, bytes, time of last change."""
     rows = []
     for file in sorted(root(root_folder).glob("*/spec.json")):
         folder = file.parent
@@ -217,6 +219,8 @@ def prune(root_folder: str | Path | None = None, *, older_than_days: float = 0.0
 def forecast(
     specs: Iterable[Spec],
     *,
+    observe: Iterable[str] = (),
+    every: int | None = None,
     root_folder: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -227,7 +231,8 @@ def forecast(
     """
     seconds, per_image = [], {}
     for spec in specs:
-        if (folder_of(spec, root_folder=root_folder) / "model.pt").exists():
+        folder = folder_of(spec, observe=observe, every=every, root_folder=root_folder)
+        if (folder / "model.pt").exists():
             seconds.append(0.0)
             continue
         images = prepare(spec.data, data_dir=data_dir, device=pick_device(device))

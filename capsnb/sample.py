@@ -61,7 +61,7 @@ def _parsed_rows(file: Path, md5: str, remedy: str) -> np.ndarray:
 
 def _cached_rows(cache: Path, md5: str) -> np.ndarray | None:
     try:
-        with np.load(cache) as archive:
+        with open(cache, "rb") as file, np.load(file) as archive:
             return archive["rows"] if str(archive["md5"]) == md5 else None
     except Exception:  # whatever is wrong with a cache, the original is at hand
         return None

@@ -71,7 +71,7 @@ def prepare(
     device: torch.device | str = "cpu",
     download: bool = False,
 ) -> ImageSet:
-    """The images of a DataSpec on `device`; errors as `data.load`, and ValueError where a size or limit is too large."""
+    """The images of a DataSpec on `device`; errors as `data.load`, ValueError where a size or limit is too large."""
     options = {"data_dir": data_dir, "seed": spec.seed}
     if spec.crop is None:
         options["size"] = spec.resize  # resizing while reading lets a folder mix sizes

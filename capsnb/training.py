@@ -171,6 +171,11 @@ def evaluate(
     return Evaluation(right.item() / len(split), total.item() / len(split), len(split))
 
 
+def test_accuracy(model: nn.Module, data: ImageSet) -> float:
+    """An observer for runs: the share of test images that are right."""
+    return evaluate(model, data.test).accuracy
+
+
 def predict(model: nn.Module, split: Any, *, batch: int = 500) -> Output:
     """The model's output on a whole split, in order, on the CPU; reconstructions are left out, being large."""
     device = next(model.parameters()).device
@@ -333,9 +338,7 @@ class Training:
         }
         for name in dict.fromkeys(("validation", recipe.stop_on)):
             split = getattr(self.data, name)
-            result = evaluate(
-                self.model, split, loss=recipe.loss, reconstruction_weight=recipe.reconstruction_weight
-            )
+            result = evaluate(self.model, split, loss=recipe.loss, reconstruction_weight=recipe.reconstruction_weight)
             row |= {f"{name} loss": result.loss, f"{name} accuracy": result.accuracy}
         row |= {"learning rate": recipe.learning_rate_at(self.step, self.epoch), "images/s": speed}
         # an observer may draw random numbers or leave modes changed: neither may reach the training

@@ -274,7 +274,7 @@ def test_table_compares_this_run_with_the_record(best, helps, tmp_path):
     assert (first["recorded full run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
     assert first["recorded origin"].split(", ")[1] == "a GPU"
     assert (first["this run"], first["verdict"], first["reason"]) == ("2 (n=1)", "undecided", "1 of at least 3 seeds")
-    assert second["published"] == "reconstruction 0.25, plain 0.35 % error"
+    assert second["published"] == "reconstruction 0.25, plain 0.35 % error (-0.1)"
     assert (second["verdict"], second["reason"]) == ("not run", "profile quick")
     assert (second["recorded verdict"], second["recorded reason"]) == ("not run", "no full run recorded")
 

@@ -245,7 +245,7 @@ class Bound:
         if low < found.interval[0] and found.interval[1] < high:
             return judged("reproduced", found, self.text)
         if found.interval[1] <= low or found.interval[0] >= high:
-            return judged("not reproduced", found, f"not {self.text}, with the whole interval")
+            return judged("not reproduced", found, "the whole interval lies beyond the threshold")
         return judged("undecided", found, "the interval contains the threshold")
 
 
@@ -264,7 +264,8 @@ class Exact:
 
     @property
     def text(self) -> str:
-        return f"{self.variant} equals it" + (f" within {self.within:g}" if self.within else "")
+        number = "the published number" if self.value is None else f"{self.value:g}"
+        return f"equals {number}" + (f" within {self.within:g}" if self.within else "")
 
     def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
         """published: (value,), or () when the rule has its own value."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.claims.records import recorded
-from capsnb.claims.rules import Measured, Rule
+from capsnb.claims.rules import Effect, Measured, NoEffect, Rule
 from capsnb.claims.verdicts import Verdict
 from capsnb.published import Published, lookup
 
@@ -116,12 +116,14 @@ def table(
 
 
 def quote(claim: Claim) -> str:
-    """The published numbers as a table cell: one number, or variant and number where there are several."""
+    """The published numbers as a table cell: one number, or each variant's and, for an effect, their difference."""
     numbers = claim.numbers
     if len(numbers) < 2:
         return "".join(map(str, numbers))
     named = zip(claim.rule.variants, numbers, strict=True)
-    return ", ".join(f"{name} {number.value:g}" for name, number in named) + f" {numbers[0].unit}"
+    shown = ", ".join(f"{name} {number.value:g}" for name, number in named) + f" {numbers[0].unit}".rstrip()
+    compared = isinstance(claim.rule, Effect | NoEffect)
+    return f"{shown} ({numbers[0].value - numbers[1].value:+.4g})" if compared else shown
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ class ConvNetFC(nn.Module):
             self.add_module(f"conv{n}", Stage(conv, nn.ReLU()))
             channels = width
         sizes = (channels * size * size, *config.hidden)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.features = taps.Tap()
         self.out = nn.Linear(sizes[-1], config.classes)
 
@@ -163,10 +164,7 @@ class ConvNetR(nn.Module):
         squashed = self.config.head == "length"
         units = (self.primary(maps) if squashed else self.conv2(maps)).flatten(1)
         poses = self.get_submodule("class")(units, squashed)
-        if self.out is not None:
-            scores = self.out(poses.flatten(1))
-        else:
-            scores = length(poses) if squashed else poses.sum(-1)
+        scores = self.out(poses.flatten(1)) if self.out is not None else length(poses) if squashed else poses.sum(-1)
         return Output(scores, poses, decode(self, poses, scores.argmax(1) if labels is None else labels))
 
 

@@ -13,7 +13,9 @@ from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 from capsnb.plots.style import BLUE, GREEN, GREY, ORANGE, PALE, array, axes, pixels
 
 HEIGHT = 4.0  # of the drawing area, in its own units
-MOST = 10  # capsules drawn of a layer; more are told by dots and the caption
+MOST = 16  # capsules drawn of a layer; of more, the first and last few with dots between
+FEW = 4
+SCALE, WIDEST = 0.62, 14.0  # inches per unit of the drawing, and inches in all
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def architecture(
     layers = [(tap, data) for tap, data in seen.items() if not tap.endswith((".votes", ".coupling"))]
     if not layers:
         raise ValueError("architecture needs at least one tap that is not a layer's votes or coupling.")
-    ax = axes(ax, 2.0 + 1.75 * (len(layers) + (image is not None)), 3.6)
+    own = ax is None
+    ax = axes(ax, 8.0, 3.6)
     x, before = 0.0, None
     if image is not None:
         before = _picture(ax, x, image, "image")
@@ -69,9 +72,13 @@ def architecture(
         else:
             column = _units(ax, x, shape, caption, before)
         x, before = column.right + 1.0, column
-    ax.set(xlim=(-0.3, before.right + 0.3), ylim=(-1.15, HEIGHT + 0.35))
+    low, high, span = -1.35, HEIGHT + 0.45, before.right + 0.8
+    ax.set(xlim=(-0.4, before.right + 0.4), ylim=(low, high))
     ax.set_aspect("equal")
     ax.axis("off")
+    if own:
+        scale = min(SCALE, WIDEST / span)
+        ax.figure.set_size_inches(span * scale, (high - low) * scale)
     return ax
 
 
@@ -133,11 +140,11 @@ def _capsules(
 ) -> _Column:
     """A column of capsules, each a row of components in a frame that is filled as far as the capsule is long."""
     _, count, size = shape
-    drawn = min(count, MOST)
-    picked = np.unique(np.linspace(0, count - 1, drawn).round().astype(int))
     gap = count > MOST
-    rows = np.linspace(HEIGHT - 0.25, 0.25, len(picked)) if len(picked) > 1 else np.array([HEIGHT / 2])
-    width, height = 1.15 if routed else 0.85, 0.26
+    picked = np.arange(count) if not gap else np.r_[0:FEW, count - FEW : count]
+    slots = np.linspace(HEIGHT - 0.2, 0.2, len(picked) + gap) if count > 1 else np.array([HEIGHT / 2])
+    rows = np.delete(slots, FEW) if gap else slots
+    width, height = 1.1, min(0.26, 0.7 * (HEIGHT - 0.4) / len(slots))
     amounts = np.full(len(picked), np.nan)
     if values is not None:
         amounts = np.linalg.norm(array(values)[0], axis=-1)[picked]
@@ -153,15 +160,17 @@ def _capsules(
     elif before:
         _arrow(ax, before.right, x)
     for row, amount in zip(rows, amounts, strict=True):
-        frame = {"boxstyle": "round,pad=0,rounding_size=0.09", "linewidth": 1, "zorder": 3}
-        ax.add_patch(FancyBboxPatch((x, row - height / 2), width, height, facecolor="white", edgecolor=GREEN, **frame))
+        corner = (x, row - height / 2)
+        box = f"round,pad=0,rounding_size={height * 0.4}"
+        frame = FancyBboxPatch(corner, width, height, boxstyle=box, facecolor="white", edgecolor=GREEN, zorder=3)
         part = 1.0 if np.isnan(amount) else float(np.clip(amount, 0, 1))
-        if part > 0.03:
-            alpha = 0.45 if np.isnan(amount) else 0.85
-            box = FancyBboxPatch((x, row - height / 2), width * part, height, facecolor=GREEN, alpha=alpha, **frame)
-            ax.add_patch(box)
+        alpha = 0.4 if np.isnan(amount) else 0.85
+        fill = Rectangle(corner, width * part, height, facecolor=GREEN, alpha=alpha, linewidth=0, zorder=4)
+        ax.add_patch(frame)
+        ax.add_patch(fill)
+        fill.set_clip_path(frame)
     if gap:
-        ax.text(x + width / 2, rows.mean(), "⋮", ha="center", va="center", fontsize=15, zorder=5, color="#222222")
+        ax.text(x + width / 2, HEIGHT / 2, "⋮", ha="center", va="center", fontsize=15, color="#444444")
     _caption(ax, x + width / 2, title, f"{count:,} capsules\nof {size} numbers")
     return _Column(x, x + width, tuple(rows))
 
@@ -183,6 +192,6 @@ def _decoder(ax: Axes, x: float, data: Any, shape: tuple[int, ...], title: str, 
     corners = ((x, 1.55), (x, HEIGHT - 1.55), (x + 0.8, HEIGHT - 1.05), (x + 0.8, 1.05))
     ax.add_patch(Polygon(corners, facecolor=PALE, edgecolor=BLUE, linewidth=1))
     ax.text(x + 0.4, HEIGHT / 2, "decoder", ha="center", va="center", rotation=90, fontsize=9)
-    image = array(data)[0] if hasattr(data, "dtype") else np.zeros(shape[-3:])
+    image = array(data)[0] if hasattr(data, "dtype") else np.full(shape[-3:], 0.93)
     image = image[0] if image.ndim == 4 else image  # the first of two pictures, where digits overlap
     return _picture(ax, x + 1.05, image, title)

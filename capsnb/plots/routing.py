@@ -39,7 +39,8 @@ def couplings(
     share = steps.mean(1)
     for step, (panel, bars) in enumerate(grid):
         drawn = panel.imshow(steps[step][order].T, aspect="auto", cmap="PuOr_r", norm=norm, interpolation="nearest")
-        panel.set_title(f"iteration {step + 1}" + (f": uniform, 1/{parents}" if np.ptp(steps[step]) < 1e-6 else ""))
+        uniform = f": uniform, 1/{parents}" if np.allclose(steps[step], 1 / parents, atol=1e-6) else ""
+        panel.set_title(f"iteration {step + 1}{uniform}", loc="left")
         panel.set_yticks(range(parents), names)
         panel.vlines(bounds, -0.5, parents - 0.5, color="black", linewidth=0.4, alpha=0.5)
         panel.tick_params(length=0, labelbottom=step == count - 1)

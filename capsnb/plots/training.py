@@ -60,11 +60,8 @@ def confusion(matrix: Any, classes: Sequence[Any], *, ax: Axes | None = None) ->
     ax.set_xticks(ticks, classes, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     ax.set_yticks(ticks, classes)
     right = counts.trace() / max(1, counts.sum())
-    ax.set(
-        xlabel="predicted",
-        ylabel="true",
-        title=f"{counts.sum() - counts.trace():g} mistakes, {100 * right:.2f} % right",
-    )
+    ax.set(xlabel="predicted", ylabel="true")
+    ax.set_title(f"{counts.sum() - counts.trace():g} mistakes, {100 * right:.2f} % right", loc="left")
     return ax
 
 
@@ -77,7 +74,7 @@ def seed_points(
     value per seed (a sequence, or seed -> value). paired: join the points of one seed across the variants.
     """
     ax = axes(ax, 6.5, 1.1 + 0.55 * len(data))
-    kinds = {"recorded": (ORANGE, 0.17, "recorded full run"), "this run": (BLUE, -0.17, "this run")}
+    kinds = {"recorded": (ORANGE, -0.17, "recorded full run"), "this run": (BLUE, 0.17, "this run")}
     labelled: set[str] = set()
     places = {kind: [] for kind in kinds}
     for row, found in enumerate(data.values()):

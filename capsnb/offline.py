@@ -1,0 +1,116 @@
+"""A notebook's cells as HTML that needs no network: equations as MathML, and nothing that a browser would fetch."""
+
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+ASSETS = Path(__file__).parent / "assets"
+# tags that load what their attribute names
+LOADING = {
+    **dict.fromkeys(["script", "img", "iframe", "embed", "source", "track", "video", "audio", "input"], "src"),
+    "link": "href",
+    "object": "data",
+    "image": "href",
+}
+LOADED = re.compile(rf"<(?:{'|'.join(LOADING)})\b|@import|url\(", re.IGNORECASE)
+FUNCTION = re.compile(r"(<mi>[a-z]{2,}</mi>)(?=<m(?!o))")  # exp b, not expb
+OUTSIDE_CSS = re.compile(r"@import[^;]*;?|url\(\s*['\"]?\s*(?:https?:)?//[^)]*\)", re.IGNORECASE)
+
+
+def cells(notebook: nbformat.NotebookNode, folder: Path) -> str:
+    """The cells of a notebook; images that its text names are looked for in `folder`."""
+    exporter = Offline(
+        template_name="basic",
+        template_file="cells.html.j2",
+        extra_loaders=[jinja2.FileSystemLoader(ASSETS)],
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    exporter.log.setLevel("ERROR")  # it warns of each figure without a description
+    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(folder)}})
+    return offline(html)
+
+
+class Offline(HTMLExporter):
+    """nbconvert's cells with equations as MathML and nothing that a page would load."""
+
+    def markdown2html(self, context: Any, source: str) -> str:
+        cell = context.get("cell", {})
+        path = context.get("resources", {}).get("metadata", {}).get("path", "")
+        renderer = _MathRenderer(
+            escape=False, attachments=cell.get("attachments", {}), embed_images=True, path=path, anchor_link_text="#"
+        )
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+    markdown2html.jinja_pass_arg = HTMLExporter.markdown2html.jinja_pass_arg  # gets the template's context
+
+    def default_filters(self) -> Iterable[tuple[str, Any]]:
+        yield from super().default_filters()
+        yield "markdown2html", self.markdown2html
+        yield "latex2html", latex
+        yield "headline", headline
+
+
+class _MathRenderer(IPythonRenderer):
+    def inline_math(self, body: str) -> str:
+        return mathml(body)
+
+    def block_math(self, body: str) -> str:
+        return mathml(body, display=True)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", display=True)
+
+
+def mathml(body: str, *, display: bool = False) -> str:
+    """An equation as MathML, which browsers set without any script; as its source where it cannot be read."""
+    from latex2mathml.converter import convert
+
+    try:
+        math = convert(body.strip(), display="block" if display else "inline")
+    except Exception:  # its errors share no class, and a broken equation must not cost the report
+        return f"<code>{escape(body.strip())}</code>"
+    return FUNCTION.sub(r'\1<mspace width="0.17em"/>', math)
+
+
+def latex(source: str) -> str:
+    """An output of type text/latex: $...$, $$...$$ or bare."""
+    body = source.strip()
+    for mark in ("$$", "$"):
+        if body.startswith(mark) and body.endswith(mark) and len(body) > 2 * len(mark):
+            return mathml(body[len(mark) : -len(mark)], display=True)
+    return mathml(body, display=True)
+
+
+def headline(source: str) -> str:
+    """The line that stands for a folded code cell: its first one that is no comment, else its first."""
+    lines = [line for line in source.splitlines() if line.strip()] or [""]
+    return next((line for line in lines if not line.lstrip().startswith(("#", "%"))), lines[0]).strip()
+
+
+def offline(html: str) -> str:
+    """The fragment without anything that a browser would fetch; a note stands in for what is left out."""
+    if not LOADED.search(html):
+        return html
+    soup = BeautifulSoup(html, "html.parser")
+    for name, attribute in LOADING.items():
+        for tag in soup.find_all(name):
+            address = str(tag.get(attribute) or tag.get(f"xlink:{attribute}") or "")
+            tag.attrs.pop("srcset", None)
+            if address and not address.startswith(("data:", "#")):
+                note = soup.new_tag("span", attrs={"class": "blocked"})
+                note.string = f"[not embedded: {address}]"
+                tag.replace_with(note)
+    for style in soup.find_all("style"):
+        style.string = OUTSIDE_CSS.sub("", style.get_text())
+    for tag in soup.find_all(style=OUTSIDE_CSS):
+        tag["style"] = OUTSIDE_CSS.sub("", tag["style"])
+    return str(soup)

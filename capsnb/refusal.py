@@ -1,0 +1,63 @@
+"""What the command line says of a bad input: one sentence on stderr and exit status 2, never a traceback."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+class Refused(click.ClickException):
+    """A bad input: one sentence on stderr, exit status 2."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what a user can mend into Refused; a bug keeps its traceback."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise Refused(error.format_message()) from error
+    except (ValueError, FileNotFoundError) as error:
+        if _raised_here(error.__traceback__):
+            raise Refused(" ".join(str(error).split())) from error
+        if isinstance(error, ValueError):
+            raise
+        raise Refused(_about_file(error)) from error
+    except OSError as error:
+        raise Refused(_about_file(error)) from error
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        from capsnb.execute import MISMATCH
+
+        raise Refused(MISMATCH) from error
+
+
+def _raised_here(trace: TracebackType | None) -> bool:
+    """Whether capsnb itself raised, and not a library that it called."""
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
+
+
+def _about_file(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}." if error.filename else str(error)
+
+
+class Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with one_sentence():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_sentence():
+            return super().invoke(ctx)
