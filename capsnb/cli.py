@@ -73,6 +73,8 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
         if not os.access(out, os.W_OK):
             raise click.UsageError(f"--out {out} is not writable: choose another folder.")
+        for path in chosen:
+            execute.require_parameters(path)
     data = data and data.resolve()
     for line in preview.lines(chosen, profile, seed=seed, seeds=seeds, data=data):
         click.echo(line)

@@ -172,8 +172,8 @@ def fetch(name: str, data_dir: str | os.PathLike | None = None) -> Path:
 
 
 def balanced_order(labels: Tensor | np.ndarray) -> np.ndarray:
-    """An order of all positions in which every prefix holds the classes in proportion (one image more or less). (N,) -> (N,)"""
-    labels = np.asarray(labels)
+    """An order of all positions whose every prefix holds the classes in proportion, to an image or so. (N,) -> (N,)"""
+    labels = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

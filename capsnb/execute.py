@@ -61,10 +61,15 @@ def select(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
     return [found[number] for number in sorted({n.zfill(2) for n in numbers} or found)]
 
 
-def execute(source: Path, target: Path, parameters: dict[str, object], *, progress: bool = True) -> Outcome:
-    """Execute `source` in its own folder with papermill parameters and write it to `target`, failed or not."""
+def require_parameters(source: Path) -> None:
+    """Raise ValueError for a notebook that papermill cannot pass parameters to."""
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in nbformat.read(source, as_version=4).cells):
         raise ValueError(f"{source.name} has no cell tagged parameters, so profile and seed cannot be passed to it.")
+
+
+def execute(source: Path, target: Path, parameters: dict[str, object], *, progress: bool = True) -> Outcome:
+    """Execute `source` in its own folder with papermill parameters and write it to `target`, failed or not."""
+    require_parameters(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     return _papermill(source, target, parameters, progress)

@@ -111,7 +111,7 @@ def fill_readme(text: str, table: str) -> str:
     """The text with the table between the marks; ValueError where the marks are missing."""
     start, end = text.find(MARKS[0]), text.find(MARKS[1])
     if start < 0 or end < start:
-        raise ValueError(f"The README lacks the marks {MARKS[0]} and {MARKS[1]}, in this order.")
+        raise ValueError(f"The README lacks the marks {MARKS[0]} and {MARKS[1]}.")
     return f"{text[:start]}{MARKS[0]}\n{table}\n{text[end:]}"
 
 

@@ -197,7 +197,9 @@ def _sample_cache(folder: str | os.PathLike | None) -> Path | None:
             root.mkdir(parents=True, exist_ok=True)
         except OSError:
             return None
-    return root / "mnist-sample" / "parsed.npz" if root.is_dir() else None
+    # a folder that nobody may write is left alone even by root, whom its mode would not stop
+    writable = root.is_dir() and root.stat().st_mode & 0o222
+    return root / "mnist-sample" / "parsed.npz" if writable else None
 
 
 # ----------------------------------------------------------------------------------------- bring your own

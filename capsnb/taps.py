@@ -83,6 +83,9 @@ class Record(Mapping[str, Tensor]):
             self._parts[name] = parts = [torch.cat(parts)]
         return parts[0]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
 

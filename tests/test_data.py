@@ -141,6 +141,14 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(tmp_path, m
     assert not missing.exists()  # a mistyped CAPSNB_DATA is not created
 
 
+def test_a_read_only_folder_is_left_alone_even_by_root(tmp_path):
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o555)
+    assert len(data.load("mnist-sample", data_dir=folder).train) == 3500
+    assert list(folder.iterdir()) == []
+
+
 def test_importing_needs_torch_and_numpy_alone():
     pending, seen, outside = ["data", "synthesis"], set(), set()
     while pending:

@@ -16,10 +16,10 @@ from capsnb import __version__, cli, report
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "capsnb"
 # Data flows downwards: a module imports from those before it only. Modules not named here must not close a circle.
-ORDER = (
-    "data synthesis taps routing layers losses models training runs profiles published claims plots "
-    "execute preview offline report cli"
-).split()
+ORDER = [
+    *("data", "synthesis", "taps", "routing", "layers", "losses", "models", "training", "runs", "profiles"),
+    *("published", "claims", "plots", "execute", "preview", "offline", "report", "cli"),
+]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -1,0 +1,72 @@
+"""Small trained models that come with the project, for instant exploration and as regression checks.
+
+    run = checkpoints.load("capsnet-small")       # model, history, spec
+
+Each is a run's folder under data/checkpoints with a record of how it was made: `capsnb checkpoints make NAME`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from capsnb import data as data_sets
+from capsnb import runs
+from capsnb.claims.records import code_version, versions
+from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.runs import Run, Spec
+from capsnb.synthesis import prepare
+from capsnb.training import Recipe, evaluate
+
+CHECKPOINTS: dict[str, Spec] = {
+    "capsnet-small": Spec(
+        model=CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256)),
+        recipe=Recipe(epochs=60),
+    ),
+}
+
+
+def folder(name: str) -> Path:
+    """Where a checkpoint lies; ValueError lists the names for an unknown one."""
+    if name not in CHECKPOINTS:
+        raise ValueError(f"there is no checkpoint {name!r}; there are: {', '.join(CHECKPOINTS)}")
+    return data_sets.project() / "data" / "checkpoints" / name
+
+
+def load(name: str, *, device: Any = "cpu") -> Run:
+    """A checkpoint's model in evaluation mode with its history and spec."""
+    return runs.load(folder(name), device=device)
+
+
+def record(name: str) -> dict[str, Any]:
+    """How a checkpoint was made and what it reaches: test accuracy and loss, data, device, versions, code."""
+    return json.loads((folder(name) / "record.json").read_text())
+
+
+def make(name: str, *, progress: bool = True) -> Path:
+    """Train a checkpoint anew on the CPU and put it in its place; what was there stays until the new one is whole."""
+    target, spec = folder(name), CHECKPOINTS[name]
+    run = runs.get(spec, device="cpu", progress=progress)
+    images = prepare(spec.data)
+    result = evaluate(run.model, images.test)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        fresh = Path(temporary) / name
+        shutil.copytree(run.folder, fresh)
+        content = {
+            "made by": f"capsnb checkpoints make {name}",
+            "test accuracy": result.accuracy,
+            "test loss": result.loss,
+            "data": images.source,
+            "device": "CPU",
+            "code": code_version(),
+            "versions": versions(),
+        }
+        (fresh / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+        if target.exists():
+            target.rename(Path(temporary) / "old")
+        fresh.rename(target)
+    return target

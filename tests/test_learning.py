@@ -1,0 +1,49 @@
+"""Every model of the zoo leaves chance within a few hundred steps on the embedded digits, at reduced width."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from capsnb.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetFCConfig, DepthwiseStem, StridedStem
+from capsnb.synthesis import Augment, DataSpec, prepare
+from capsnb.training import Recipe, train
+
+SIZE = 20
+
+
+def reduced(config):
+    """The same kind of model, narrow, for crops of 20 pixels."""
+    if isinstance(config, CapsNetConfig):
+        deep = isinstance(config.stem, DepthwiseStem)
+        stem = (
+            DepthwiseStem(widths=(8, 16), kernels=(3, 3, 3), strides=(1, 2, 1), capsules=12)
+            if deep
+            else StridedStem(channels=16, kernel=5, types=4)
+        )
+        return replace(config, size=SIZE, stem=stem, decoder_widths=(64,))
+    if isinstance(config, ConvNetFCConfig):
+        return replace(config, size=SIZE, widths=(8, 8, 8), kernel=5, hidden=(64, 32))
+    if isinstance(config, ConvNetAvgConfig):
+        return replace(config, size=SIZE, width=32, kernel=5)
+    return replace(config, size=SIZE, width=16, kernel=5, decoder_widths=(64,))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return prepare(DataSpec(crop=SIZE, train=2000, validation=300))
+
+
+# entries that differ only in image size are one model here
+KINDS = {(reduced(entry.config), entry.loss): name for name, entry in reversed(ZOO.items())}
+
+
+@pytest.mark.parametrize("name", sorted(KINDS.values()))
+def test_the_model_leaves_chance(name, digits):
+    entry = ZOO[name]
+    torch.manual_seed(0)
+    model = reduced(entry.config).build()
+    recipe = Recipe(epochs=10, batch=50, augment=Augment(), loss=entry.loss, target_accuracy=0.5)
+    rows = list(train(model, digits, recipe, device="cpu", every=50, progress=False))
+    # chance is 0.1; the recipe stops at the first report above one half, after at most 400 steps
+    assert rows[-1]["validation accuracy"] >= 0.5, [row["validation accuracy"] for row in rows]
