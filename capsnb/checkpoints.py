@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from capsnb import data as data_sets
 from capsnb import runs
 from capsnb.claims.records import code_version, versions
 from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.places import project
 from capsnb.runs import Run, Spec
 from capsnb.synthesis import prepare
 from capsnb.training import Recipe, evaluate
@@ -33,7 +33,7 @@ def folder(name: str) -> Path:
     """Where a checkpoint lies; ValueError lists the names for an unknown one."""
     if name not in CHECKPOINTS:
         raise ValueError(f"there is no checkpoint {name!r}; there are: {', '.join(CHECKPOINTS)}")
-    return data_sets.project() / "data" / "checkpoints" / name
+    return project() / "data" / "checkpoints" / name
 
 
 def load(name: str, *, device: Any = "cpu") -> Run:

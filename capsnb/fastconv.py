@@ -176,10 +176,14 @@ class _Convolution(torch.autograd.Function):
                 for top in work.tops:
                     key, u = (images.start, top), work.u(signal, top)
                     held[key] = held[key].baddbmm_(u, v) if key in held else torch.bmm(u, v)
+                    del u  # here and below: each piece goes before the next comes
                     if phase == work.phases[-1]:
                         rows = y[images, :, top : top + work.high.m].permute(2, 3, 0, 1)
                         outputs = work.outputs(held.pop(key), len(rows)).view(rows.shape)
                         rows.copy_(outputs) if bias is None else torch.add(outputs, bias, out=rows)
+                        del outputs
+                del signal
+            del v
         return y
 
     @staticmethod
@@ -211,10 +215,14 @@ class _Convolution(torch.autograd.Function):
                     if need_weight:
                         across, u = products.transpose(1, 2), work.u(signal, top)
                         grad_v = torch.bmm(across, u) if grad_v is None else grad_v.baddbmm_(across, u)
+                        del across, u
                     if need_x:
                         work.add_u_adjoint(grad_signal, top, torch.bmm(products, v))
+                    del products
                 if need_x:
                     work.signal(grad_x[images], phase).copy_(grad_signal)
+                del signal, grad_signal
+            del v
             if need_weight:
                 taps = work.taps(grad_weight, phase)
                 rows, columns = work.high.kernel[:, : taps.shape[0]], work.wide.kernel[:, : taps.shape[1]]
@@ -255,7 +263,7 @@ def pays(
     *,
     enabled: bool = True,
 ) -> bool:
-    """Whether `conv2d` is clearly the faster way; by shapes, dtype and device alone, so that a resumed run decides alike.
+    """Whether `conv2d` is clearly the faster way; by shapes, dtype and device alone: a resumed run decides alike.
 
     Compares multiplications, where a number that is transformed counts as many as TRANSFORM. Only float32 on a CPU;
     `enabled=False` and the environment's CAPSNB_FASTCONV=0 say no.

@@ -35,9 +35,9 @@ def squash_exponential(total: Tensor) -> Tensor:
     Near 0 it is the identity, gradient included, which is what lets layers of it be stacked.
     """
     n = length(total).unsqueeze(-1)
-    tiny = n < 1e-6
-    safe = torch.where(tiny, 1, n)
-    return total * torch.where(tiny, 1, -torch.expm1(-safe) / safe)
+    zero = n == 0
+    safe = torch.where(zero, 1, n)
+    return total * torch.where(zero, 1, -torch.expm1(-safe) / safe)
 
 
 def identity(total: Tensor) -> Tensor:
@@ -46,6 +46,11 @@ def identity(total: Tensor) -> Tensor:
 
 
 SQUASHES = {"sabour": squash, "exponential": squash_exponential, "none": identity}
+
+
+def full(tensor: Tensor) -> Tensor:
+    """At least float32: half-precision lengths saturate, and a saturated length flips the argmax."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def squash_named(name: str):
@@ -97,9 +102,9 @@ class PrimaryCapsules(nn.Module):
         self.tap = taps.Tap()
 
     def forward(self, maps: Tensor) -> Tensor:
-        maps = self.conv(maps).float() if maps.dtype != torch.float64 else self.conv(maps)
+        maps = full(self.conv(maps))
         poses = maps.permute(0, 2, 3, 1).reshape(len(maps), self.capsules, self.dim)
-        return self.tap(self.squash(poses))
+        return self.tap(self.squash(poses).to(self.conv.weight.dtype))
 
     def keep(self, mask: Tensor) -> AbstractContextManager[None]:
         """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose, which
@@ -176,7 +181,7 @@ class RoutedCapsules(nn.Module):
         if poses.shape[1:] != (self.children_count, self.weight.shape[1]):
             wanted = (self.children_count, self.weight.shape[1])
             raise ValueError(f"the layer routes poses (B, {wanted[0]}, {wanted[1]}), not {tuple(poses.shape)}")
-        # half-precision lengths saturate and flip the argmax: routing is float32 also under autocast
+        # float32 also under autocast, see `full`
         with torch.autocast(poses.device.type, enabled=False):
             poses = poses.to(self.weight.dtype)
             constant = self._constant_coupling()

@@ -48,7 +48,7 @@ def dynamic(
     Returns the coupling (B, I, J), which sums to 1 over J. Raises ValueError for a value out of range.
     """
     _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient)
-    batch, children, parents, _ = votes.shape
+    batch, children, parents = _vote_axes(votes)
     if prior is None:
         prior = votes.new_zeros(children, parents)
     elif prior.shape != (children, parents):
@@ -73,7 +73,7 @@ def uniform(votes: Tensor, combine: Combine | None = None, *, value: str = "1/J"
     which is a plain linear layer. With thousands of children the choice decides how far the squash saturates.
     Returns (B, I, J).
     """
-    batch, children, parents, _ = votes.shape
+    batch, children, parents = _vote_axes(votes)
     return votes.new_full((1, 1, 1), constant(value, children, parents)).expand(batch, children, parents)
 
 
@@ -85,8 +85,14 @@ def constant(value: str, children: int, parents: int) -> float:
     return values[value]
 
 
+def _vote_axes(votes: Tensor) -> tuple[int, int, int]:
+    if votes.dim() != 4:
+        raise ValueError(f"votes have shape (B, I, J, D), not {tuple(votes.shape)}")
+    return votes.shape[0], votes.shape[1], votes.shape[2]
+
+
 def _check(*, iterations: int, temperature: float, rate: float, gradient: str) -> None:
-    if iterations < 1 or iterations != int(iterations):
+    if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations = {iterations}: a whole number of at least 1 is needed")
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature}: it must be above 0")

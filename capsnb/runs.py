@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from capsnb import data as data_sets
 from capsnb.data import ImageSet
+from capsnb.places import project
 from capsnb.specs import decode, digest, encode
 from capsnb.synthesis import DataSpec, prepare
 from capsnb.training import Recipe, Row, Training, pick_device
@@ -72,7 +72,7 @@ class Run(NamedTuple):
 
 def root(folder: str | Path | None = None) -> Path:
     """Where runs are kept: `folder`, else CAPSNB_RUNS, else `runs` in the project."""
-    return Path(folder or os.environ.get("CAPSNB_RUNS") or data_sets.project() / "runs")
+    return Path(folder or os.environ.get("CAPSNB_RUNS") or project() / "runs")
 
 
 def folder_of(

@@ -38,8 +38,7 @@ def data_dir(given: str | os.PathLike | None = None) -> Path:
     chosen = given or os.environ.get("CAPSNB_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    project = Path(__file__).resolve().parent.parent
-    return (project if (project / "pyproject.toml").is_file() else Path.cwd()) / "data" / "cache"
+    return project() / "data" / "cache"
 
 
 def find(name: str, folder: str | os.PathLike | None = None) -> Path | None:

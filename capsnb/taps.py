@@ -14,7 +14,7 @@ Edits run before readers, so a recorded tensor is the one that the rest of the n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -80,7 +80,7 @@ class Record(Mapping[str, Tensor]):
         if not parts:
             raise ValueError(f"tap {name!r} was recorded, but no tensor has passed it: call the model inside the block")
         if len(parts) > 1:
-            self._parts[name] = parts = [torch.cat(parts)]
+            parts[:] = [torch.cat(parts)]  # in place: the reader goes on appending to this list
         return parts[0]
 
     def __contains__(self, name: object) -> bool:
@@ -139,7 +139,19 @@ def edit(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
         yield
 
 
-@torch.inference_mode()
+@contextmanager
+def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Evaluation mode inside the block, without gradients unless asked for; each part's own mode comes back after it."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with nullcontext() if gradients else torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def stream(
     model: nn.Module,
     batches: Iterable,
@@ -153,15 +165,12 @@ def stream(
     Returns the last state (`start` when there was no batch).
     """
     wanted = (names,) if isinstance(names, str) else tuple(names)
-    state, training = start, model.training
-    model.eval()
-    try:
+    state = start
+    with evaluating(model):
         for batch in batches:
             with record(model, *wanted) as seen:
                 model(batch[0])
             state = fold(state, seen, batch)
-    finally:
-        model.train(training)
     return state
 
 
@@ -174,6 +183,8 @@ def keep(mask: Tensor) -> Edit:
         if mask.shape[-1] != tensor.shape[1]:
             raise ValueError(f"the mask is for {mask.shape[-1]} units, the layer has {tensor.shape[1]}")
         rows = mask if mask.dim() == 2 else mask[None]
+        if len(rows) not in (1, len(tensor)):
+            raise ValueError(f"the mask is for {len(rows)} images, the batch has {len(tensor)}")
         return tensor * rows.to(tensor).reshape(*rows.shape, *[1] * (tensor.dim() - 2))
 
     return masked

@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +23,7 @@ from capsnb.data import Batch, ImageSet
 from capsnb.losses import LOSSES, reconstruction
 from capsnb.models import Output
 from capsnb.synthesis import Augment
+from capsnb.taps import evaluating
 
 Row = dict[str, Any]
 PRECISIONS = ("float32", "bfloat16")
@@ -138,19 +139,6 @@ def batch_loss(output: Output, batch: Batch, loss: str, reconstruction_weight: f
         target = (batch.images if batch.targets is None else batch.targets).to(total.dtype) / 255
         total = total + reconstruction_weight * reconstruction(output.reconstruction.to(total.dtype), target)
     return total
-
-
-@contextmanager
-def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
-    """Evaluation mode inside the block, without gradients unless asked for; the model's modes come back after it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with nullcontext() if gradients else torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def evaluate(

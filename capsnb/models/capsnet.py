@@ -47,6 +47,15 @@ class CapsNetConfig:
     init: str = "vote-sum"
     init_scale: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name in ("channels", "size", "classes", "dim", "init_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
+        if not all(len(layer) == 2 and min(layer) > 0 for layer in self.hidden):
+            raise ValueError(f"hidden = {self.hidden}: each layer is (capsules, pose size), both above 0")
+        if not callable(self.routing):
+            raise ValueError(f"routing = {self.routing!r}: a routing is called with votes and combine, as Dynamic() is")
+
     def build(self) -> CapsNet:
         """The model with fresh parameters from torch's global generator."""
         return CapsNet(self)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from capsnb import taps
 from capsnb.fastconv import Conv2d
-from capsnb.layers import PrimaryCapsules, Stage, length, squash
+from capsnb.layers import PrimaryCapsules, Stage, full, length, squash
 from capsnb.models.capsnet import Output, as_pixels, decode, make_decoder
 from capsnb.models.stems import check_size
 
@@ -178,5 +178,5 @@ class Groups(nn.Module):
         self.poses = taps.Tap()
 
     def forward(self, units: Tensor, squashed: bool) -> Tensor:
-        poses = self.linear(units).unflatten(-1, (-1, self.dim))
-        return self.poses(squash(poses) if squashed else poses)
+        poses = full(self.linear(units)).unflatten(-1, (-1, self.dim))
+        return self.poses((squash(poses) if squashed else poses).to(self.linear.weight.dtype))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from capsnb import taps
 from capsnb.fastconv import Conv2d
-from capsnb.layers import PrimaryCapsules, Stage, squash_named
+from capsnb.layers import PrimaryCapsules, Stage, full, squash_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class GlobalCapsules(nn.Module):
         self.tap = taps.Tap()
 
     def forward(self, maps: Tensor) -> Tensor:
-        poses = self.pointwise(self.depthwise(maps)).reshape(len(maps), self.capsules, self.dim)
-        return self.tap(self.squash(poses))
+        poses = full(self.pointwise(self.depthwise(maps))).reshape(len(maps), self.capsules, self.dim)
+        return self.tap(self.squash(poses).to(self.pointwise.weight.dtype))
 
     def keep(self, mask: Tensor):
         """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose."""
