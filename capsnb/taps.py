@@ -141,7 +141,7 @@ def edit(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
-    """Evaluation mode inside the block, without gradients unless asked for; each part's own mode comes back after it."""
+    """Evaluation mode inside the block, without gradients unless asked for; then each part's own mode comes back."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsnb import affine, counters, pixels
-from capsnb.data import ImageSet, Split, load
+from capsnb.data import ImageSet, Split, load, pixels
 from capsnb.synthesis import (
     Affine,
     Augment,
@@ -19,6 +18,8 @@ from capsnb.synthesis import (
     Pairs,
     PairSplit,
     Translated,
+    affine,
+    counters,
     overlap,
     pair_splits,
     prepare,

@@ -211,7 +211,7 @@ def test_frozen_parts_keep_weights_and_statistics():
     list(training.rows(progress=False))
     for name, value in model.state_dict().items():
         assert torch.equal(value, start[name]) == name.startswith(("conv1", "primary")), name
-    with pytest.raises(ValueError, match="no part 'nothing'.*conv1"):
+    with pytest.raises(ValueError, match=r"no part 'nothing'.*conv1"):
         freeze(model, ("nothing",))
 
 

@@ -19,10 +19,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from capsnb.places import project
+
 FORMAT = 1
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
 FIELDS = {"settings": dict, "device": str, "versions": dict, "code": str, "date": str, "values": dict}
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Record:
 
 def results_dir() -> Path:
     """results/ of the project, when the package lies in its checkout, else of the working directory."""
-    return (PROJECT if (PROJECT / "pyproject.toml").exists() else Path.cwd()) / "results"
+    return project() / "results"
 
 
 def recorded(notebook: str, root: Path | str | None = None) -> Record:
@@ -115,10 +116,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code_version(folder: Path = PROJECT) -> str:
+def code_version(folder: Path | None = None) -> str:
     """The commit of the code, marked -dirty with uncommitted changes; outside a checkout the package's version."""
     from capsnb import __version__
 
+    folder = folder or project()
     if not (folder / ".git").exists():
         return __version__
     command = ("git", "-C", str(folder), "describe", "--always", "--dirty")

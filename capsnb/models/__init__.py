@@ -98,7 +98,7 @@ ZOO: dict[str, Entry] = {
         config=ConvNetFCConfig(size=36, kernel=9, hidden=(182, 106)),
         loss="bce",
         parameters=11_359_274,
-        paper="Gu et al. 2021, sec. 3.2 (ConvNet-FC(LK); its widths are ours, in the proportion of 328 to 192 and within CapsNet's 11,361,808)",
+        paper="Gu et al. 2021, sec. 3.2 (ConvNet-FC(LK); widths ours: 328 to 192 shrunk to CapsNet's 11,361,808)",
     ),
     "convnet-avg-40": Entry(
         config=ConvNetAvgConfig(size=40),

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import counters
-from .data import ImageSet, Split
-from .pixels import centre, ink_box, place, rotate_shear_scale, warp, whole, window
+from capsnb.data import ImageSet, Split
+from capsnb.data.pixels import centre, ink_box, place, rotate_shear_scale, warp, whole, window
+from capsnb.synthesis import counters
 
 SPLITS = ("train", "validation", "test")
 _TOP, _LEFT, _ROTATION, _SHEAR, _WIDTH, _HEIGHT = range(6)  # streams of random numbers

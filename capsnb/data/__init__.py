@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import sources
-from .formats import Arrays
+from capsnb.data import sources
+from capsnb.data.formats import Arrays
 
 _TEST_SEED = 2017  # fixed: no seed may train on images that another seed is tested on
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import folders, formats
-from .formats import Arrays, check
+from capsnb.data import folders, formats
+from capsnb.data.formats import Arrays, check
 
 Size = tuple[int, int] | None
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import counters
-from .data import Batch, ImageSet, Split
-from .pixels import place, whole
+from capsnb.data import Batch, ImageSet, Split
+from capsnb.data.pixels import place, whole
+from capsnb.synthesis import counters
 
 _PARTNER, _SHIFTS, _ORDER = range(3)  # streams of random numbers
 

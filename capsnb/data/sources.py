@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from . import folders, formats
-from .catalogue import SOURCES, Source
-from .formats import Arrays, check
-from .layouts import Counts, Parts, Size, check_sums
-from .pixels import resize
-from .sample import read_sample, sample_csv
+from capsnb.data import folders, formats
+from capsnb.data.catalogue import SOURCES, Source
+from capsnb.data.formats import Arrays, check
+from capsnb.data.layouts import Counts, Parts, Size, check_sums
+from capsnb.data.pixels import resize
+from capsnb.data.sample import read_sample, sample_csv
+from capsnb.places import project
 
 _OWN = "give a folder with a sub-folder of images per class, or an .npz file with images and labels"
 

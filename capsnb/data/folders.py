@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import Arrays, check
+from capsnb.data.formats import Arrays, check
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 _GREY = ("1", "L", "LA")

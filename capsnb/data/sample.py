@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import Arrays, check
-from .layouts import DIGITS, Counts, Parts, Size
+from capsnb.data.formats import Arrays, check
+from capsnb.data.layouts import DIGITS, Counts, Parts, Size
 
 
 def sample_csv() -> Path | None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .affine import SPLITS, Affine, Transforms, Translated
-from .data import ImageSet, Split, balanced_order, load
-from .pairs import Grid, Pairs, PairSplit, overlap, pair_splits, shift_grid
-from .pixels import centre, resize, rotate_shear_scale, warp, whole, window
+from capsnb.data import ImageSet, Split, balanced_order, load
+from capsnb.data.pixels import centre, resize, rotate_shear_scale, warp, whole, window
+from capsnb.synthesis.affine import SPLITS, Affine, Transforms, Translated
+from capsnb.synthesis.pairs import Grid, Pairs, PairSplit, overlap, pair_splits, shift_grid
 
 __all__ = [
     "Affine",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import layouts, sample
-from .layouts import Counts, Parts, Size
+from capsnb.data import layouts, sample
+from capsnb.data.layouts import Counts, Parts, Size
 
 
 @dataclass(frozen=True)

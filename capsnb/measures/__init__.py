@@ -1,0 +1,1 @@
+"""What the papers measure: plain functions of tensors, one module per kind of measurement."""

@@ -1,0 +1,58 @@
+"""What each dimension of a class capsule's pose encodes: change one, decode, look (Sabour et al. 2017, sec. 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.models import decode
+from capsnb.training import evaluating
+
+STEPS = tuple(round(-0.25 + 0.05 * step, 2) for step in range(11))  # the paper's: 11 values, 0.05 apart
+
+
+def perturbation_grid(
+    model: nn.Module, images: Tensor, labels: Tensor | None = None, values: Sequence[float] | Tensor = STEPS
+) -> Tensor:
+    """Pictures that the decoder makes when one dimension of one class pose is changed. -> (B, D, S, C, H, W)
+
+    Picture [b, d, s] decodes image b's poses with values[s] added to dimension d of the pose of class labels[b], all
+    else as it was; a value of 0 gives the plain reconstruction (Sabour et al. 2017, fig. 4).
+    images: (B, C, H, W), uint8 or in [0, 1]. labels: (B,), the longest pose's class when None.
+    values: S numbers in the pose's own scale, or (D, S), a row of steps for each dimension.
+    Raises ValueError for a model without poses or decoder, or another shape of labels or values.
+    """
+    if getattr(model, "decoder", None) is None:
+        raise ValueError(f"{type(model).__name__} has no decoder, so a changed pose cannot be turned into a picture.")
+    device = next(model.parameters()).device
+    with evaluating(model):
+        poses = model(images.to(device)).poses
+        if poses is None:
+            raise ValueError(f"{type(model).__name__} has no poses to change.")
+        labels = poses.norm(dim=-1).argmax(1) if labels is None else labels.to(device)
+        if labels.shape != poses.shape[:1]:
+            raise ValueError(f"{len(poses)} images need labels ({len(poses)},), not {tuple(labels.shape)}.")
+        steps = _steps(values, poses)
+        return torch.stack([_pictures(model, pose, label, steps) for pose, label in zip(poses, labels, strict=True)])
+
+
+def _steps(values: Sequence[float] | Tensor, poses: Tensor) -> Tensor:
+    """values as (D, S)."""
+    steps = torch.as_tensor(values).to(poses)
+    dim = poses.shape[-1]
+    if steps.dim() == 1:
+        steps = steps.expand(dim, -1)
+    if steps.dim() != 2 or len(steps) != dim:
+        raise ValueError(f"values are (S,) or ({dim}, S) for poses of {dim} numbers, not {tuple(steps.shape)}.")
+    return steps
+
+
+def _pictures(model: nn.Module, poses: Tensor, label: Tensor, steps: Tensor) -> Tensor:
+    """All changes of one image in one batch: poses (K, D), steps (D, S) -> (D, S, C, H, W)."""
+    dim, count = steps.shape
+    changed = poses.expand(dim, count, *poses.shape).clone()  # (D, S, K, D)
+    changed[:, :, label] += torch.diag_embed(steps.T).transpose(0, 1)  # [d, s, e] is steps[d, s] where e = d
+    pictures = decode(model, changed.flatten(0, 1), label.expand(dim * count))
+    return pictures.unflatten(0, (dim, count))

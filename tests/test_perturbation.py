@@ -1,0 +1,99 @@
+"""The perturbation grid of Sabour et al. 2017: against a loop, one picture at a time, and its refusals."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from capsnb import measures, taps
+from capsnb.measures.perturbation import STEPS, perturbation_grid
+from capsnb.models import CapsNetConfig, ConvNetAvgConfig, StridedStem, decode
+
+SMALL = CapsNetConfig(
+    size=20, classes=3, dim=4, stem=StridedStem(channels=4, types=2), decoder_widths=(8, 12), channels=2
+)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 2, 20, 20, generator=torch.Generator().manual_seed(3))
+
+
+def build(config=SMALL):
+    torch.manual_seed(0)
+    return config.build()
+
+
+def one_at_a_time(model, images, labels, values):
+    """Slow reference: every picture by its own call of the decoder."""
+    with torch.no_grad():
+        poses = model(images).poses
+        rows = []
+        for image, label in enumerate(labels.tolist()):
+            for dim in range(poses.shape[-1]):
+                for step in range(values.shape[1]):
+                    changed = poses[image : image + 1].clone()
+                    changed[0, label, dim] += values[dim, step]
+                    rows.append(decode(model, changed, torch.tensor([label]))[0])
+    return torch.stack(rows).unflatten(0, (len(images), *values.shape))
+
+
+def test_the_steps_are_those_of_the_paper():
+    assert STEPS == (-0.25, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
+
+
+@pytest.mark.parametrize("decoder", ["conditional", "plain"])
+@pytest.mark.parametrize("own", [False, True], ids=["one row of steps", "a row per dimension"])
+def test_equals_one_picture_at_a_time(images, decoder, own):
+    model = build(CapsNetConfig(**{**vars(SMALL), "decoder": decoder}))
+    labels = torch.tensor([2, 0])
+    values = torch.linspace(-1, 1, 20).view(4, 5) if own else torch.tensor([-0.3, 0.0, 0.5])
+    grid = perturbation_grid(model, images, labels, values)
+    assert grid.shape == (2, 4, values.shape[-1], 2, 20, 20)
+    assert_close(grid, one_at_a_time(model, images, labels, values.expand(4, -1)))
+
+
+def test_a_step_of_zero_is_the_reconstruction(images):
+    model = build()
+    labels = torch.tensor([1, 2])
+    grid = perturbation_grid(model, images, labels)
+    rebuilt = model(images, labels).reconstruction
+    assert_close(grid[:, :, STEPS.index(0)], rebuilt[:, None].expand(-1, 4, -1, -1, -1))
+    assert not torch.equal(grid[:, 0, 0], grid[:, 0, -1])
+
+
+def test_without_labels_the_longest_pose_is_changed(images):
+    model = build()
+    assert_close(perturbation_grid(model, images), perturbation_grid(model, images, model(images).scores.argmax(1)))
+
+
+def test_bytes_are_pixels_and_modes_come_back(images):
+    model = build().train()
+    whole = (images * 255).to(torch.uint8)
+    assert_close(perturbation_grid(model, whole), perturbation_grid(model, whole / 255))
+    assert model.training
+
+
+def test_edits_reach_the_grid(images):
+    model = build()
+    with taps.edit(model, {"reconstruction": torch.zeros_like}):
+        assert not perturbation_grid(model, images).any()
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "sentence"),
+    [
+        (CapsNetConfig(**{**vars(SMALL), "decoder": "none"}), {}, "CapsNet has no decoder"),
+        (ConvNetAvgConfig(channels=2, size=20), {}, "ConvNetAvg has no decoder"),
+        (SMALL, {"labels": torch.tensor([1])}, r"2 images need labels \(2,\), not \(1,\)"),
+        (SMALL, {"labels": torch.zeros(2, 2, dtype=torch.int64)}, r"not \(2, 2\)"),
+        (SMALL, {"values": torch.zeros(3, 5)}, r"values are \(S,\) or \(4, S\)"),
+        (SMALL, {"values": 0.1}, r"values are \(S,\)"),
+    ],
+)
+def test_refuses(images, config, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        perturbation_grid(build(config), images, **options)
+
+
+def test_measures_say_what_they_are():
+    assert measures.__doc__
