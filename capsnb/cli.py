@@ -57,10 +57,12 @@ def run(
     """
     import os
 
-    from capsnb import execute, preview, profiles
+    from capsnb import execute
 
     source = source or _notebooks()
     chosen = execute.select(source, numbers)
+    from capsnb import preview, profiles  # these import torch
+
     profile = profiles.current(profile)
     if in_place:
         if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:

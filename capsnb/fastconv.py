@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 MOST_POINTS = 10  # n; the float32 error more than doubles with each further point, and is 2e-5 at 10
 TRANSFORM = 100  # a transform is bound by memory: a number of it costs what this many multiplications of a GEMM do
+MARGIN = 1.5  # how many times fewer multiplications pay; 64 channels and 5 x 5 kernels gain the least for their count
 PIECE = 28 << 20  # bytes; glibc's malloc maps blocks above 32 MiB anew, page by page, each time
 
 
@@ -122,18 +123,14 @@ class _Work:
         high, wide = (range(min(stride, size)) for size in weight.shape[2:])
         self.phases = [(i, j) for i in high for j in wide]
 
-    def signal(self, x: Tensor, phase: tuple[int, int]) -> Tensor:
-        """The view (rows, columns, B, C) of one phase of an image batch (B, C, H, W)."""
-        phased = x[:, :, phase[0] :: self.stride, phase[1] :: self.stride]
-        return phased[:, :, : self.high.length, : self.wide.length].permute(2, 3, 0, 1)
-
-    def taps(self, weight: Tensor, phase: tuple[int, int]) -> Tensor:
-        """The view (rows, columns, O, C) of one phase of the kernel."""
-        return weight[:, :, phase[0] :: self.stride, phase[1] :: self.stride].permute(2, 3, 0, 1)
+    def phased(self, x: Tensor, phase: tuple[int, int]) -> Tensor:
+        """The view (rows, columns, B, C) of one phase of images (B, C, H, W), as far as it is used; kernels alike."""
+        view = x[:, :, phase[0] :: self.stride, phase[1] :: self.stride]
+        return view[:, :, : self.high.length, : self.wide.length].permute(2, 3, 0, 1)
 
     def v(self, phase: tuple[int, int]) -> Tensor:
         """The transformed kernel, (R, O, C)."""
-        taps = self.taps(self.weight, phase).contiguous()
+        taps = self.phased(self.weight, phase).contiguous()
         rows, columns = self.high.kernel[:, : taps.shape[0]], self.wide.kernel[:, : taps.shape[1]]
         return _both(rows, columns, taps).view(self.points, *self.weight.shape[:2])
 
@@ -172,7 +169,7 @@ class _Convolution(torch.autograd.Function):
         for phase in work.phases:
             v = work.v(phase).transpose(1, 2)
             for images in work.batches:
-                signal = work.signal(x[images], phase).contiguous()
+                signal = work.phased(x[images], phase).contiguous()
                 for top in work.tops:
                     key, u = (images.start, top), work.u(signal, top)
                     held[key] = held[key].baddbmm_(u, v) if key in held else torch.bmm(u, v)
@@ -201,7 +198,7 @@ class _Convolution(torch.autograd.Function):
         for phase in work.phases:
             v, grad_v = work.v(phase) if need_x else None, None
             for images in work.batches:
-                view = work.signal(x[images], phase)
+                view = work.phased(x[images], phase)
                 signal = view.contiguous() if need_weight else None
                 grad_signal = torch.zeros(view.shape, dtype=x.dtype, device=x.device) if need_x else None
                 for top in work.tops:
@@ -220,11 +217,11 @@ class _Convolution(torch.autograd.Function):
                         work.add_u_adjoint(grad_signal, top, torch.bmm(products, v))
                     del products
                 if need_x:
-                    work.signal(grad_x[images], phase).copy_(grad_signal)
+                    work.phased(grad_x[images], phase).copy_(grad_signal)
                 del signal, grad_signal
             del v
             if need_weight:
-                taps = work.taps(grad_weight, phase)
+                taps = work.phased(grad_weight, phase)
                 rows, columns = work.high.kernel[:, : taps.shape[0]], work.wide.kernel[:, : taps.shape[1]]
                 grad_v = grad_v.view(len(rows), len(columns), -1)
                 taps.copy_(_both(rows.T, columns.T, grad_v).view(taps.shape))
@@ -235,23 +232,22 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 
     """`torch.nn.functional.conv2d(x, weight, bias, stride)`, the result in channels_last memory, differentiable once.
 
     x (B, C, H, W), weight (O, C, K, L), bias (O,) -> (B, O, (H - K) // stride + 1, (W - L) // stride + 1). Fastest with
-    x and weight in channels_last memory. What torch would refuse, sizes of zero and autocast are left to torch.
+    x and weight in channels_last memory. Half precision, autocast, sizes of zero and wrong input are left to torch.
     """
-    plain = (
-        x.dim() != 4
-        or weight.dim() != 4
-        or x.dtype != weight.dtype
-        or x.shape[1] != weight.shape[1]
-        or min(*x.shape, *weight.shape) == 0
-        or not x.is_floating_point()
-        or not isinstance(stride, int)
-        or stride < 1
-        or x.shape[2] < weight.shape[2]
-        or x.shape[3] < weight.shape[3]
-        or (bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype))
-        or torch.is_autocast_enabled(x.device.type)
+    tensors = [x, weight] if bias is None else [x, weight, bias]
+    ours = (
+        x.dtype in (torch.float32, torch.float64)
+        and len({(t.dtype, t.device) for t in tensors}) == 1
+        and x.dim() == weight.dim() == 4
+        and min(x.shape + weight.shape) > 0
+        and x.shape[1] == weight.shape[1]
+        and all(kernel <= size for kernel, size in zip(weight.shape[2:], x.shape[2:], strict=True))
+        and (bias is None or bias.shape == weight.shape[:1])
+        and isinstance(stride, int)
+        and stride > 0
+        and not torch.is_autocast_enabled(x.device.type)
     )
-    return F.conv2d(x, weight, bias, stride) if plain else _Convolution.apply(x, weight, bias, stride)
+    return _Convolution.apply(x, weight, bias, stride) if ours else F.conv2d(x, weight, bias, stride)
 
 
 def pays(
@@ -284,27 +280,24 @@ def pays(
         tiles *= -(-out // m)
     channels = inputs * min(stride, weight_shape[2]) * min(stride, weight_shape[3])
     transformed = tiles * channels + outputs * channels + tiles * outputs
-    return direct > points * (tiles * channels * outputs + TRANSFORM * transformed)
+    return direct > MARGIN * points * (tiles * channels * outputs + TRANSFORM * transformed)
 
 
 class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d`, with the same parameters, that takes `conv2d` where it pays unless `fast` is False.
 
-    The weight lies in channels_last memory, which both ways read fastest.
+    The weight lies in channels_last memory, which both ways read fastest, and so does the output, even that of a layer
+    with one input channel: torch is faster so, and what follows need not reorder it.
     """
 
     def __init__(self, *args, fast: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.fast = fast
-        self.weight = nn.Parameter(self.weight.detach().contiguous(memory_format=torch.channels_last))
+        self.weight = nn.Parameter(self.weight.detach().clone(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        simple = (
-            self.groups == 1
-            and self.stride[0] == self.stride[1]
-            and self.padding in ((0, 0), "valid")
-            and self.dilation == (1, 1)
-        )
+        square, padded = self.stride[0] == self.stride[1], self.padding not in ((0, 0), "valid")
+        simple = square and not padded and self.groups == 1 and self.dilation == (1, 1)
         if simple and pays(x.shape, self.weight.shape, self.stride[0], x.dtype, x.device, enabled=self.fast):
             return conv2d(x, self.weight, self.bias, self.stride[0])
         return super().forward(x)

@@ -138,10 +138,10 @@ def test_an_unpaired_torchvision_is_one_sentence(bad, monkeypatch):
 
 
 def test_a_true_process_prints_no_traceback(bad):
-    command = [sys.executable, "-m", "capsnb.cli", "report"]
+    command = [sys.executable, "-m", "capsnb.cli", "run", "42"]
     process = subprocess.run(command, capture_output=True, text=True, cwd=bad, timeout=60)
     assert process.returncode == 2
-    assert process.stderr.startswith("Error: There is no executed notebook")
+    assert process.stderr.startswith("Error: There is no notebook '42'")
     assert process.stderr.count("\n") == 1
 
 

@@ -168,13 +168,13 @@ def taken(monkeypatch):
 
 def wide_module(**options):
     torch.manual_seed(0)
-    return fastconv.Conv2d(128, 128, 9, stride=2, **options), torch.rand(16, 128, 20, 20)
+    return fastconv.Conv2d(64, 64, 9, stride=2, **options), torch.rand(64, 64, 20, 20)
 
 
 def test_the_module_is_torchs_with_the_same_initial_values(taken):
     ours, x = wide_module()
     torch.manual_seed(0)
-    theirs = nn.Conv2d(128, 128, 9, stride=2)
+    theirs = nn.Conv2d(64, 64, 9, stride=2)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     with torch.no_grad():
@@ -197,10 +197,11 @@ def test_the_module_has_an_off_switch(taken, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"padding": 1}, {"dilation": 2}, {"groups": 2}, {"padding": "same", "stride": 1}])
-def test_the_module_leaves_other_convolutions_to_torch(taken, options):
-    module = fastconv.Conv2d(128, 128, 5, **{"stride": 2, **options})
+def test_the_module_leaves_other_convolutions_to_torch(taken, monkeypatch, options):
+    module = fastconv.Conv2d(64, 64, 9, **{"stride": 2, **options})
+    monkeypatch.setattr(fastconv, "pays", lambda *args, **kwargs: True)
     with torch.no_grad():
-        module(torch.rand(8, 128, 20, 20))
+        module(torch.rand(1, 64, 20, 20))
     assert not taken
 
 
@@ -208,6 +209,11 @@ def test_autocast_is_left_to_torch():
     module, x = wide_module()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert module(x[:1]).dtype == torch.bfloat16
+
+
+def test_the_output_is_channels_last_even_from_one_channel():
+    y = fastconv.Conv2d(1, 8, 3)(torch.rand(2, 1, 9, 9))
+    assert y.stride() == (8 * 49, 1, 7 * 8, 8)
 
 
 def test_repeats_are_bit_identical_copies_and_pickles_too():

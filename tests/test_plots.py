@@ -1,5 +1,7 @@
 """Plots are checked by their artists and arrays, never by pixels."""
 
+import inspect
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -65,9 +67,9 @@ def test_without_axes_the_look_is_the_same_and_settings_stay():
 # training -------------------------------------------------------------------------------------------------------------
 
 HISTORY = [
-    {"epoch": 1, "train accuracy": 80.0, "validation accuracy": 90.0},
-    {"epoch": 2, "train accuracy": 95.0, "validation accuracy": None},
-    {"epoch": 3, "train accuracy": 97.0, "validation accuracy": 96.0},
+    {"epoch": 1, "accuracy": 80.0, "validation accuracy": 90.0},
+    {"epoch": 2, "accuracy": 95.0, "validation accuracy": None},
+    {"epoch": 3, "accuracy": 97.0, "validation accuracy": 96.0},
 ]
 
 
@@ -77,13 +79,25 @@ def test_learning_curve_draws_what_is_known(history, ax):
     train, validation = ax.lines
     assert train.get_ydata().tolist() == [80.0, 95.0, 97.0]
     assert validation.get_xdata().tolist() == [1, 3]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train accuracy", "validation accuracy"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["accuracy", "validation accuracy"]
     assert ax.get_xlabel() == "epoch"
 
 
+def test_learning_curve_takes_other_names_for_the_legend(ax):
+    plots.learning_curve(HISTORY, names={"accuracy": "training"}, ax=ax)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training", "validation accuracy"]
+
+
+def test_learning_curve_draws_the_rows_of_a_training(ax):
+    columns = inspect.signature(plots.learning_curve).parameters["columns"].default
+    rows = {"accuracy": 0.5, "validation accuracy": 0.4, "epoch": 1}  # as Training reports them
+    assert set(columns) <= set(rows)
+    assert plots.LiveCurve().columns == columns
+
+
 def test_learning_curve_names_a_missing_column(ax):
-    with pytest.raises(ValueError, match="no column 'accuracy'; it has: epoch, train accuracy"):
-        plots.learning_curve(HISTORY, ["accuracy"], ax=ax)
+    with pytest.raises(ValueError, match="no column 'loss'; it has: epoch, accuracy"):
+        plots.learning_curve(HISTORY, ["loss"], ax=ax)
     assert not plots.learning_curve([], ax=ax).lines
 
 
@@ -265,10 +279,11 @@ def test_architecture_needs_a_tap():
 
 
 def test_live_curve_without_a_notebook_passes_rows_through():
-    curve = plots.LiveCurve("train accuracy", ylabel="%", pause=1000)
+    curve = plots.LiveCurve("accuracy", names={"accuracy": "training"}, ylabel="%", pause=1000)
     assert list(curve.follow(HISTORY)) == HISTORY
     (drawn,) = curve.figure.axes
     assert drawn.lines[0].get_ydata().tolist() == [80.0, 95.0, 97.0]  # the end is drawn whatever the pause
+    assert drawn.lines[0].get_label() == "training"
     assert not plt.get_fignums()  # pyplot does not show it a second time
 
 
@@ -288,7 +303,7 @@ def test_live_curve_updates_one_display(monkeypatch):
 
     monkeypatch.setattr(IPython, "get_ipython", lambda: object())
     monkeypatch.setattr(IPython.display, "display", display)
-    for row in plots.LiveCurve("train accuracy", pause=0).follow(HISTORY):
+    for row in plots.LiveCurve("accuracy", pause=0).follow(HISTORY):
         if row["epoch"] == 2:
             break
     assert shown == [("display", b"\x89PNG"), ("update", b"\x89PNG"), ("update", b"\x89PNG")]

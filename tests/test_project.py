@@ -141,6 +141,7 @@ def test_readme_results_are_those_of_the_records():
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_readme_code_runs(number, tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that wait for each other cost more than they bring here
     # a file of its own: the dataclass of a run is found again by its module
     (tmp_path / "example.py").write_text(blocks("python")[number], encoding="utf-8")
     process = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, cwd=tmp_path, timeout=120)

@@ -20,7 +20,7 @@ def perturbation_grid(
 
     Picture [b, d, s] decodes image b's poses with values[s] added to dimension d of the pose of class labels[b], all
     else as it was; a value of 0 gives the plain reconstruction (Sabour et al. 2017, fig. 4).
-    images: (B, C, H, W), uint8 or in [0, 1]. labels: (B,), the longest pose's class when None.
+    images: (B, C, H, W), uint8 or in [0, 1]. labels: (B,), the class with the highest score when None.
     values: S numbers in the pose's own scale, or (D, S), a row of steps for each dimension.
     Raises ValueError for a model without poses or decoder, or another shape of labels or values.
     """
@@ -28,10 +28,10 @@ def perturbation_grid(
         raise ValueError(f"{type(model).__name__} has no decoder, so a changed pose cannot be turned into a picture.")
     device = next(model.parameters()).device
     with evaluating(model):
-        poses = model(images.to(device)).poses
+        scores, poses, _ = model(images.to(device))
         if poses is None:
             raise ValueError(f"{type(model).__name__} has no poses to change.")
-        labels = poses.norm(dim=-1).argmax(1) if labels is None else labels.to(device)
+        labels = scores.argmax(1) if labels is None else labels.to(device)
         if labels.shape != poses.shape[:1]:
             raise ValueError(f"{len(poses)} images need labels ({len(poses)},), not {tuple(labels.shape)}.")
         steps = _steps(values, poses)

@@ -17,14 +17,22 @@ from capsnb.plots.training import learning_curve
 class LiveCurve:
     """Draws columns of a run's rows as they come, at most every `pause` seconds, and once more at the end.
 
-        for row in LiveCurve("train accuracy", "validation accuracy").follow(train(model, digits, recipe)):
+        for row in LiveCurve("accuracy", "validation accuracy").follow(train(model, digits, recipe)):
             ...
 
+    columns: accuracy and validation accuracy when none is given. names: another name for a column in the legend.
     Outside a notebook nothing is shown; `rows` and `figure` hold the same things.
     """
 
-    def __init__(self, *columns: str, x: str = "epoch", ylabel: str | None = None, pause: float = 1.0) -> None:
-        self.columns = columns or ("train accuracy", "validation accuracy")
+    def __init__(
+        self,
+        *columns: str,
+        names: Mapping[str, str] | None = None,
+        x: str = "epoch",
+        ylabel: str | None = None,
+        pause: float = 1.0,
+    ) -> None:
+        self.columns, self.names = columns or ("accuracy", "validation accuracy"), names
         self.x, self.ylabel, self.pause = x, ylabel, pause
         self.rows: list[Mapping[str, Any]] = []
         self.figure: Figure | None = None
@@ -53,7 +61,8 @@ class LiveCurve:
             # a figure that pyplot does not know is not shown a second time at the end of the cell
             self.figure = Figure(figsize=(6, 3.2))
             known = [name for name in self.columns if any(name in row for row in self.rows)]
-            learning_curve(self.rows, known, x=self.x, ylabel=self.ylabel, ax=self.figure.add_subplot())
+            ax = self.figure.add_subplot()
+            learning_curve(self.rows, known, names=self.names, x=self.x, ylabel=self.ylabel, ax=ax)
             self._show()
         self._drawn = time.monotonic()
 

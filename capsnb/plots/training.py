@@ -17,13 +17,17 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 def learning_curve(
     history: pd.DataFrame | Iterable[Mapping[str, Any]],
-    columns: Sequence[str] = ("train accuracy", "validation accuracy"),
+    columns: Sequence[str] = ("accuracy", "validation accuracy"),
     *,
+    names: Mapping[str, str] | None = None,
     x: str = "epoch",
     ylabel: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Columns of a run's history against epochs (or steps); rows without a value in a column are passed over."""
+    """Columns of a run's history against epochs (or steps); rows without a value in a column are passed over.
+
+    names: another name for a column in the legend.
+    """
     rows = pd.DataFrame(history)
     if missing := [name for name in (x, *columns) if name not in rows] if len(rows) else []:
         raise ValueError(f"The history has no column {missing[0]!r}; it has: {', '.join(map(str, rows.columns))}.")
@@ -32,7 +36,7 @@ def learning_curve(
         known = rows[[x, name]].dropna() if len(rows) else rows
         if len(known):
             dots = marker if len(known) <= 30 else None
-            ax.plot(known[x], known[name], marker=dots, color=colour, label=name)
+            ax.plot(known[x], known[name], marker=dots, color=colour, label=(names or {}).get(name, name))
     ax.set(xlabel=x, ylabel=ylabel or (columns[0] if len(columns) == 1 else ""))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(columns) > 1 and ax.lines:

@@ -1,0 +1,54 @@
+"""The shipped checkpoints: they load, reach what their record says, and can be made again."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from capsnb import checkpoints, runs
+from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.runs import Spec
+from capsnb.synthesis import DataSpec, prepare
+from capsnb.training import Recipe, evaluate
+
+
+@pytest.mark.parametrize("name", list(checkpoints.CHECKPOINTS))
+def test_a_shipped_checkpoint_is_the_one_its_spec_and_record_describe(name):
+    run = checkpoints.load(name)
+    assert run.spec == checkpoints.CHECKPOINTS[name]
+    assert run.history[-1]["epoch"] == run.spec.recipe.epochs
+    reached = evaluate(run.model, prepare(run.spec.data).test)
+    record = checkpoints.record(name)
+    # one image may fall on the other side of a near tie on another processor
+    assert reached.accuracy == pytest.approx(record["test accuracy"], abs=2 / reached.count)
+    assert reached.loss == pytest.approx(record["test loss"], rel=1e-3)
+    assert {"made by", "data", "device", "code", "versions"} <= record.keys()
+
+
+def test_the_shipped_checkpoints_are_small():
+    folder = checkpoints.folder("capsnet-small").parent
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 15e6
+
+
+def test_make_trains_anew_and_replaces_the_old_one_whole(tmp_path, monkeypatch):
+    model = CapsNetConfig(size=12, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder_widths=(8,))
+    data = DataSpec(crop=24, resize=12, train=64, validation=20, test=20)
+    spec = Spec(model=model, data=data, recipe=Recipe(epochs=1, batch=16))
+    monkeypatch.setattr(checkpoints, "project", lambda: tmp_path)
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path / "runs"))
+    for seed in (0, 1):
+        monkeypatch.setitem(checkpoints.CHECKPOINTS, "mine", replace(spec, seed=seed))
+        target = checkpoints.make("mine", progress=False)
+        assert target == tmp_path / "data" / "checkpoints" / "mine"
+        assert checkpoints.load("mine").spec.seed == seed
+        assert json.loads((target / "record.json").read_text())["made by"] == "capsnb checkpoints make mine"
+        made = torch.load(target / "model.pt", weights_only=True)
+        kept = torch.load(runs.folder_of(replace(spec, seed=seed)) / "model.pt", weights_only=True)
+        assert all(torch.equal(made[key], kept[key]) for key in kept)
+        assert [entry.name for entry in target.parent.iterdir()] == ["mine"]
+
+
+def test_an_unknown_checkpoint_lists_those_there_are():
+    with pytest.raises(ValueError, match="no checkpoint 'nothing'; there are: capsnet-small"):
+        checkpoints.load("nothing")

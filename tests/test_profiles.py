@@ -1,0 +1,73 @@
+"""Profiles decide cost; a plan passes what it observes to every run, so that a cached run is found again."""
+
+import pytest
+
+from capsnb import profiles, runs
+from capsnb.models import ZOO, CapsNetConfig
+
+
+@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+@pytest.mark.parametrize("notebook", list(profiles.PLANS))
+def test_every_notebook_has_a_plan_at_every_profile(notebook, profile):
+    plan = profiles.plan(notebook, profile)
+    assert plan.profile == profile
+    assert plan.specs
+    assert all(len(specs) == len(plan.seeds) for specs in plan.specs.values())
+    assert len({runs.folder_of(spec).name for spec in plan.all_specs()}) == len(plan.all_specs())
+
+
+def test_seeds_count_from_the_first():
+    plan = profiles.plan("00", "smoke", seed=7, seeds=3)
+    assert plan.seeds == (7, 8, 9)
+    assert [spec.seed for specs in plan.specs.values() for spec in specs] == [7, 8, 9]
+
+
+def test_the_profile_is_the_argument_else_the_environment_else_quick(monkeypatch):
+    monkeypatch.setenv("CAPSNB_PROFILE", "smoke")
+    assert profiles.current() == "smoke"
+    assert profiles.current("full") == "full"
+    monkeypatch.delenv("CAPSNB_PROFILE")
+    assert profiles.current() == "quick"
+
+
+def test_the_full_first_notebook_is_sabours_own_training():
+    plan = profiles.plan("00", "full")
+    assert set(plan.specs) == {
+        "baseline CNN", "1 iteration", "1 iteration, reconstruction", "3 iterations", "3 iterations, reconstruction"
+    }  # fmt: skip
+    assert len(plan.seeds) == 3  # table 1 has three trials
+    for variant, specs in plan.specs.items():
+        spec = specs[0]
+        assert spec.data.name == "mnist"
+        assert (spec.recipe.batch, spec.recipe.learning_rate, spec.recipe.decay) == (128, 1e-3, 0.96)
+        assert spec.recipe.augment.shift == 2
+        # 300,000 steps of 128 images
+        assert spec.recipe.epochs * 55_000 / 128 == pytest.approx(300_000, rel=0.1)
+        if variant != "baseline CNN":
+            assert spec.model.routing.iterations == int(variant[0])
+            assert (spec.model.decoder == "conditional") == variant.endswith("reconstruction")
+    assert plan.specs["3 iterations, reconstruction"][0].model == CapsNetConfig() == ZOO["capsnet"].config
+
+
+def test_a_plans_runs_are_found_again_with_what_they_observe(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    plan = profiles.plan("00", "smoke")
+    (spec,) = plan.all_specs()
+    assert plan.forecast()[0] > 0
+    rows = list(plan.follow(spec, progress=False))
+    assert 0 <= rows[-1]["test accuracy"] <= 1
+    assert plan.forecast() == [0.0]
+    assert plan.get(spec).history == rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "sentence"),
+    [
+        (("99",), {}, "no notebook '99'; there are: 00"),
+        (("00", "fast"), {}, "profile 'fast' is unknown; allowed: smoke, quick, long, full"),
+        (("00", "smoke"), {"seeds": 0}, "seeds = 0: at least 1"),
+    ],
+)
+def test_bad_arguments_say_what_is_allowed(arguments, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        profiles.plan(*arguments, **options)
