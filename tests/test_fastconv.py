@@ -44,7 +44,7 @@ def test_tile_sizes_of_the_papers_layers():
     assert fastconv.tile_outputs(4, 11) == 1  # more taps than points: direct
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     kernel=st.tuples(st.integers(3, 11), st.integers(3, 11)),
     extra=st.tuples(st.integers(0, 14), st.integers(0, 14)),
@@ -168,13 +168,13 @@ def taken(monkeypatch):
 
 def wide_module(**options):
     torch.manual_seed(0)
-    return fastconv.Conv2d(64, 64, 9, stride=2, **options), torch.rand(64, 64, 20, 20)
+    return fastconv.Conv2d(32, 256, 9, stride=2, **options), torch.rand(64, 32, 20, 20)
 
 
 def test_the_module_is_torchs_with_the_same_initial_values(taken):
     ours, x = wide_module()
     torch.manual_seed(0)
-    theirs = nn.Conv2d(64, 64, 9, stride=2)
+    theirs = nn.Conv2d(32, 256, 9, stride=2)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     with torch.no_grad():

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from capsnb.plots.style import SETTINGS
+from capsnb.plots.style import styled
 from capsnb.plots.training import learning_curve
 
 
@@ -57,7 +56,7 @@ class LiveCurve:
 
     def draw(self) -> None:
         """Draw all rows so far into the one output of this curve."""
-        with mpl.rc_context(SETTINGS):
+        with styled():
             # a figure that pyplot does not know is not shown a second time at the end of the cell
             self.figure = Figure(figsize=(6, 3.2))
             known = [name for name in self.columns if any(name in row for row in self.rows)]

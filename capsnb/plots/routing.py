@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from capsnb.plots.style import BLUE, PALETTE, RED, SETTINGS, array, axes
+from capsnb.plots.style import BLUE, PALETTE, RED, array, axes, styled
 
 
 def couplings(
@@ -33,7 +33,7 @@ def couplings(
     bounds = np.searchsorted(winner[order], np.arange(1, parents)) - 0.5
     top = max(float(steps.max()), 1.001 / parents)
     norm = mpl.colors.TwoSlopeNorm(vmin=0, vcenter=1 / parents, vmax=top)
-    with mpl.rc_context(SETTINGS):
+    with styled():
         figure = figure or plt.figure(figsize=(9, count * (0.55 + 0.17 * parents) + 0.3))
         grid = figure.subplots(count, 2, squeeze=False, sharey="row", gridspec_kw={"width_ratios": (7, 1)})
     share = steps.mean(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -41,6 +43,19 @@ def style() -> None:
     mpl.rcParams.update(SETTINGS)
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """capsnb's style inside the block."""
+    # not rc_context: it also puts back `interactive`, which the notebook backend sets with the first figure, and every
+    # later figure would stay unseen
+    before = {name: mpl.rcParams[name] for name in SETTINGS}
+    mpl.rcParams.update(SETTINGS)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
+
+
 def array(data: Any) -> np.ndarray:
     """Numbers from an array, a list, or a tensor on any device, with or without a gradient."""
     if hasattr(data, "detach"):
@@ -53,7 +68,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The axes given, or those of a new figure of that size in inches, in capsnb's style."""
     if ax is not None:
         return ax
-    with mpl.rc_context(SETTINGS):
+    with styled():
         return plt.subplots(figsize=(width, height))[1]
 
 
