@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# Where this is set, every one of the many kernels would compile torch's sources again: 5 to 15 s each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help reproduce test lab notebooks
 help:

@@ -5,8 +5,11 @@ from typing import Any
 
 import click
 
-from capsnb import __version__
+from capsnb import __version__, places
 from capsnb.refusal import Commands
+
+# those of capsnb.profiles, which imports torch
+PROFILES = ("smoke", "quick", "long", "full")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,7 +30,7 @@ def _folder(**more: Any) -> click.Path:
 
 @main.command()
 @click.argument("numbers", metavar="[NN]...", nargs=-1)
-@click.option("--profile", type=click.Choice(["smoke", "quick", "full"]), help="How much to train.  [default: quick]")
+@click.option("--profile", type=click.Choice(PROFILES), help="How much to train.  [default: quick]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")
 @click.option("--data", type=_folder(exists=True), help="Folder of the image sets, in place of CAPSNB_DATA.")
@@ -95,7 +98,7 @@ def run(
 
 def _notebooks() -> Path:
     """notebooks/ of the working directory, else of the checkout that capsnb lies in."""
-    here, checkout = Path("notebooks"), Path(__file__).resolve().parents[1] / "notebooks"
+    here, checkout = Path("notebooks"), places.project() / "notebooks"
     if not here.is_dir() and not checkout.is_dir():
         raise FileNotFoundError("There is no folder notebooks here: go to the project's folder or give --notebooks.")
     return here if here.is_dir() else checkout

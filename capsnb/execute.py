@@ -80,7 +80,8 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
 
     A notebook that fails leaves the old file as it was.
     """
-    fresh = source.with_name(f".new.{source.name}")
+    fresh = source.parent / ".ipynb_checkpoints" / source.name  # on the same disk, and ignored by git
+    fresh.parent.mkdir(exist_ok=True)
     before = os.environ.get("CAPSNB_PROFILE")
     os.environ["CAPSNB_PROFILE"] = profile
     try:
@@ -90,6 +91,8 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
             fresh.replace(source)
     finally:
         fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.parent.rmdir()  # unless Jupyter keeps something there
         os.environ.pop("CAPSNB_PROFILE")
         if before is not None:
             os.environ["CAPSNB_PROFILE"] = before

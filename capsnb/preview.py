@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from capsnb import profiles, runs
+from capsnb import profiles
 
 
 def lines(chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None, data: Path | None) -> Iterator[str]:
@@ -16,7 +16,7 @@ def lines(chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None,
             continue
         plan = profiles.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
         try:
-            forecast = iter(runs.forecast(plan.all_specs(), data_dir=data))
+            forecast = iter(plan.forecast())
         except (ValueError, FileNotFoundError) as error:
             yield f"{path.name}: no forecast. {' '.join(str(error).split())}"
             continue
@@ -26,11 +26,15 @@ def lines(chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None,
             seconds = [next(forecast) for _ in specs]
             todo = [spec for spec, cost in zip(specs, seconds, strict=True) if cost]
             done = "trained before" if not todo else f"about {_duration(sum(seconds))}"
-            counted = f"{len(specs)} seed{'s' * (len(specs) > 1)}"
-            yield f"  {variant}: {counted} x {specs[0].recipe.epochs} epochs on {specs[0].data.name}, {done}"
+            size = f"{_count(len(specs), 'seed')} x {_count(specs[0].recipe.epochs, 'epoch')} on {specs[0].data.name}"
+            yield f"  {variant}: {size}, {done}"
             total += sum(seconds)
     if planned:
         yield f"Training takes about {_duration(total)} on this machine." if total else "Nothing to train."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _duration(seconds: float) -> str:

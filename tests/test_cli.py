@@ -33,6 +33,10 @@ def test_help_is_quick_to_come():
     assert found.stdout == "[]\n"
 
 
+def test_profiles_are_those_of_the_plans():
+    assert list(preview.profiles.PROFILES) == list(cli.PROFILES)
+
+
 def test_version():
     assert call("--version").output == f"capsnb, version {__version__}\n"
 
@@ -51,7 +55,7 @@ def bad(tmp_path, make_notebook):
 BAD = {
     "run 42": "There is no notebook '42' in notebooks; there are 00.",
     "run first": "There is no notebook 'first' in notebooks; there are 00.",
-    "run --profile huge": "Invalid value for '--profile': 'huge' is not one of 'smoke', 'quick', 'full'.",
+    "run --profile huge": "Invalid value for '--profile': 'huge' is not one of 'smoke', 'quick', 'long', 'full'.",
     "run --seed x": "Invalid value for '--seed': 'x' is not a valid integer range.",
     "run --seed 1.5": "Invalid value for '--seed': '1.5' is not a valid integer range.",
     "run --seed -1": "Invalid value for '--seed': -1 is not in the range x>=0.",
@@ -109,7 +113,7 @@ def test_an_unknown_profile_in_the_environment_is_one_sentence(bad, monkeypatch)
 
 def test_no_notebooks_anywhere_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site" / "capsnb" / "cli.py"))
+    monkeypatch.setattr(cli.places, "project", lambda: tmp_path)
     assert "There is no folder notebooks here" in call("run").stderr
 
 
@@ -234,10 +238,9 @@ DATA = types.SimpleNamespace(name="mnist-sample")
 
 
 def announced(monkeypatch, variants, forecast):
-    plan = types.SimpleNamespace(specs=variants, all_specs=lambda: [s for v in variants.values() for s in v])
+    plan = types.SimpleNamespace(specs=variants, forecast=forecast)
     monkeypatch.setattr(preview.profiles, "PLANS", {"00": None})
     monkeypatch.setattr(preview.profiles, "plan", lambda *args, **more: plan)
-    monkeypatch.setattr(preview.runs, "forecast", forecast)
     paths = [cli.Path("00_a.ipynb"), cli.Path("77_own.ipynb")]
     return list(preview.lines(paths, "smoke", seed=0, seeds=None, data=None))
 
@@ -245,22 +248,22 @@ def announced(monkeypatch, variants, forecast):
 def test_what_will_be_trained_is_said_with_about_how_long_it_takes(monkeypatch):
     lines = announced(
         monkeypatch,
-        {"a": specs(5, 5), "b": specs(3)},
-        lambda all_specs, data_dir: [100.0 for _ in all_specs[:2]] + [0.0],
+        {"a": specs(5, 5), "b": specs(1)},
+        lambda: [100.0, 100.0, 0.0],
     )
     assert lines[1:] == [
         "00_a.ipynb:",
         "  a: 2 seeds x 5 epochs on mnist-sample, about 3 min",
-        "  b: 1 seed x 3 epochs on mnist-sample, trained before",
+        "  b: 1 seed x 1 epoch on mnist-sample, trained before",
         "Training takes about 3 min on this machine.",
     ]
 
 
 def test_nothing_to_train_and_missing_data_are_said(monkeypatch):
-    def missing(all_specs, data_dir):
+    def missing():
         raise FileNotFoundError("mnist is not\nthere.")
 
-    assert announced(monkeypatch, {"a": specs(1)}, lambda *args, **more: [0.0])[-1] == "Nothing to train."
+    assert announced(monkeypatch, {"a": specs(1)}, lambda: [0.0])[-1] == "Nothing to train."
     assert announced(monkeypatch, {"a": specs(1)}, missing)[1:] == ["00_a.ipynb: no forecast. mnist is not there."]
 
 

@@ -5,8 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from capsnb import measures, taps
-from capsnb.measures.perturbation import STEPS, perturbation_grid
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, StridedStem, decode
+from capsnb.data import ImageSet, Split
+from capsnb.measures.perturbation import STEPS, kept_beyond_class, perturbation_grid
+from capsnb.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem, decode
 
 SMALL = CapsNetConfig(
     size=20, classes=3, dim=4, stem=StridedStem(channels=4, types=2), decoder_widths=(8, 12), channels=2
@@ -93,6 +94,27 @@ def test_edits_reach_the_grid(images):
 def test_refuses(images, config, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         perturbation_grid(build(config), images, **options)
+
+
+class Redraws(torch.nn.Module):
+    """A model whose reconstruction is `share` of the way from its class's mean image (0.2 or 0.6) to the image."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, images, labels):
+        means = torch.tensor([0.2, 0.0, 0.6])[labels][:, None, None, None]
+        return Output(None, None, means + self.share * (images / 255 - means))
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 0.0), (1.0, 1.0), (0.5, 0.75)])
+def test_kept_beyond_class(share, kept):
+    labels = torch.tensor([0, 0, 2, 2])  # nobody is of class 1
+    train = torch.tensor([31, 71, 144, 162], dtype=torch.uint8)[:, None, None, None].expand(4, 1, 3, 3)
+    test = torch.tensor([10, 90, 140, 200], dtype=torch.uint8)[:, None, None, None].expand(4, 1, 3, 3)
+    data = ImageSet("toy", "", ("a", "b", "c"), Split(train, labels), Split(train, labels), Split(test, labels))
+    assert kept_beyond_class(Redraws(share), data, batch=3) == pytest.approx(kept, abs=1e-5)
 
 
 def test_measures_say_what_they_are():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from capsnb.data import ImageSet
+from capsnb.losses import reconstruction
 from capsnb.models import decode
 from capsnb.training import evaluating
 
@@ -36,6 +38,27 @@ def perturbation_grid(
             raise ValueError(f"{len(poses)} images need labels ({len(poses)},), not {tuple(labels.shape)}.")
         steps = _steps(values, poses)
         return torch.stack([_pictures(model, pose, label, steps) for pose, label in zip(poses, labels, strict=True)])
+
+
+def kept_beyond_class(model: nn.Module, data: ImageSet, *, batch: int = 500) -> float:
+    """Share of what sets test images apart from the mean image of their class that the decoder redraws.
+
+    1 - (squared error of the reconstructions, masked by the label) / (squared error of the mean training image of each
+    class): 0 when a pose says no more than its class, 1 when it holds the whole image. Ours, not the paper's.
+    """
+    device = next(model.parameters()).device
+    train = data.train.to(device)
+    classes = train.labels.unique()
+    means = torch.zeros(int(classes.max()) + 1, *data.image_shape, device=device)
+    for label in classes:
+        means[label] = train.images[train.labels == label].float().mean(0) / 255
+    errors = torch.zeros(2, dtype=torch.float64)
+    with evaluating(model):
+        for images, labels, _ in data.test.to(device).batches(batch):
+            rebuilt = model(images, labels).reconstruction
+            pair = [reconstruction(guess, images / 255).sum() for guess in (rebuilt, means[labels])]
+            errors += torch.stack(pair).cpu()
+    return 1 - (errors[0] / errors[1]).item()
 
 
 def _steps(values: Sequence[float] | Tensor, poses: Tensor) -> Tensor:

@@ -134,6 +134,13 @@ def lengths(
     for margin in margins or ():
         ax.axhline(margin, color=RED, linewidth=1, linestyle="--", zorder=0)
         ax.annotate(
-            f"{margin:g}", (1.0, margin), xycoords=("axes fraction", "data"), color=RED, fontsize=8, va="center"
+            f"{margin:g}",
+            (1.0, margin),
+            (3, 0),  # points to the right of the line's end
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=RED,
+            fontsize=8,
+            va="center",
         )
     return ax
