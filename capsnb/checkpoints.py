@@ -24,7 +24,7 @@ from capsnb.training import Recipe, evaluate
 CHECKPOINTS: dict[str, Spec] = {
     "capsnet-small": Spec(
         model=CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256)),
-        recipe=Recipe(epochs=60),
+        recipe=Recipe(epochs=150),
     ),
 }
 
@@ -48,7 +48,7 @@ def record(name: str) -> dict[str, Any]:
 
 def make(name: str, *, progress: bool = True) -> Path:
     """Train a checkpoint anew on the CPU and put it in its place; what was there stays until the new one is whole."""
-    target, spec = folder(name), CHECKPOINTS[name]
+    target, spec, code = folder(name), CHECKPOINTS[name], code_version()
     run = runs.get(spec, device="cpu", progress=progress)
     images = prepare(spec.data)
     result = evaluate(run.model, images.test)
@@ -62,7 +62,7 @@ def make(name: str, *, progress: bool = True) -> Path:
             "test loss": result.loss,
             "data": images.source,
             "device": "CPU",
-            "code": code_version(),
+            "code": code,
             "versions": versions(),
         }
         (fresh / "record.json").write_text(json.dumps(content, indent=1) + "\n")

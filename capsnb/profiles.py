@@ -111,7 +111,7 @@ def _first_network(profile: str) -> dict[str, Any]:
     if profile == "long":
         return plan | {"variants": {name: Spec(model=CapsNetConfig(), data=mnist, recipe=Recipe(epochs=6))}}
     # 300,000 steps of 128, as the released code trains
-    recipe = Recipe(epochs=640)
+    recipe = Recipe(epochs=698)
     no_decoder = replace(CapsNetConfig(), decoder="none")
     models = {
         "1 iteration": replace(no_decoder, routing=Dynamic(iterations=1)),
