@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from capsnb import runs
-from capsnb.claims.records import code_version, versions
 from capsnb.models import CapsNetConfig, StridedStem
 from capsnb.places import project
 from capsnb.runs import Run, Spec
@@ -42,13 +41,13 @@ def load(name: str, *, device: Any = "cpu") -> Run:
 
 
 def record(name: str) -> dict[str, Any]:
-    """How a checkpoint was made and what it reaches: test accuracy and loss, data, device, versions, code."""
-    return json.loads((folder(name) / "record.json").read_text())
+    """What a checkpoint reaches and how it was made: test accuracy and loss, data, device, versions, code, date."""
+    return json.loads((folder(name) / "record.json").read_text()) | runs.read_made(folder(name))
 
 
 def make(name: str, *, progress: bool = True) -> Path:
     """Train a checkpoint anew on the CPU and put it in its place; what was there stays until the new one is whole."""
-    target, spec, code = folder(name), CHECKPOINTS[name], code_version()
+    target, spec = folder(name), CHECKPOINTS[name]
     run = runs.get(spec, device="cpu", progress=progress)
     images = prepare(spec.data)
     result = evaluate(run.model, images.test)
@@ -61,9 +60,6 @@ def make(name: str, *, progress: bool = True) -> Path:
             "test accuracy": result.accuracy,
             "test loss": result.loss,
             "data": images.source,
-            "device": "CPU",
-            "code": code,
-            "versions": versions(),
         }
         (fresh / "record.json").write_text(json.dumps(content, indent=1) + "\n")
         if target.exists():

@@ -1,4 +1,4 @@
-"""The command line: capsnb run | report | data | runs | results. Slow imports stand where they are used."""
+"""The command line: capsnb run, report, data, runs, results, checkpoints. Slow imports stand where they are used."""
 
 from pathlib import Path
 from typing import Any
@@ -220,17 +220,21 @@ def prune(root: Path | None, older_than: float, every: bool, yes: bool) -> None:
     click.echo(f"Deleted {count} run{'s' * (count != 1)}.")
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @click.option(
     "--readme", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Write it between this file's marks."
 )
-def results(readme: Path | None) -> None:
-    """Print the table of recorded full runs, or write it into a README.
+@click.pass_context
+def results(ctx: click.Context, readme: Path | None) -> None:
+    """Print the table of recorded runs, or write it into a README.
 
     \b
     capsnb results
     capsnb results --readme README.md
+    capsnb results record 00
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from capsnb import report as pages
 
     table = pages.results_table(_notebooks())
@@ -238,6 +242,59 @@ def results(readme: Path | None) -> None:
         click.echo(table)
     else:
         readme.write_text(pages.fill_readme(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+@results.command("record")
+@click.argument("number", metavar="NN")
+@click.option("--from", "source", type=_folder(exists=True), default="build/notebooks", show_default=True)
+def record_results(number: str, source: Path) -> None:
+    """Keep what an executed notebook measured in results/NN.json, beside earlier records. Profiles long and full only.
+
+    \b
+    capsnb run 00 --profile full && capsnb results record 00
+    """
+    from capsnb import recording
+
+    click.echo(f"Recorded in {recording.record(source, number)}")
+
+
+@main.group(name="checkpoints")
+def checkpoint_group() -> None:
+    """The small trained models that come with capsnb, in data/checkpoints.
+
+    \b
+    capsnb checkpoints list
+    capsnb checkpoints make capsnet-small
+    """
+
+
+@checkpoint_group.command("list")
+def list_checkpoints() -> None:
+    """List the checkpoints with their accuracy on the images they were not trained on.
+
+    \b
+    capsnb checkpoints list
+    """
+    from capsnb import checkpoints
+
+    rows = []
+    for name in checkpoints.CHECKPOINTS:
+        made = checkpoints.record(name)
+        rows.append([name, f"{made['test accuracy']:.4f}", made["code"], made["data"].split(";")[0]])
+    _print_columns(("name", "test accuracy", "code", "data"), rows)
+
+
+@checkpoint_group.command()
+@click.argument("name")
+def make(name: str) -> None:
+    """Train the checkpoint NAME anew and put it in its place.
+
+    \b
+    capsnb checkpoints make capsnet-small
+    """
+    from capsnb import checkpoints
+
+    click.echo(f"{name} is in {checkpoints.make(name)}")
 
 
 def _print_columns(header: tuple[str, ...], rows: list[list[Any]]) -> None:

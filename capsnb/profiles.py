@@ -15,6 +15,7 @@ from capsnb import runs
 from capsnb.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.routing import Dynamic
 from capsnb.runs import Observer, Run, Spec
+from capsnb.specs import encode
 from capsnb.synthesis import DataSpec
 from capsnb.training import Recipe, Row, test_accuracy
 
@@ -24,6 +25,7 @@ PROFILES = {
     "long": "the papers' own sets and sizes, shortened schedules, fewer seeds: hours on two cores",
     "full": "the papers' own sets, sizes and schedules: a GPU, or patience",
 }
+RECORDED = ("long", "full")  # whose measurements `capsnb results record` keeps
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,22 @@ class Plan:
     def all_specs(self) -> list[Spec]:
         """Every spec that the notebook trains."""
         return [spec for specs in self.specs.values() for spec in specs]
+
+    def protocol(self) -> dict[str, Any]:
+        """What names this plan's runs in a record: profile and each variant's spec; seeds are left out, they join."""
+        specs = {variant: encode(replace(specs[0], seed=0)) for variant, specs in self.specs.items()}
+        return {"profile": self.profile, "specs": specs}
+
+    def made(self) -> dict[str, Any]:
+        """Code, versions, device and date of this plan's finished runs; where they differ, each one is named.
+
+        Empty at the profiles that are never recorded.
+        """
+        folders = [runs.folder_of(spec, observe=self.observe, every=self.every) for spec in self.all_specs()]
+        finished = [folder for folder in folders if (folder / "model.pt").exists() and self.profile in RECORDED]
+        found = [runs.read_made(folder) for folder in finished]
+        texts = {name: ", ".join(dict.fromkeys(made[name] for made in found)) for name in ("code", "device")}
+        return texts | {"date": max(made["date"] for made in found), "versions": found[-1]["versions"]} if found else {}
 
     def follow(self, spec: Spec, **options: Any) -> Iterator[Row]:
         """`runs.follow` with what this plan observes and where its data lies."""

@@ -5,8 +5,8 @@
         print(row)
     model = get(spec).model
 
-A run's folder holds spec.json, history.csv, model.pt (weights) and, until it is finished, state.pt (to resume). Each
-file is written under a temporary name and renamed.
+A run's folder holds spec.json, made.json (code, versions and device that made it), history.csv, model.pt (weights) and,
+until it is finished, state.pt (to resume). Each file is written under a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import nn
 
 from capsnb.data import ImageSet
 from capsnb.places import project
+from capsnb.provenance import circumstances
 from capsnb.specs import decode, digest, encode
 from capsnb.synthesis import DataSpec, prepare
 from capsnb.training import Recipe, Row, Training, pick_device
@@ -109,11 +110,12 @@ def follow(
         yield from read_history(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _write_spec(folder, spec)
+    _write_json(folder / "spec.json", encode(spec))
     image_set = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
     model = spec.build()
     _start_from(model, spec, root_folder=root_folder, data_dir=data_dir, device=device, progress=progress)
     training = Training(model, image_set, spec.recipe, seed=spec.seed, device=device, frozen=spec.frozen)
+    _write_json(folder / "made.json", _made_with(folder, circumstances()))
     state_file = folder / "state.pt"
     if state_file.exists():
         state = torch.load(state_file, map_location="cpu", weights_only=True)
@@ -177,6 +179,11 @@ def read_spec(folder: str | Path) -> Spec:
         return decode(json.loads(text))
     except (json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{Path(folder) / 'spec.json'} does not describe a run: {error}") from error
+
+
+def read_made(folder: str | Path) -> dict[str, Any]:
+    """Code, library versions, device and date of a run; code and device of a run that was resumed name each of them."""
+    return json.loads(_read(Path(folder) / "made.json"))
 
 
 def read_history(folder: str | Path) -> list[Row]:
@@ -300,9 +307,17 @@ def _save(file: Path, content: dict[str, Any]) -> None:
         torch.save(content, temporary)
 
 
-def _write_spec(folder: Path, spec: Spec) -> None:
-    with _replacing(folder / "spec.json") as temporary:
-        temporary.write_text(json.dumps(encode(spec), indent=1) + "\n")
+def _write_json(file: Path, content: Any) -> None:
+    with _replacing(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _made_with(folder: Path, now: dict[str, Any]) -> dict[str, Any]:
+    if not (folder / "state.pt").exists():
+        return now
+    earlier = read_made(folder)
+    parts = {name: dict.fromkeys([*earlier[name].split(", then "), now[name]]) for name in ("code", "device")}
+    return now | {name: ", then ".join(values) for name, values in parts.items()}
 
 
 def _write_history(folder: Path, history: list[Row]) -> None:

@@ -22,7 +22,7 @@ from capsnb.claims import (
     table,
     verdict,
 )
-from capsnb.claims.records import code_version
+from capsnb.provenance import code_version
 
 T2 = 4.302652729911275  # two-sided 95 % quantile of Student's t with 2 degrees of freedom, from a printed table: 4.303
 BEST = "sabour2017/table1/mnist/3-iterations-reconstruction"

@@ -37,7 +37,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_run_is_trained_once_and_then_replayed(tmp_path):
     first = list(runs.follow(SPEC, root_folder=tmp_path, progress=False))
     folder = runs.folder_of(SPEC, root_folder=tmp_path)
-    assert sorted(file.name for file in folder.iterdir()) == ["history.csv", "model.pt", "spec.json"]
+    assert sorted(file.name for file in folder.iterdir()) == ["history.csv", "made.json", "model.pt", "spec.json"]
     stamp = (folder / "model.pt").stat().st_mtime_ns
     assert list(runs.follow(SPEC, root_folder=tmp_path, progress=False)) == first
     run = runs.get(SPEC, root_folder=tmp_path, progress=False)
@@ -46,6 +46,23 @@ def test_a_run_is_trained_once_and_then_replayed(tmp_path):
     assert run.history == first
     assert not run.model.training
     assert runs.load(folder).spec == SPEC
+
+
+def test_a_run_says_what_made_it_and_a_resume_adds_to_that(tmp_path, monkeypatch):
+    rows = runs.follow(SPEC, root_folder=tmp_path, progress=False)
+    next(rows)
+    rows.close()
+    folder = runs.folder_of(SPEC, root_folder=tmp_path)
+    first = runs.read_made(folder)
+    assert {"code", "versions", "device", "date"} == first.keys()
+    assert first["versions"]["torch"] == torch.__version__.split("+")[0]
+    for _ in range(2):  # a second resume by the same code adds nothing
+        monkeypatch.setattr(runs, "circumstances", lambda: first | {"code": "later"})
+        rows = runs.follow(SPEC, root_folder=tmp_path, progress=False)
+        next(rows)
+        rows.close()
+        assert runs.read_made(folder)["code"] == f"{first['code']}, then later"
+        assert runs.read_made(folder)["device"] == first["device"]
 
 
 def test_observed_curves_are_recorded_and_part_of_the_name(tmp_path):

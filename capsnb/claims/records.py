@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from capsnb.places import project
+from capsnb.provenance import circumstances
 
 FORMAT = 1
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
 FIELDS = {"settings": dict, "device": str, "versions": dict, "code": str, "date": str, "values": dict}
 
 
@@ -76,11 +72,13 @@ def record(
     seeds: Sequence[int],
     settings: Mapping[str, Any],
     device: str,
+    made: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
 ) -> Path:
     """Add measured values (claim -> variant -> one value per seed) to results/NN.json and return its path.
 
     settings: what names the run (profile, sizes, epochs ...), JSON types only. device: in words ("NVIDIA H100").
+    made: code, versions and date of the run where it was not made just now, as `circumstances` gives them.
     Values that do not match `seeds`, or are not finite, raise ValueError and leave the file as it was.
     """
     values = {
@@ -89,10 +87,9 @@ def record(
     }
     run = {
         "settings": json.loads(json.dumps(dict(settings), allow_nan=False)),
+        **circumstances(),
+        **(made or {}),
         "device": device,
-        "versions": versions(),
-        "code": code_version(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "values": values,
     }
     path = _path(notebook, root)
@@ -101,33 +98,6 @@ def record(
         runs = [dict(earlier) for earlier in recorded(notebook, root).runs]
         _write(path, {"format": FORMAT, "notebook": notebook, "runs": [*runs, run]})
     return path
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, capsnb and the libraries that results depend on."""
-    from capsnb import __version__
-
-    found = {"python": platform.python_version(), "capsnb": __version__}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def code_version(folder: Path | None = None) -> str:
-    """The commit of the code, marked -dirty with uncommitted changes; outside a checkout the package's version."""
-    from capsnb import __version__
-
-    folder = folder or project()
-    if not (folder / ".git").exists():
-        return __version__
-    command = ("git", "-C", str(folder), "describe", "--always", "--dirty")
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return __version__
 
 
 def _by_seed(name: str, values: Sequence[float] | Mapping[int, float], seeds: Sequence[int]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from capsnb.claims.verdicts import Verdict
 from capsnb.published import Published, lookup
 
 MIME = "application/vnd.capsnb.claims+json"
+RUN = "application/vnd.capsnb.run+json"
 COLUMNS = ("claim", "published", "recorded full run", "recorded verdict", "this run", "verdict")
 # sign and colour of a verdict: the sign carries it alone, the colours are told apart in every kind of colour vision
 MARKS = {
@@ -78,12 +79,16 @@ def table(
     measured: Mapping[str, Measured],
     *,
     not_run: str | Mapping[str, str] = "not in this profile",
+    settings: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
 ) -> ClaimsTable:
     """Judge every claim of a notebook on this run and on the record; the last expression of a notebook.
 
     measured: claim's name -> variant -> one value per seed; a name that no claim has raises ValueError.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
+    settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
+    `capsnb results record` can keep it.
     """
     claims = list(claims)
     names = [claim.name for claim in claims]
@@ -110,9 +115,19 @@ def table(
                 "this run": now.shown,
                 "verdict": now.verdict,
                 "reason": now.reason,
+                "values": _by_seed(measured.get(claim.name, {})),
             }
         )
-    return ClaimsTable(tuple(rows))
+    return ClaimsTable(tuple(rows), dict(settings or {}), dict(made or {}))
+
+
+def _by_seed(measured: Measured) -> dict[str, dict[str, float]]:
+    # only values that name their seeds can join a record: bare sequences and closed forms stay out
+    return {
+        variant: {str(seed): float(value) for seed, value in values.items()}
+        for variant, values in measured.items()
+        if isinstance(values, Mapping)
+    }
 
 
 def quote(claim: Claim) -> str:
@@ -128,9 +143,14 @@ def quote(claim: Claim) -> str:
 
 @dataclass(frozen=True)
 class ClaimsTable:
-    """Rows ready to be displayed; the report collects them from executed notebooks under the type `MIME`."""
+    """Rows ready to be displayed; the report collects them from executed notebooks under the type `MIME`.
+
+    settings, made: of the run, for its record; a second output of type `RUN` carries them.
+    """
 
     rows: tuple[Mapping[str, Any], ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         lines = []
@@ -141,7 +161,9 @@ class ClaimsTable:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, Any]:
-        return {"text/plain": repr(self), "text/html": self.html(), MIME: [dict(row) for row in self.rows]}
+        bundle = {"text/plain": repr(self), "text/html": self.html(), MIME: [dict(row) for row in self.rows]}
+        # not at profiles that are never recorded: a date would make each execution's file another one
+        return bundle | ({RUN: {"settings": dict(self.settings), "made": dict(self.made)}} if self.made else {})
 
     def html(self) -> str:
         """The table with its own few styles, so that it looks the same in a notebook and in the report."""

@@ -1,0 +1,57 @@
+"""Under which circumstances a number was made: code, library versions, device, date."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from capsnb import __version__
+from capsnb.places import project
+
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
+
+
+def circumstances() -> dict[str, Any]:
+    """Code, library versions, device and date of a run that is made now."""
+    return {
+        "code": code_version(),
+        "versions": versions(),
+        "device": device_name(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def device_name() -> str:
+    """The device that `auto` takes, in words: "NVIDIA H100 80GB HBM3", or "CPU (x86_64, 2 threads)"."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, capsnb and the libraries that results depend on."""
+    found = {"python": platform.python_version(), "capsnb": __version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code_version(folder: Path | None = None) -> str:
+    """The commit of the code, marked -dirty with uncommitted changes; outside a checkout the package's version."""
+    folder = folder or project()
+    if not (folder / ".git").exists():
+        return __version__
+    command = ("git", "-C", str(folder), "describe", "--always", "--dirty")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__

@@ -1,0 +1,41 @@
+"""From an executed notebook to its record in results/NN.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+
+from capsnb import claims
+from capsnb.claims.tables import RUN
+from capsnb.execute import select
+from capsnb.profiles import RECORDED
+
+
+def record(source: Path, number: str, *, root: Path | None = None) -> Path:
+    """Add what notebook `number` of the folder measured to its record and return the record's path.
+
+    Raises ValueError for a notebook that was executed at another profile than long or full, failed, or measured
+    nothing of its claims.
+    """
+    (path,) = select(source, [number])
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    rows = [row for data in outputs for row in data.get(claims.MIME, ())]
+    run = next((data[RUN] for data in outputs if RUN in data), {"settings": {}, "made": {}})
+    profile = run["settings"].get("profile")
+    if profile not in RECORDED:
+        raise ValueError(f"{path} was executed at profile {profile}: only {' and '.join(RECORDED)} are recorded.")
+    measured = {row["claim"]: row["values"] for row in rows if row.get("values")}
+    if not measured or not run["made"]:
+        raise ValueError(f"{path} measured none of its claims, so there is nothing to record.")
+    found = {
+        claim: {variant: {int(seed): value for seed, value in values.items()} for variant, values in variants.items()}
+        for claim, variants in measured.items()
+    }
+    seeds = sorted({seed for variants in found.values() for values in variants.values() for seed in values})
+    made = dict(run["made"])
+    device = made.pop("device")
+    return claims.record(
+        path.name[:2], found, seeds=seeds, settings=run["settings"], device=device, made=made, root=root
+    )

@@ -1,0 +1,59 @@
+"""From an executed notebook's claims to results/NN.json."""
+
+import json
+
+import nbformat
+import pytest
+
+from capsnb import claims, recording
+from capsnb.claims.tables import RUN
+
+MADE = {"code": "abc1234", "versions": {"torch": "2"}, "device": "CPU", "date": "2026-01-02T03:04:05+00:00"}
+CLAIM = claims.Claim(
+    "error", "It errs little.", claims.Value("net", 0.1, better="lower"), "sabour2017/table1/mnist/baseline"
+)
+
+
+def executed(folder, *, profile="long", measured=None, made=MADE):
+    """A notebook whose last cell displayed a claims table."""
+    measured = {"error": {"net": {0: 0.4, 1: 0.5}}} if measured is None else measured
+    shown = claims.table("05", [CLAIM], measured, settings={"profile": profile}, made=made, root=folder)
+    output = nbformat.v4.new_output("execute_result", data=shown._repr_mimebundle_(), execution_count=1)
+    cell = nbformat.v4.new_code_cell("table(...)", outputs=[output], execution_count=1)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "05_made.ipynb")
+    return folder
+
+
+def test_values_settings_and_circumstances_reach_the_record(tmp_path):
+    path = recording.record(executed(tmp_path), "05", root=tmp_path / "results")
+    (run,) = json.loads(path.read_text())["runs"]
+    assert run["values"] == {"error": {"net": {"0": 0.4, "1": 0.5}}}
+    assert run["settings"] == {"profile": "long"}
+    assert {name: run[name] for name in MADE} == MADE
+    assert claims.recorded("05", tmp_path / "results").measured("error") == {"net": {0: 0.4, 1: 0.5}}
+
+
+def test_a_second_recording_joins_the_first(tmp_path):
+    recording.record(executed(tmp_path), "05", root=tmp_path / "results")
+    more = {"error": {"net": {2: 0.6}}}
+    recording.record(executed(tmp_path, measured=more), "05", root=tmp_path / "results")
+    found = claims.recorded("05", tmp_path / "results").measured("error")
+    assert found == {"net": {0: 0.4, 1: 0.5, 2: 0.6}}
+
+
+def test_a_quick_table_carries_nothing_that_differs_from_run_to_run(tmp_path):
+    shown = claims.table("05", [CLAIM], {}, settings={"profile": "quick"}, made={}, root=tmp_path)
+    assert RUN not in shown._repr_mimebundle_()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"profile": "quick"}, r"executed at profile quick: only long and full are recorded"),
+        ({"measured": {}}, r"measured none of its claims"),
+        ({"made": {}}, r"executed at profile None"),
+    ],
+)
+def test_what_cannot_be_recorded_is_told(tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        recording.record(executed(tmp_path, **options), "05", root=tmp_path / "results")
