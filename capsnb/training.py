@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -245,7 +246,7 @@ class Training:
                 row = self._report(seen / (time.perf_counter() - started), observe or {})
                 if bar is not None:
                     shown = {"loss": row["loss"], "validation accuracy": row["validation accuracy"]}
-                    bar.set_postfix(shown | {"images/s": round(row["images/s"])})
+                    bar.set_postfix(shown | {"images/s": round(row["images/s"])}, refresh=False)
                 if save is not None:
                     save()
                 yield row
@@ -405,4 +406,5 @@ def _bar(total: int, initial: int):
         from tqdm.auto import tqdm
     except ImportError:  # a bare machine with torch and numpy only trains without a bar
         return None
-    return tqdm(total=total, initial=initial, unit="step", mininterval=1.0, leave=False)
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, initial=initial, unit="step", mininterval=1.0 if watched else 30.0, leave=False)
