@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from capsnb import runs
+from capsnb.evaluation import evaluate
 from capsnb.models import CapsNetConfig, StridedStem
 from capsnb.places import project
 from capsnb.runs import Run, Spec
 from capsnb.synthesis import prepare
-from capsnb.training import Recipe, evaluate
+from capsnb.training import Recipe
 
 CHECKPOINTS: dict[str, Spec] = {
     "capsnet-small": Spec(

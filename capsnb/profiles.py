@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from capsnb import runs
+from capsnb.evaluation import test_accuracy
 from capsnb.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.routing import Dynamic
 from capsnb.runs import Observer, Run, Spec
 from capsnb.specs import encode
 from capsnb.synthesis import DataSpec
-from capsnb.training import Recipe, Row, test_accuracy
+from capsnb.training import Recipe, Row
 
 PROFILES = {
     "smoke": "every cell runs, nothing is learned: for continuous integration",

@@ -27,11 +27,12 @@ import torch
 from torch import nn
 
 from capsnb.data import ImageSet
+from capsnb.evaluation import pick_device
 from capsnb.places import project
 from capsnb.provenance import circumstances
 from capsnb.specs import decode, digest, encode
 from capsnb.synthesis import DataSpec, prepare
-from capsnb.training import Recipe, Row, Training, pick_device
+from capsnb.training import Recipe, Row, Training
 
 # Raised when the same spec would train to other weights: older runs are then not taken for new ones.
 SEMANTICS = 1

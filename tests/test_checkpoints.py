@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from capsnb import checkpoints, runs
+from capsnb.evaluation import evaluate
 from capsnb.models import CapsNetConfig, StridedStem
 from capsnb.runs import Spec
 from capsnb.synthesis import DataSpec, prepare
-from capsnb.training import Recipe, evaluate
+from capsnb.training import Recipe
 
 
 @pytest.mark.parametrize("name", list(checkpoints.CHECKPOINTS))

@@ -7,20 +7,10 @@ import torch
 from torch import nn
 
 from capsnb.data import Batch, ImageSet, Split
+from capsnb.evaluation import batch_loss, correct, evaluate, pick_device, predict
 from capsnb.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
 from capsnb.synthesis import Augment
-from capsnb.training import (
-    Diverged,
-    Recipe,
-    Training,
-    batch_loss,
-    correct,
-    evaluate,
-    freeze,
-    pick_device,
-    predict,
-    train,
-)
+from capsnb.training import Diverged, Recipe, Training, freeze, train
 
 TINY = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder_widths=(8,)

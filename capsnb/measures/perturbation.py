@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from capsnb.data import ImageSet
 from capsnb.losses import reconstruction
 from capsnb.models import decode
-from capsnb.training import evaluating
+from capsnb.taps import evaluating
 
 STEPS = tuple(round(-0.25 + 0.05 * step, 2) for step in range(11))  # the paper's: 11 values, 0.05 apart
 
