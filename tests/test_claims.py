@@ -272,7 +272,7 @@ def test_table_compares_this_run_with_the_record(best, helps, tmp_path):
     first, second = shown.rows
     assert first["published"] == "0.25 ± 0.005 % error"
     assert (first["recorded full run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
-    assert first["recorded origin"].split(", ")[1] == "a GPU"
+    assert first["recorded origin"].split(", ")[1:3] == ["a GPU", "profile full"]
     assert (first["this run"], first["verdict"], first["reason"]) == ("2 (n=1)", "undecided", "1 of at least 3 seeds")
     assert second["published"] == "reconstruction 0.25, plain 0.35 % error (-0.1)"
     assert (second["verdict"], second["reason"]) == ("not run", "profile quick")

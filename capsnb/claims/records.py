@@ -41,10 +41,11 @@ class Record:
         return found
 
     def origin(self, claim: str) -> str:
-        """Where the claim's newest values come from: "2026-03-01, NVIDIA H100, code 1a2b3c4"; "" without any."""
+        """Where the claim's newest values come from: "2026-03-01, NVIDIA H100, profile full, code 1a2b3c4", or ""."""
         for run in reversed(self.runs):
             if claim in run["values"]:
-                return f"{run['date'][:10]}, {run['device']}, code {run['code']}"
+                profile = f"profile {run['settings']['profile']}, " if "profile" in run["settings"] else ""
+                return f"{run['date'][:10]}, {run['device']}, {profile}code {run['code']}"
         return ""
 
 
