@@ -32,7 +32,7 @@ CHECKPOINTS: dict[str, Spec] = {
 def folder(name: str) -> Path:
     """Where a checkpoint lies; ValueError lists the names for an unknown one."""
     if name not in CHECKPOINTS:
-        raise ValueError(f"there is no checkpoint {name!r}; there are: {', '.join(CHECKPOINTS)}")
+        raise ValueError(f"There is no checkpoint {name!r}; there are: {', '.join(CHECKPOINTS)}")
     return project() / "data" / "checkpoints" / name
 
 

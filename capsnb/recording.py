@@ -25,7 +25,8 @@ def record(source: Path, number: str, *, root: Path | None = None) -> Path:
     run = next((data[RUN] for data in outputs if RUN in data), {"settings": {}, "made": {}})
     profile = run["settings"].get("profile")
     if profile not in RECORDED:
-        raise ValueError(f"{path} was executed at profile {profile}: only {' and '.join(RECORDED)} are recorded.")
+        shown = f"was executed at profile {profile}" if profile else "names no profile it was executed at"
+        raise ValueError(f"{path} {shown}: only {' and '.join(RECORDED)} are recorded.")
     measured = {row["claim"]: row["values"] for row in rows if row.get("values")}
     if not measured or not run["made"]:
         raise ValueError(f"{path} measured none of its claims, so there is nothing to record.")

@@ -83,6 +83,13 @@ BAD = {
     "runs list --root nowhere": "Invalid value for '--root': Directory 'nowhere' does not exist.",
     "runs prune --older-than soon": "Invalid value for '--older-than': 'soon' is not a valid float range.",
     "results --readme README": "The README lacks the marks <!-- results:start --> and <!-- results:end -->.",
+    "results record 00": "Invalid value for '--from': Directory 'build/notebooks' does not exist.",
+    "results record 00 --from empty": "There is no notebook named like 00_name.ipynb in empty.",
+    "results record 42 --from notebooks": "There is no notebook '42' in notebooks; there are 00.",
+    "results record 00 --from notebooks": (
+        "notebooks/00_only.ipynb names no profile it was executed at: only long and full are recorded."
+    ),
+    "checkpoints make nothing": "There is no checkpoint 'nothing'; there are: capsnet-small",
     "results --readme nowhere": "Invalid value for '--readme': File 'nowhere' does not exist.",
 }
 
@@ -272,3 +279,16 @@ def test_nothing_to_train_and_missing_data_are_said(monkeypatch):
 )
 def test_durations(seconds, words):
     assert preview._duration(seconds) == words
+
+
+def test_results_record_says_where(bad, monkeypatch):
+    monkeypatch.chdir(bad)
+    monkeypatch.setattr("capsnb.recording.record", lambda source, number: source / f"{number}.json")
+    result = call("results", "record", "00", "--from", "notebooks")
+    assert (result.exit_code, result.output) == (0, "Recorded in notebooks/00.json\n")
+
+
+def test_checkpoints_are_listed_and_made(monkeypatch):
+    assert "capsnet-small" in call("checkpoints", "list").output
+    monkeypatch.setattr("capsnb.checkpoints.make", lambda name: f"somewhere/{name}")
+    assert call("checkpoints", "make", "capsnet-small").output == "capsnet-small is in somewhere/capsnet-small\n"

@@ -51,7 +51,7 @@ def test_a_quick_table_carries_nothing_that_differs_from_run_to_run(tmp_path):
     [
         ({"profile": "quick"}, r"executed at profile quick: only long and full are recorded"),
         ({"measured": {}}, r"measured none of its claims"),
-        ({"made": {}}, r"executed at profile None"),
+        ({"made": {}}, r"names no profile it was executed at"),
     ],
 )
 def test_what_cannot_be_recorded_is_told(tmp_path, options, sentence):
