@@ -89,7 +89,7 @@ def read(path: Path) -> Page:
 
 
 def results_table(notebooks: Path, root: Path | None = None) -> str:
-    """Recorded full runs as a Markdown table, a row per claim and variant; what was published, the notebooks know."""
+    """Recorded runs as a Markdown table, a row per claim and variant; what was published, the notebooks know."""
     known = {(row["notebook"], row["claim"]): row for path in sorted(notebooks.glob(PATTERN)) for row in _rows(path)}
     folder = root or claims.results_dir()
     lines = []
@@ -102,7 +102,7 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
                 cells = (file.stem, name, variant, row.get("published") or "-", _mean(list(values.values())))
                 lines.append((*cells, record.origin(name)))
     if not lines:
-        return "No full run has been recorded yet."
+        return "No run has been recorded yet."
     head = ("notebook", "claim", "variant", "published", "measured: mean ± std (seeds)", "from")
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ("---",) * len(head), *lines])
 

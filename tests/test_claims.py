@@ -271,19 +271,19 @@ def test_table_compares_this_run_with_the_record(best, helps, tmp_path):
     shown = table("00", [best, helps], {"error": {"capsnet": [2.0]}}, not_run="profile quick", root=tmp_path)
     first, second = shown.rows
     assert first["published"] == "0.25 ± 0.005 % error"
-    assert (first["recorded full run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
+    assert (first["recorded run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
     assert first["recorded origin"].split(", ")[1:3] == ["a GPU", "profile full"]
     assert (first["this run"], first["verdict"], first["reason"]) == ("2 (n=1)", "undecided", "1 of at least 3 seeds")
     assert second["published"] == "reconstruction 0.25, plain 0.35 % error (-0.1)"
     assert (second["verdict"], second["reason"]) == ("not run", "profile quick")
-    assert (second["recorded verdict"], second["recorded reason"]) == ("not run", "no full run recorded")
+    assert (second["recorded verdict"], second["recorded reason"]) == ("not run", "no run recorded")
 
 
 def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="comes with Jupyter")
     bundle = table("00", [best], {}, not_run={"error": "<profile>"}, root=tmp_path)._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html", claims.MIME}
-    wanted = {"notebook", "claim", "source", "published", "recorded full run", "this run", "verdict", "reason"}
+    wanted = {"notebook", "claim", "source", "published", "recorded run", "this run", "verdict", "reason"}
     assert wanted <= set(json.loads(json.dumps(bundle[claims.MIME]))[0])
     assert "&lt;profile&gt;" in bundle["text/html"] and "<profile>" not in bundle["text/html"]
     assert "○ error: not run (<profile>)" in bundle["text/plain"]

@@ -146,7 +146,7 @@ def test_seed_points_show_every_seed(ax):
     }
     plots.seed_points(data, unit="accuracy, %", paired=True, ax=ax)
     drawn = {line.get_label(): list(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")}
-    assert drawn == {"published": [79.0], "recorded full run": [78.0, 80.0], "this run": [90.0]}
+    assert drawn == {"published": [79.0], "recorded run": [78.0, 80.0], "this run": [90.0]}
     assert len(ax.get_legend().get_texts()) == 3
     assert [label.get_text() for label in ax.get_yticklabels()] == ["capsnet", "convnet", "new"]
     joined = [list(line.get_xdata()) for line in ax.lines if line.get_alpha() == 0.35]

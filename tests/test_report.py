@@ -165,7 +165,7 @@ def test_no_executed_notebook_is_one_sentence(tmp_path):
 
 
 def test_the_results_table_comes_from_the_records(tmp_path):
-    assert report.results_table(tmp_path, tmp_path) == "No full run has been recorded yet."
+    assert report.results_table(tmp_path, tmp_path) == "No run has been recorded yet."
     values = {"error": {"3 iterations": {0: 0.25, 1: 0.27, 2: 0.29}}}
     claims.record("00", values, seeds=[0, 1, 2], settings={}, device="a device", root=tmp_path)
     row = {"notebook": "00", "claim": "error", "published": "0.25 % error"}

@@ -1,4 +1,4 @@
-"""The table a notebook ends with: published, recorded full run, this run, and the verdict on each."""
+"""The table a notebook ends with: published, recorded run, this run, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from capsnb.published import Published, lookup
 
 MIME = "application/vnd.capsnb.claims+json"
 RUN = "application/vnd.capsnb.run+json"
-COLUMNS = ("claim", "published", "recorded full run", "recorded verdict", "this run", "verdict")
+COLUMNS = ("claim", "published", "recorded run", "recorded verdict", "this run", "verdict")
 # sign and colour of a verdict: the sign carries it alone, the colours are told apart in every kind of colour vision
 MARKS = {
     "reproduced": ("✓", "#0173b2"),
@@ -99,7 +99,7 @@ def table(
     for claim in claims:
         why = not_run if isinstance(not_run, str) else not_run.get(claim.name, "not in this profile")
         now = verdict(claim, measured.get(claim.name), why)
-        then = verdict(claim, history.measured(claim.name), "no full run recorded")
+        then = verdict(claim, history.measured(claim.name), "no run recorded")
         rows.append(
             {
                 "notebook": notebook,
@@ -108,7 +108,7 @@ def table(
                 "rule": claim.rule.text,
                 "source": claim.cited,
                 "published": quote(claim),
-                "recorded full run": then.shown,
+                "recorded run": then.shown,
                 "recorded verdict": then.verdict,
                 "recorded reason": then.reason,
                 "recorded origin": history.origin(claim.name),
@@ -157,7 +157,7 @@ class ClaimsTable:
         for row in self.rows:
             lines.append(f"{MARKS[row['verdict']][0]} {row['claim']}: {row['verdict']} ({row['reason']})")
             lines.append(f"    published {row['published'] or '-'} | this run {row['this run'] or '-'}")
-            lines.append(f"    recorded full run {row['recorded full run'] or '-'}: {row['recorded verdict']}")
+            lines.append(f"    recorded run {row['recorded run'] or '-'}: {row['recorded verdict']}")
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     return [
         f"<b>{escape(row['claim'])}</b>{_small(row['text'])}{_small('Rule: ' + row['rule'])}",
         escape(row["published"] or "-") + _small(row["source"]),
-        escape(row["recorded full run"] or "-") + _small(row["recorded origin"]),
+        escape(row["recorded run"] or "-") + _small(row["recorded origin"]),
         badge(row["recorded verdict"], row["recorded reason"]),
         escape(row["this run"] or "-"),
         badge(row["verdict"], row["reason"]),

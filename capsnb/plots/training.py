@@ -72,13 +72,13 @@ def confusion(matrix: Any, classes: Sequence[Any], *, ax: Axes | None = None) ->
 def seed_points(
     data: Mapping[str, Mapping[str, Any]], *, unit: str = "", paired: bool = False, ax: Axes | None = None
 ) -> Axes:
-    """Published value, recorded full run and this run of each variant, every seed a point and a bar at the mean.
+    """Published value, recorded run and this run of each variant, every seed a point and a bar at the mean.
 
     data: variant -> {"published": number or None, "recorded": values, "this run": values}, each of them optional, one
     value per seed (a sequence, or seed -> value). paired: join the points of one seed across the variants.
     """
     ax = axes(ax, 6.5, 1.1 + 0.55 * len(data))
-    kinds = {"recorded": (ORANGE, -0.17, "recorded full run"), "this run": (BLUE, 0.17, "this run")}
+    kinds = {"recorded": (ORANGE, -0.17, "recorded run"), "this run": (BLUE, 0.17, "this run")}
     labelled: set[str] = set()
     places = {kind: [] for kind in kinds}
     for row, found in enumerate(data.values()):
