@@ -170,7 +170,7 @@ def _counts(source: Source, where: Path, remedy: str) -> tuple[int, int, int]:
 def _remedy(name: str) -> str:
     if isinstance(SOURCES[name].fetch, str):
         return f"replace it ({SOURCES[name].fetch})"
-    return f"delete it and run `capsnb data fetch {name}`"
+    return f"delete what is there of it and run `capsnb data fetch {name}`"
 
 
 def _how_to_get(name: str, root: Path | None = None) -> str:
