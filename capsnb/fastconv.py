@@ -157,6 +157,12 @@ class _Work:
         return products.view(self.points, -1, outputs.shape[3])
 
 
+def refuse_graph(what: str) -> None:
+    """RuntimeError in a backward pass with create_graph: of a backward written by hand it would give wrong numbers."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{what} can be differentiated once only: create_graph=True is not possible here")
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
@@ -184,8 +190,8 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph("this convolution")
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
         grad_bias = grad.sum((0, 2, 3)) if need_bias else None

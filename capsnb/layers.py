@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from capsnb import taps
 from capsnb.fastconv import Conv2d
 from capsnb.routing import Routing
+from capsnb.votes import Ballot, Combine
 
 
 def length(poses: Tensor) -> Tensor:
@@ -189,8 +190,11 @@ class RoutedCapsules(nn.Module):
                 return self.poses(self._activate(constant * self._vote_sum(poses)))
             votes = self.votes(self.vote(poses))
             prior = {} if self.prior is None else {"prior": self.prior}
-            coupling = self.coupling(self.routing(votes, self.combine, **prior))
-            return self.poses(self.combine(coupling, votes))
+            combine = Combine(Ballot(votes), self._activate)
+            coupling = self.routing(votes, combine, **prior)
+            if not self.coupling.idle:
+                coupling = self.coupling(coupling.contiguous())
+            return self.poses(combine(coupling, votes))
 
     def vote(self, poses: Tensor) -> Tensor:
         """What each child predicts for each parent. (B, I, P) -> (B, I, J, D).
@@ -205,7 +209,7 @@ class RoutedCapsules(nn.Module):
 
     def combine(self, coupling: Tensor, votes: Tensor) -> Tensor:
         """Weighted sum, bias, squash. coupling (B, I, J), votes (B, I, J, D) -> poses (B, J, D)."""
-        return self._activate(torch.einsum("bij,bijd->bjd", coupling, votes))
+        return Combine(Ballot(votes), self._activate)(coupling, votes)
 
     def _activate(self, total: Tensor) -> Tensor:
         return self.squash(total if self.bias is None else total + self.bias)

@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from capsnb.votes import Ballot
+
 Combine = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -54,14 +56,14 @@ def dynamic(
     elif prior.shape != (children, parents):
         raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
     coupling = (prior / temperature).softmax(-1).expand(batch, -1, -1)
-    through = gradient == "all"
-    heard = votes if through else votes.detach()
+    through = gradient == "all" and torch.is_grad_enabled()
+    ballot = combine.ballot if getattr(combine, "ballot", None) and combine.ballot.votes is votes else Ballot(votes)
     poses_so_far = 0
     for _ in range(iterations - 1):
-        with torch.set_grad_enabled(through and torch.is_grad_enabled()):
-            poses_so_far = poses_so_far + combine(coupling, heard)
-            agreement = torch.einsum("bijd,bjd->bij", heard, poses_so_far)
-        agreed = ((prior + agreement) / temperature).softmax(-1)
+        with torch.set_grad_enabled(through):
+            poses_so_far = poses_so_far + combine(coupling, votes)
+            agreement = ballot.agreement(poses_so_far)
+        agreed = _over_parents((prior + agreement) / temperature)
         coupling = agreed if rate == 1 else rate * agreed + (1 - rate) * coupling
     return coupling
 
@@ -83,6 +85,11 @@ def constant(value: str, children: int, parents: int) -> float:
     if value not in values:
         raise ValueError(f"uniform coupling {value!r} is unknown; allowed: {', '.join(values)}")
     return values[value]
+
+
+def _over_parents(logits: Tensor) -> Tensor:
+    # an agreement lies in (B, J, I) memory: a softmax over a strided axis works on many children at once
+    return logits.transpose(1, 2).softmax(1).transpose(1, 2)
 
 
 def _vote_axes(votes: Tensor) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from capsnb.evaluation import batch_loss, correct, evaluate, pick_device
 from capsnb.losses import LOSSES
 from capsnb.synthesis import Augment
 from capsnb.taps import evaluating
+from capsnb.tuning import keep_pages
 
 Row = dict[str, Any]
 PRECISIONS = ("float32", "bfloat16")
@@ -136,6 +137,8 @@ class Training:
         frozen: tuple[str, ...] = (),
     ) -> None:
         self.device = pick_device(device)
+        if self.device.type == "cpu":
+            keep_pages()
         self.model, self.data, self.recipe, self.seed = model.to(self.device), data.to(self.device), recipe, seed
         self.frozen = freeze(model, frozen)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -115,10 +115,9 @@ def test_without_bias_and_in_channels_last_memory():
 
 
 def test_second_derivatives_are_refused_rather_than_wrong():
-    x, weight = torch.randn(1, 1, 6, 6, requires_grad=True), torch.randn(1, 1, 3, 3, requires_grad=True)
-    (gradient,) = torch.autograd.grad(fastconv.conv2d(x, weight).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    x, weight = torch.randn(1, 2, 9, 9, requires_grad=True), torch.randn(3, 2, 5, 5)
+    with pytest.raises(RuntimeError, match="can be differentiated once only"):
+        torch.autograd.grad(fastconv.conv2d(x, weight).square().sum(), x, create_graph=True)
 
 
 @pytest.mark.parametrize(

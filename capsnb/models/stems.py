@@ -27,7 +27,7 @@ class StridedStem:
     def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
         """Stages and primary capsules for images (channels, size, size); ValueError when they are too small."""
         check_size(size, self.kernel, self.kernel)
-        conv1 = Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU())
+        conv1 = Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU(inplace=True))
         primary = PrimaryCapsules(
             self.channels, size - self.kernel + 1, types=self.types, dim=self.dim, kernel=self.kernel, squash=squash
         )
@@ -62,7 +62,7 @@ class DepthwiseStem:
             (*self.widths, self.capsules * self.dim), self.kernels, self.strides, strict=True
         ):
             check_size(size, kernel)
-            stages.append(Stage(Conv2d(channels, width, kernel, stride), nn.ReLU(), nn.BatchNorm2d(width)))
+            stages.append(Stage(Conv2d(channels, width, kernel, stride), nn.ReLU(inplace=True), nn.BatchNorm2d(width)))
             channels, size = width, (size - kernel) // stride + 1
         return stages, GlobalCapsules(self.capsules, self.dim, size, squash)
 
