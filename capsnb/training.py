@@ -13,7 +13,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -21,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from capsnb.data import Batch, ImageSet
-from capsnb.evaluation import batch_loss, correct, evaluate, pick_device
+from capsnb.evaluation import correct, evaluate, pick_device
 from capsnb.losses import LOSSES
+from capsnb.objective import Objective
 from capsnb.synthesis import Augment
 from capsnb.taps import evaluating
 from capsnb.tuning import keep_pages
@@ -146,6 +146,13 @@ class Training:
         self.optimizer = torch.optim.Adam(
             trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
         )
+        self.objective = Objective(
+            model,
+            recipe.loss,
+            recipe.reconstruction_weight,
+            low=recipe.precision == "bfloat16",
+            steps=recipe.epochs * math.ceil(len(data.train) / recipe.batch),
+        )
         self.hooks = [config.build(model) for config in recipe.hooks]
         self.epoch = self.offset = self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "row": 0, "weights": None}
@@ -219,12 +226,7 @@ class Training:
         self.model.train()
         for module in self.frozen:
             module.eval()
-        low = recipe.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
-            output = self.model(batch.images, batch.labels)
-        loss = batch_loss(output, batch, recipe.loss, recipe.reconstruction_weight).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
+        loss, scores = self.objective(batch)
         rate = recipe.learning_rate_at(self.step, self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -234,7 +236,7 @@ class Training:
         self._call_hooks("after_step")
         with torch.no_grad():
             count = len(batch.labels)
-            right = correct(output.scores, batch.labels).sum()
+            right = correct(scores, batch.labels).sum()
             self.sums += torch.stack((loss.float() * count, right, right.new_tensor(count), ~loss.isfinite()))
 
     def _call_hooks(self, moment: str, *more: Any) -> None:

@@ -30,19 +30,28 @@ MOST_PARENTS = 16  # in one block-diagonal product: beyond it, the zeros cost mo
 
 
 class Ballot:
-    """Votes (B, I, J, D) that are read several times in one forward pass. Differentiable once."""
+    """Votes (B, I, J, D) that are read several times in one forward pass. Differentiable once.
+
+    While torch.compile traces, the readings are plain einsums: the compiler plans their gradient itself.
+    """
 
     def __init__(self, votes: Tensor) -> None:
         self.votes = votes
+        if torch.compiler.is_compiling():
+            return
         parts = -(-votes.shape[2] // MOST_PARENTS)
         self._parts = [_Part(part) for part in (votes.tensor_split(parts, 2) if parts > 1 else [votes])]
 
     def weighted_sum(self, coupling: Tensor) -> Tensor:
         """What the parents receive: sum over i of coupling (B, I, J) times vote. -> (B, J, D)"""
+        if torch.compiler.is_compiling():
+            return torch.einsum("bij,bijd->bjd", coupling, self.votes)
         return self._read(False, coupling.transpose(1, 2))
 
     def agreement(self, poses: Tensor) -> Tensor:
         """Scalar product of each vote with its parent's pose (B, J, D). -> (B, I, J), in (B, J, I) memory"""
+        if torch.compiler.is_compiling():
+            return torch.einsum("bijd,bjd->bij", self.votes, poses)
         return self._read(True, poses).transpose(1, 2)
 
     def _read(self, agree: bool, x: Tensor) -> Tensor:

@@ -101,10 +101,10 @@ class CapsNet(nn.Module):
         """images (B, C, H, W), uint8 or in [0, 1]; labels mask the decoder (training), else the longest pose does."""
         poses = as_pixels(images, self.image_shape)
         for name in self.stages:
-            poses = self.get_submodule(name)(poses)
+            poses = self._modules[name](poses)
         poses = self.primary(poses)
         for name in self.layers:
-            poses = self.get_submodule(name)(poses)
+            poses = self._modules[name](poses)
         return Output(length(poses), poses, decode(self, poses, labels))
 
 

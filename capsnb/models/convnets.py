@@ -108,7 +108,7 @@ class ConvNetFC(nn.Module):
         """images (B, C, H, W), uint8 or in [0, 1]; labels are not used. Scores are logits."""
         maps = as_pixels(images, self.image_shape)
         for name in self.stages:
-            maps = self.get_submodule(name)(maps)
+            maps = self._modules[name](maps)
         units = maps.flatten(1)
         for linear in self.linears:
             units = F.relu(linear(units))
@@ -163,7 +163,7 @@ class ConvNetR(nn.Module):
         maps = self.conv1(as_pixels(images, self.image_shape))
         squashed = self.config.head == "length"
         units = (self.primary(maps) if squashed else self.conv2(maps)).flatten(1)
-        poses = self.get_submodule("class")(units, squashed)
+        poses = self._modules["class"](units, squashed)
         scores = self.out(poses.flatten(1)) if self.out is not None else length(poses) if squashed else poses.sum(-1)
         return Output(scores, poses, decode(self, poses, scores.argmax(1) if labels is None else labels))
 
