@@ -1,4 +1,4 @@
-"""The command line: capsnb run, report, data, runs, results, checkpoints. Slow imports stand where they are used."""
+"""The command line: capsnb run, report, data, runs, sweep, results, checkpoints. Slow imports stand where used."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from capsnb import __version__, places
+from capsnb.cli_sweep import sweep
 from capsnb.refusal import Commands
 
 # those of capsnb.profiles, which imports torch
@@ -22,6 +23,9 @@ def main() -> None:
     capsnb run 03 --profile full --seeds 5    one notebook at the paper's own size
     capsnb report                             build/report.html from the executed notebooks
     """
+
+
+main.add_command(sweep)
 
 
 def _folder(**more: Any) -> click.Path:

@@ -1,0 +1,132 @@
+"""Where the cells of a sweep are worked on: processes of this machine, a dask or a ray cluster.
+
+Each backend takes `function` and tasks (key -> arguments) and yields (key, result) as they come. A task whose worker
+was lost yields the exception in place of a result; `function` itself is expected not to raise. We write no scheduler:
+joblib runs the processes; dask and ray are called through their own clients, because joblib's dask backend leaves a
+lost worker unreported and its ray backend gives nothing back until all is done, so that a kill would lose it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+Function = Callable[..., Any]
+Tasks = Mapping[str, tuple]
+Results = Iterator[tuple[str, Any]]
+
+NEEDS = {"processes": ("joblib", "joblib"), "dask": ("distributed", "dask[distributed]"), "ray": ("ray", "ray")}
+CONNECT_SECONDS = 10
+
+
+def check(backend: str, address: str | None, jobs: int | None) -> None:
+    """ValueError with one sentence where a backend is not installed or its options contradict each other."""
+    if backend not in NEEDS:
+        raise ValueError(f"The backend {backend!r} is unknown; there are {', '.join(NEEDS)}.")
+    module, package = NEEDS[backend]
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"The backend {backend} is not installed: pip install '{package}' brings it.")
+    if address is not None and backend == "processes":
+        raise ValueError("An address is of a cluster: choose the backend dask or ray with it.")
+    if address is not None and jobs is not None:
+        raise ValueError("The cluster at an address has its own number of workers: leave the number of jobs out.")
+
+
+def results(function: Function, tasks: Tasks, *, backend: str, jobs: int, address: str | None) -> Results:
+    """(key, function(*arguments)) for every task, as they come; an exception for a task whose worker was lost."""
+    if backend == "dask":
+        return _dask(function, tasks, jobs, address)
+    if backend == "ray":
+        return _ray(function, tasks, jobs, address)
+    return _processes(function, tasks, jobs) if jobs > 1 else ((key, function(*task)) for key, task in tasks.items())
+
+
+def _processes(function: Function, tasks: Tasks, jobs: int) -> Results:
+    left = dict(tasks)
+    while left:
+        try:
+            for key, result in _pool(function, left, jobs):
+                del left[key]
+                yield key, result
+        except BrokenProcessPool:
+            # a process was killed (out of memory?), and its pool with it. Which task did it shows when those that may
+            # have been under way are each worked on alone
+            for key in list(left)[:jobs]:
+                task = {key: left.pop(key)}
+                try:
+                    yield from _pool(function, task, 2)  # 1 would be this very process
+                except BrokenProcessPool as error:
+                    yield key, error
+
+
+def _pool(function: Function, tasks: Tasks, jobs: int) -> Results:
+    import joblib
+
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        # a copy: the caller removes what is done while joblib still takes tasks
+        yield from parallel(joblib.delayed(_keyed)(function, key, task) for key, task in list(tasks.items()))
+
+
+def _keyed(function: Function, key: str, task: tuple) -> tuple[str, Any]:
+    return key, function(*task)
+
+
+def _dask(function: Function, tasks: Tasks, jobs: int, address: str | None) -> Results:
+    import distributed
+
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+            client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+        else:
+            client = stack.enter_context(_dask_client(distributed, address))
+        # one submission each: a cluster that grows with its work sees all of it
+        keys = {client.submit(function, *task, key=f"capsnb-{key}", pure=False): key for key, task in tasks.items()}
+        for future in distributed.as_completed(keys):
+            yield keys[future], future.result() if future.status == "finished" else _failure(future)
+
+
+def _dask_client(distributed: Any, address: str) -> Any:
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # the sentence below says it
+    try:
+        return distributed.Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:  # TimeoutError is an OSError
+        raise ValueError(f"There is no dask scheduler at {address}: start one and give its address.") from error
+    finally:
+        logger.setLevel(level)
+
+
+def _failure(future: Any) -> BaseException:
+    if future.status == "error":
+        return future.exception()
+    return ConnectionError(f"the cluster dropped the task ({future.status})")
+
+
+def _ray(function: Function, tasks: Tasks, jobs: int, address: str | None) -> Results:
+    import ray
+
+    try:
+        # "local" starts a ray of its own, whatever RAY_ADDRESS says
+        more = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
+        ray.init(address=address or "local", configure_logging=False, log_to_driver=False, **more)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ValueError(f"There is no ray cluster at {address}: start one and give its address.") from error
+    try:
+        remote = ray.remote(function)
+        keys = {remote.remote(*task): key for key, task in tasks.items()}
+        waiting = list(keys)
+        while waiting:
+            (done,), waiting = ray.wait(waiting, num_returns=1)
+            try:
+                yield keys[done], ray.get(done)
+            except ray.exceptions.RayError as error:
+                yield keys[done], error
+    finally:
+        ray.shutdown()
