@@ -5,11 +5,12 @@ READY := .venv/ready
 # Where this is set, every one of the many kernels would compile torch's sources again: 5 to 15 s each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help reproduce test lab notebooks
+.PHONY: help reproduce test lab notebooks bench
 help:
 	@echo "make reproduce   execute every notebook (profile quick) and write build/report.html"
 	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
 	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make bench       time training against a textbook implementation and against the bare convolutions"
 	@echo "make notebooks   execute the committed notebooks again, in place"
 
 $(READY): pyproject.toml
@@ -38,3 +39,7 @@ lab: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/capsnb run --in-place --profile quick
+
+# Ratios of one alternating run; a machine that does nothing else meanwhile gives the narrowest spread.
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py

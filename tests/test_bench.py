@@ -1,0 +1,81 @@
+"""What outside tools time is a true training step, and what it is compared with computes the same network."""
+
+import pytest
+import textbook
+import torch
+from torch.testing import assert_close
+
+from capsnb import bench, losses
+from capsnb.layers import RoutedCapsules
+from capsnb.models import ZOO, CapsNetConfig, StridedStem
+from capsnb.models.stems import DepthwiseStem
+from capsnb.routing import Dynamic
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The tasks at reduced width."""
+    entries = {
+        "capsnet": CapsNetConfig(stem=StridedStem(channels=6, types=2), decoder="none"),
+        "capsnet_dec": CapsNetConfig(stem=StridedStem(channels=6, types=2), decoder_widths=(8, 8)),
+        "deep5": CapsNetConfig(stem=DepthwiseStem(widths=(4, 4, 4), capsules=4), hidden=((4, 8),), dim=8),
+    }
+    zoo = {bench.TASKS[task]: type("Entry", (), {"config": config}) for task, config in entries.items()}
+    monkeypatch.setattr(bench, "ZOO", zoo)
+    return list(entries)
+
+
+def test_a_step_trains_and_inference_scores(small):
+    x, y = torch.rand(16, 1, 28, 28), torch.arange(16) % 10
+    for task in small:
+        torch.manual_seed(0)
+        train, infer = bench.entries()["capsnb"](task, 16, "cpu")
+        before = losses.margin(infer(x), y).mean()
+        for _ in range(30):
+            train(x, y)
+        assert infer(x).shape == (16, 10)
+        assert losses.margin(infer(x), y).mean() < before
+
+
+def test_every_task_is_a_model_of_the_zoo_and_others_are_none():
+    assert set(bench.TASKS.values()) <= set(ZOO)
+    assert bench.entries()["capsnb"]("em32", 16, "cpu") is None
+
+
+@pytest.mark.parametrize("decoder", [True, False])
+def test_the_textbook_network_is_the_same_function(decoder):
+    torch.manual_seed(0)
+    ours = CapsNetConfig(decoder="conditional" if decoder else "none").build()
+    theirs = textbook.sabour(28, decoder)
+    theirs.stem[0].load_state_dict(ours.conv1[0].state_dict())
+    theirs.stem[2].conv.load_state_dict(ours.primary.conv.state_dict())
+    weight = ours._modules["class"].weight.detach()
+    theirs.layers[0].weight.data = _by_type(weight).permute(0, 2, 3, 1).contiguous()
+    if decoder:
+        for our, their in zip(ours.decoder.linears, [theirs.decoder[n] for n in (0, 2, 4)], strict=True):
+            their.load_state_dict(our.state_dict())
+    x, y = torch.rand(2, 1, 28, 28), torch.tensor([3, 7])
+    output = ours(x, y)
+    poses, rebuilt = theirs(x, y)
+    assert_close(poses, output.poses, rtol=1e-3, atol=1e-4)
+    loss = losses.margin(output.scores, y).mean()
+    if decoder:
+        assert_close(rebuilt.view_as(x), output.reconstruction, rtol=1e-3, atol=1e-4)
+        loss = loss + 0.0005 * losses.reconstruction(output.reconstruction, x).mean()
+    assert_close(textbook.loss(poses, rebuilt, x, y), loss, rtol=1e-3, atol=1e-4)
+
+
+def _by_type(weight):
+    """Children from position-major, as capsnb has them, to type-major, as the textbook's view gives them."""
+    return weight.unflatten(0, (36, 32)).transpose(0, 1).flatten(0, 1)
+
+
+def test_the_deep_textbook_layer_routes_like_ours():
+    torch.manual_seed(0)
+    ours = RoutedCapsules(5, 3, 4, 2, routing=Dynamic(learned_prior=True), squash="exponential")
+    theirs = textbook.Capsules(5, 3, 4, 2, textbook.squash_exponential)
+    theirs.weight.data = ours.weight.detach().permute(0, 2, 3, 1).contiguous()
+    theirs.prior.data = torch.randn(5, 4)
+    ours.prior.data = theirs.prior.data.clone()
+    u = torch.randn(6, 5, 3)
+    assert_close(theirs(u), ours(u), rtol=1e-3, atol=1e-4)
