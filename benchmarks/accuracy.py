@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from capsnb.fastconv import Conv2d, pays
+from capsnb.convolution import Conv2d, pays
 from capsnb.models import CapsNetConfig, StridedStem
 from capsnb.places import project
 from capsnb.provenance import circumstances

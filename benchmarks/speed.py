@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from capsnb.bench import TASKS, Timed
-from capsnb.fastconv import Conv2d
+from capsnb.convolution import Conv2d
 from capsnb.models import ZOO
 from capsnb.places import project
 from capsnb.provenance import circumstances

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from capsnb import fastconv
+from capsnb import convolution, fastconv
 
 WIDE = ((128, 256, 20, 20), (256, 256, 9, 9), 2)
 
@@ -144,17 +144,17 @@ def test_an_empty_batch_gives_an_empty_output():
 
 
 def test_pays_by_shape_dtype_and_device_only(monkeypatch):
-    assert fastconv.pays(*WIDE, torch.float32, "cpu")
-    assert not fastconv.pays(*WIDE, torch.float64, "cpu")
-    assert not fastconv.pays(*WIDE, torch.bfloat16, "cpu")
-    assert not fastconv.pays(*WIDE, torch.float32, torch.device("cuda", 0))
-    assert not fastconv.pays(*WIDE, torch.float32, "cpu", enabled=False)
-    assert not fastconv.pays((128, 1, 28, 28), (256, 1, 9, 9), 1, torch.float32, "cpu")
-    assert not fastconv.pays((128, 256, 20, 20), (256, 256, 1, 1), 1, torch.float32, "cpu")
-    assert not fastconv.pays((128, 256, 9, 9), (256, 256, 9, 9), 2, torch.float32, "cpu")
-    assert not fastconv.pays((256, 8, 8), *WIDE[1:], torch.float32, "cpu")
+    assert convolution.pays(*WIDE, torch.float32, "cpu")
+    assert not convolution.pays(*WIDE, torch.float64, "cpu")
+    assert not convolution.pays(*WIDE, torch.bfloat16, "cpu")
+    assert not convolution.pays(*WIDE, torch.float32, torch.device("cuda", 0))
+    assert not convolution.pays(*WIDE, torch.float32, "cpu", enabled=False)
+    assert not convolution.pays((128, 1, 28, 28), (256, 1, 9, 9), 1, torch.float32, "cpu")
+    assert not convolution.pays((128, 256, 20, 20), (256, 256, 1, 1), 1, torch.float32, "cpu")
+    assert not convolution.pays((128, 256, 9, 9), (256, 256, 9, 9), 2, torch.float32, "cpu")
+    assert not convolution.pays((256, 8, 8), *WIDE[1:], torch.float32, "cpu")
     monkeypatch.setenv("CAPSNB_FASTCONV", "0")
-    assert not fastconv.pays(*WIDE, torch.float32, "cpu")
+    assert not convolution.pays(*WIDE, torch.float32, "cpu")
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def taken(monkeypatch):
 
 def wide_module(**options):
     torch.manual_seed(0)
-    return fastconv.Conv2d(32, 256, 9, stride=2, **options), torch.rand(64, 32, 20, 20)
+    return convolution.Conv2d(32, 256, 9, stride=2, **options), torch.rand(64, 32, 20, 20)
 
 
 def test_the_module_is_torchs_with_the_same_initial_values(taken):
@@ -197,8 +197,8 @@ def test_the_module_has_an_off_switch(taken, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"padding": 1}, {"dilation": 2}, {"groups": 2}, {"padding": "same", "stride": 1}])
 def test_the_module_leaves_other_convolutions_to_torch(taken, monkeypatch, options):
-    module = fastconv.Conv2d(64, 64, 9, **{"stride": 2, **options})
-    monkeypatch.setattr(fastconv, "pays", lambda *args, **kwargs: True)
+    module = convolution.Conv2d(64, 64, 9, **{"stride": 2, **options})
+    monkeypatch.setattr(convolution, "pays", lambda *args, **kwargs: True)
     with torch.no_grad():
         module(torch.rand(1, 64, 20, 20))
     assert not taken
@@ -211,7 +211,7 @@ def test_autocast_is_left_to_torch():
 
 
 def test_the_output_is_channels_last_even_from_one_channel():
-    y = fastconv.Conv2d(1, 8, 3)(torch.rand(2, 1, 9, 9))
+    y = convolution.Conv2d(1, 8, 3)(torch.rand(2, 1, 9, 9))
     assert y.stride() == (8 * 49, 1, 7 * 8, 8)
 
 

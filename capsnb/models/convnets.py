@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from capsnb import taps
-from capsnb.fastconv import Conv2d
+from capsnb.convolution import Conv2d
 from capsnb.layers import PrimaryCapsules, Stage, full, length, squash
 from capsnb.models.capsnet import Output, as_pixels, decode, make_decoder
 from capsnb.models.stems import check_size

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from capsnb import taps
-from capsnb.fastconv import Conv2d
+from capsnb.convolution import Conv2d
 from capsnb.layers import PrimaryCapsules, Stage, full, squash_named
 
 
