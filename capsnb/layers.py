@@ -46,7 +46,16 @@ def identity(total: Tensor) -> Tensor:
     return total
 
 
-SQUASHES = {"sabour": squash, "exponential": squash_exponential, "none": identity}
+def unit_norm(total: Tensor) -> Tensor:
+    """Layer norm in place of a squash (Tsai et al. 2020), without gain, divided by sqrt(D). (..., D) -> same.
+
+    The components' mean is taken away and the rest has length 1 (less where it is all but 0): such a capsule says
+    nothing by its length, and cannot die by it. No squash for class capsules, whose lengths are scores.
+    """
+    return F.layer_norm(total, total.shape[-1:]) * total.shape[-1] ** -0.5
+
+
+SQUASHES = {"sabour": squash, "exponential": squash_exponential, "none": identity, "layer-norm": unit_norm}
 
 
 def full(tensor: Tensor) -> Tensor:
@@ -129,6 +138,7 @@ class RoutedCapsules(nn.Module):
         fresh primary poses is 4 to 6 times as long as independent ones would make it), so std is a fifth of it there.
         "normal": N(0, 0.1), Sabour's and Renzulli's code. "uniform": U(+-1/sqrt(I)), Mitterreiter's and Gu's code,
         with which deep networks may never leave chance.
+    residual: add child j's pose to parent j's sum of votes, before the squash; as many parents as children, as large.
     Taps: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
     """
 
@@ -147,13 +157,17 @@ class RoutedCapsules(nn.Module):
         bias: float | None = None,
         init: str = "vote-sum",
         init_scale: float = 0.5,
+        residual: bool = False,
     ) -> None:
         super().__init__()
+        if residual and (children, child_dim) != (parents, parent_dim):
+            wanted, given = f"{children} of {child_dim}", f"{parents} of {parent_dim}"
+            raise ValueError(f"residual poses need parents like their children, {wanted} numbers, not {given}")
         if init not in self.INITS:
             raise ValueError(f"init {init!r} is unknown; allowed: {', '.join(self.INITS)}")
         self.children_count, self.capsules, self.dim = children, parents, parent_dim
         self.routing, self.squash = routing, squash_named(squash)
-        self.init, self.init_scale = init, init_scale
+        self.init, self.init_scale, self.residual = init, init_scale, residual
         self.weight = nn.Parameter(torch.empty(1 if shared else children, child_dim, parents, parent_dim))
         self.bias = None if bias is None else nn.Parameter(torch.full((parents, parent_dim), float(bias)))
         learned = getattr(routing, "learned_prior", False)
@@ -185,12 +199,13 @@ class RoutedCapsules(nn.Module):
         # float32 also under autocast, see `full`
         with torch.autocast(poses.device.type, enabled=False):
             poses = poses.to(self.weight.dtype)
+            activate = (lambda total: self._activate(total + poses)) if self.residual else self._activate
             constant = self._constant_coupling()
             if constant is not None and self.votes.idle and self.coupling.idle:
-                return self.poses(self._activate(constant * self._vote_sum(poses)))
+                return self.poses(activate(constant * self._vote_sum(poses)))
             votes = self.votes(self.vote(poses))
             prior = {} if self.prior is None else {"prior": self.prior}
-            combine = Combine(Ballot(votes), self._activate)
+            combine = Combine(Ballot(votes), activate)
             coupling = self.routing(votes, combine, **prior)
             if not self.coupling.idle:
                 coupling = self.coupling(coupling.contiguous())
@@ -208,7 +223,7 @@ class RoutedCapsules(nn.Module):
         return torch.bmm(poses.transpose(0, 1), transforms).unflatten(-1, shape).transpose(0, 1)
 
     def combine(self, coupling: Tensor, votes: Tensor) -> Tensor:
-        """Weighted sum, bias, squash. coupling (B, I, J), votes (B, I, J, D) -> poses (B, J, D)."""
+        """Weighted sum, bias, squash, no residual. coupling (B, I, J), votes (B, I, J, D) -> poses (B, J, D)."""
         return Combine(Ballot(votes), self._activate)(coupling, votes)
 
     def _activate(self, total: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ def dynamic(
     temperature: float = 1.0,
     rate: float = 1.0,
     gradient: str = "all",
+    leaky: bool = False,
 ) -> Tensor:
     """Routing by agreement: each child spends 1 over its parents, more on those whose pose its vote agrees with.
 
@@ -47,7 +48,10 @@ def dynamic(
     rate: eta in (0, 1] of Lin et al. 2018, eq. 3: coupling <- eta * softmax + (1 - eta) * coupling.
     gradient: "all" back-propagates through every iteration (Sabour's code, Mitterreiter), "last" takes the agreement
         as a constant (Renzulli et al.); a learned prior has its gradient in both.
-    Returns the coupling (B, I, J), which sums to 1 over J. Raises ValueError for a value out of range.
+    leaky: the softmax also has a place for nobody, with a logit of 0, so that a child may keep back part of its 1
+        (`leaky_softmax` of Sabour's released code).
+    Returns the coupling (B, I, J), which sums to 1 over J, or to less when leaky. Raises ValueError for a value out of
+    range.
     """
     _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient)
     batch, children, parents = _vote_axes(votes)
@@ -55,15 +59,16 @@ def dynamic(
         prior = votes.new_zeros(children, parents)
     elif prior.shape != (children, parents):
         raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
-    coupling = (prior / temperature).softmax(-1).expand(batch, -1, -1)
+    logits = (prior / temperature).unsqueeze(0)
+    coupling = (_over_parents(logits, leaky) if leaky else logits.softmax(-1)).expand(batch, -1, -1)
     through = gradient == "all" and torch.is_grad_enabled()
-    ballot = combine.ballot if getattr(combine, "ballot", None) and combine.ballot.votes is votes else Ballot(votes)
+    ballot = _ballot(votes, combine)
     poses_so_far = 0
     for _ in range(iterations - 1):
         with torch.set_grad_enabled(through):
             poses_so_far = poses_so_far + combine(coupling, votes)
             agreement = ballot.agreement(poses_so_far)
-        agreed = _over_parents((prior + agreement) / temperature)
+        agreed = _over_parents((prior + agreement) / temperature, leaky)
         coupling = agreed if rate == 1 else rate * agreed + (1 - rate) * coupling
     return coupling
 
@@ -87,9 +92,36 @@ def constant(value: str, children: int, parents: int) -> float:
     return values[value]
 
 
-def _over_parents(logits: Tensor) -> Tensor:
+def attention(votes: Tensor, combine: Combine, *, iterations: int = 3, over: str = "parents") -> Tensor:
+    """Routing by dot-product attention: each iteration's logits are <vote, pose> / sqrt(D) alone, nothing adds up.
+
+    over: "parents", children attend to their parents (inverted dot-product attention, Tsai et al. 2020, on one layer
+        after the other); "children", parents attend to their children as a transformer's tokens do, a softmax along
+        the columns: no parent can be left without coupling (Mitterreiter et al. 2023, sec. 5).
+    iterations: T, the number of weighted sums; T = 1 is the even share, 1/J or 1/I. Gradients flow through all.
+    Returns the coupling (B, I, J), which sums to 1 over J or over I. Raises ValueError for a value out of range.
+    """
+    _check(iterations=iterations, over=over)
+    coupling = uniform(votes, value="1/J" if over == "parents" else "1/I")
+    ballot = _ballot(votes, combine)
+    for _ in range(iterations - 1):
+        logits = ballot.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
+        coupling = _over_parents(logits) if over == "parents" else logits.softmax(1)
+    return coupling
+
+
+def _ballot(votes: Tensor, combine: Combine) -> Ballot:
+    shared = getattr(combine, "ballot", None)
+    return shared if shared is not None and shared.votes is votes else Ballot(votes)
+
+
+def _over_parents(logits: Tensor, leaky: bool = False) -> Tensor:
     # an agreement lies in (B, J, I) memory: a softmax over a strided axis works on many children at once
-    return logits.transpose(1, 2).softmax(1).transpose(1, 2)
+    logits = logits.transpose(1, 2)
+    if leaky:
+        nobody = torch.zeros_like(logits[:, :1])
+        return torch.cat((nobody, logits), 1).softmax(1)[:, 1:].transpose(1, 2)
+    return logits.softmax(1).transpose(1, 2)
 
 
 def _vote_axes(votes: Tensor) -> tuple[int, int, int]:
@@ -98,7 +130,9 @@ def _vote_axes(votes: Tensor) -> tuple[int, int, int]:
     return votes.shape[0], votes.shape[1], votes.shape[2]
 
 
-def _check(*, iterations: int, temperature: float, rate: float, gradient: str) -> None:
+def _check(
+    *, iterations: int, temperature: float = 1.0, rate: float = 1.0, gradient: str = "all", over: str = "parents"
+) -> None:
     if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations = {iterations}: a whole number of at least 1 is needed")
     if not temperature > 0:
@@ -107,6 +141,8 @@ def _check(*, iterations: int, temperature: float, rate: float, gradient: str) -
         raise ValueError(f"rate = {rate}: it must be above 0 and at most 1")
     if gradient not in ("all", "last"):
         raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last'")
+    if over not in ("parents", "children"):
+        raise ValueError(f"over = {over!r} is unknown; allowed: 'parents', 'children'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +154,7 @@ class Dynamic:
     rate: float = 1.0
     learned_prior: bool = False
     gradient: str = "all"
+    leaky: bool = False
 
     def __post_init__(self) -> None:
         _check(iterations=self.iterations, temperature=self.temperature, rate=self.rate, gradient=self.gradient)
@@ -131,7 +168,22 @@ class Dynamic:
             temperature=self.temperature,
             rate=self.rate,
             gradient=self.gradient,
+            leaky=self.leaky,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Routing by dot-product attention, as a model's configuration; the fields are those of `attention`."""
+
+    iterations: int = 3
+    over: str = "parents"
+
+    def __post_init__(self) -> None:
+        _check(iterations=self.iterations, over=self.over)
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return attention(votes, combine, iterations=self.iterations, over=self.over)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -566,6 +566,7 @@ CHANGED = {
         "channels": 2, "size": 11, "classes": 5, "stem": replace(STRIDED, types=3), "hidden": ((3, 2),), "dim": 4,
         "routing": Dynamic(iterations=2), "shared": True, "squash": "exponential", "bias": 0.1, "decoder": "plain",
         "decoder_widths": (7, 5), "init": "normal", "init_scale": 0.25,
+        "hidden_squash": "none", "residual": True,
     },
     "fc": {
         "channels": 2, "size": 11, "classes": 5, "widths": (3, 3), "kernel": 4, "padding": "same", "hidden": (6, 6),
@@ -583,9 +584,11 @@ STEMS = {
     },
 }  # fmt: skip
 ROUTINGS = {
-    Dynamic(): {"iterations": 2, "temperature": 0.5, "rate": 0.5, "learned_prior": True, "gradient": "last"},
+    Dynamic(): {
+        "iterations": 2, "temperature": 0.5, "rate": 0.5, "learned_prior": True, "gradient": "last", "leaky": True,
+    },
     Uniform(): {"value": "1/I"},
-}
+}  # fmt: skip
 
 
 def behaviour(config, image_size=None):
@@ -615,6 +618,8 @@ def differ(first, second):
 def test_every_field_of_a_model_matters(name, field):
     base = TINY[name]
     assert set(CHANGED[name]) == {f.name for f in fields(base)}, "a new field needs a changed value here"
+    if field in ("hidden_squash", "residual"):
+        base = replace(base, hidden=((3, 2), (3, 2)), squash="exponential")  # refused without hidden layers
     assert differ(behaviour(base), behaviour(replace(base, **{field: CHANGED[name][field]})))
 
 

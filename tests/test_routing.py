@@ -267,9 +267,12 @@ def test_autocast_keeps_a_distribution_and_finite_gradients():
 # ---------------------------------------------------------------- configurations and errors
 
 CHANGED = {
-    routing.Dynamic: {"iterations": 2, "temperature": 0.5, "rate": 0.5, "learned_prior": True, "gradient": "last"},
+    routing.Dynamic: {
+        "iterations": 2, "temperature": 0.5, "rate": 0.5, "learned_prior": True, "gradient": "last", "leaky": True,
+    },
     routing.Uniform: {"value": "1/I"},
-}
+    routing.Attention: {"iterations": 2, "over": "children"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("config", [routing.Dynamic(), routing.Dynamic(iterations=2, temperature=2.0, rate=0.5)])

@@ -30,6 +30,8 @@ class CapsNetConfig:
     routing: of every routed layer. shared: one transform for all children (Aff-CapsNet, Gu et al.), in every layer.
     squash: of every capsule, the primary ones too. bias: see `RoutedCapsules`.
     decoder: "conditional", "plain" or "none".
+    hidden_squash: of the hidden capsules, where it is not `squash`. residual: add each child's pose to the sum of votes
+        of the hidden parent in its place, in layers with parents like their children.
     """
 
     channels: int = 1
@@ -46,6 +48,8 @@ class CapsNetConfig:
     decoder_widths: tuple[int, ...] = (512, 1024)
     init: str = "vote-sum"
     init_scale: float = 0.5
+    hidden_squash: str | None = None
+    residual: bool = False
 
     def __post_init__(self) -> None:
         for name in ("channels", "size", "classes", "dim", "init_scale"):
@@ -79,6 +83,7 @@ class CapsNet(nn.Module):
         self.layers = [*(f"caps{n}" for n, _ in enumerate(config.hidden, 1)), "class"]
         children, child_dim = self.primary.capsules, self.primary.dim
         for name, (parents, dim) in zip(self.layers, (*config.hidden, (config.classes, config.dim)), strict=True):
+            hidden = name != "class"
             layer = RoutedCapsules(
                 children,
                 child_dim,
@@ -86,13 +91,18 @@ class CapsNet(nn.Module):
                 dim,
                 routing=config.routing,
                 shared=config.shared,
-                squash=config.squash,
+                squash=(hidden and config.hidden_squash) or config.squash,
                 bias=config.bias,
                 init=config.init,
                 init_scale=config.init_scale,
+                residual=hidden and config.residual and (children, child_dim) == (parents, dim),
             )
             self.add_module(name, layer)
             children, child_dim = parents, dim
+        if config.residual and not any(self.get_submodule(name).residual for name in self.layers):
+            raise ValueError(f"hidden = {config.hidden}: no layer is like its children, so residual changes nothing")
+        if config.hidden_squash and not config.hidden:
+            raise ValueError(f"hidden_squash = {config.hidden_squash!r}: there is no hidden layer")
         self.decoder, self.reconstruction = make_decoder(
             config.decoder, config.classes, config.dim, self.image_shape, config.decoder_widths
         )

@@ -1,0 +1,216 @@
+"""What is done against starving capsules: new routings and fields against slow loops, and hooks against autograd."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from capsnb import cures, layers, losses, routing, taps
+from capsnb.data import ImageSet, Split
+from capsnb.models import ZOO, CapsNetConfig, DepthwiseStem
+from capsnb.synthesis import Augment
+from capsnb.training import Moment, Recipe, Training
+
+STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=4, dim=4)
+SMALL = CapsNetConfig(
+    size=14, classes=3, dim=4, stem=STEM, hidden=((4, 4), (4, 4)), decoder="none", squash="exponential"
+)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def squashed_sum(coupling, votes):
+    return layers.squash((coupling[..., None] * votes).sum(1))
+
+
+def by_loop(votes, iterations, weigh):
+    """Coupling image by image; `weigh(agreements so far (I, J), last agreement (I, J)) -> (I, J)`."""
+    found = []
+    for own in votes:
+        children, parents, _ = own.shape
+        total, last, coupling = torch.zeros(children, parents).double(), None, None
+        for _ in range(iterations):
+            coupling = weigh(total, last)
+            poses = layers.squash(torch.stack([sum(coupling[i, j] * own[i, j] for i in range(children))
+                                               for j in range(parents)]))  # fmt: skip
+            last = torch.tensor(
+                [[float(own[i, j] @ poses[j]) for j in range(parents)] for i in range(children)]
+            ).double()
+            total = total + last
+        found.append(coupling)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_leaky_routing_keeps_a_share_for_nobody(iterations):
+    votes = random(2, 5, 3, 4)
+
+    def weigh(total, last):
+        exp = total.exp()
+        return exp / (1 + exp.sum(1, keepdim=True))
+
+    found = routing.dynamic(votes, squashed_sum, iterations=iterations, leaky=True)
+    assert_close(found, by_loop(votes, iterations, weigh), atol=1e-7, rtol=1e-6)
+    assert (found.sum(-1) < 1).all()
+
+
+@pytest.mark.parametrize("over", ["parents", "children"])
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_attention_against_a_loop(iterations, over):
+    votes = random(2, 5, 3, 4)
+    axis = {"parents": 1, "children": 0}[over]
+
+    def weigh(total, last):
+        logits = torch.zeros_like(total) if last is None else last / 2  # sqrt of 4
+        return logits.softmax(axis)
+
+    found = routing.attention(votes, squashed_sum, iterations=iterations, over=over)
+    assert_close(found, by_loop(votes, iterations, weigh), atol=1e-7, rtol=1e-6)
+    assert_close(found.sum(axis + 1), torch.ones_like(found.sum(axis + 1)))
+
+
+def test_residual_adds_the_child_before_the_squash():
+    torch.manual_seed(0)
+    layer = layers.RoutedCapsules(3, 2, 3, 2, routing=routing.Uniform(), residual=True).double()
+    poses = random(2, 3, 2)
+    with taps.record(layer, "votes"):  # the path that makes votes, and the one that does not
+        slow = layer(poses)
+    total = torch.stack([sum(poses[:, i] @ layer.weight[i, :, j] for i in range(3)) / 3 for j in range(3)], 1)
+    expected = layers.squash(total + poses)
+    assert_close(slow, expected)
+    assert_close(layer(poses), expected)
+
+
+def test_layer_norm_gives_poses_of_length_1_and_leaves_class_capsules_alone():
+    values = random(3, 5, 8) * 4 + 1
+    centred = values - values.mean(-1, keepdim=True)
+    assert_close(layers.SQUASHES["layer-norm"](values), centred / centred.norm(dim=-1, keepdim=True), rtol=1e-4, atol=0)
+    assert torch.equal(layers.unit_norm(torch.zeros(2, 4)), torch.zeros(2, 4))
+    torch.manual_seed(0)
+    model = replace(SMALL, hidden_squash="layer-norm").build()
+    with taps.record(model, "primary", "caps1.poses", "class.poses") as seen:
+        model(torch.rand(2, 1, 14, 14))
+    assert (layers.length(seen["caps1.poses"]) > 0.9).all()
+    assert (layers.length(seen["class.poses"]) < 0.9).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"residual": True, "hidden": ((5, 4),)}, "residual changes nothing"),
+        ({"hidden": (), "hidden_squash": "none"}, "there is no hidden layer"),
+        ({"hidden_squash": "soft"}, "'soft' is unknown"),
+    ],
+)
+def test_fields_without_effect_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(SMALL, **changes).build()
+    with pytest.raises(ValueError, match="3 of 2 numbers, not 2 of 2"):
+        layers.RoutedCapsules(3, 2, 2, 2, routing=routing.Uniform(), residual=True)
+    with pytest.raises(ValueError, match="'sideways' is unknown; allowed: 'parents', 'children'"):
+        routing.Attention(over="sideways")
+
+
+@pytest.mark.parametrize("name", ["deep-rba-40", "capsnet"])
+def test_the_zoo_keeps_its_sizes(name):
+    assert sum(p.numel() for p in ZOO[name].config.build().parameters()) == ZOO[name].parameters
+
+
+# --- hooks
+
+
+def images(count=12):
+    generator = torch.Generator().manual_seed(3)
+    shown = torch.randint(0, 256, (count, 1, 14, 14), dtype=torch.uint8, generator=generator)
+    split = Split(shown, torch.arange(count) % 3)
+    return ImageSet("noise", "random numbers", ("a", "b", "c"), split, split, split)
+
+
+def trained(hooks, steps=3, **options):
+    torch.manual_seed(0)
+    model = SMALL.build()
+    recipe = Recipe(batch=12, epochs=steps, augment=Augment(), hooks=hooks, **options)
+    training = Training(model, images(), recipe, device="cpu")
+    for _ in training.rows(progress=False):
+        pass
+    return training
+
+
+def test_decoupled_decay_is_that_of_adamw():
+    decayed = trained((cures.DecoupledDecay(weight_decay=0.1),), decay=1.0)
+    torch.manual_seed(0)
+    model = SMALL.build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    data = images().train
+    for _ in range(3):  # one batch is all images, so their order does not matter
+        optimizer.zero_grad()
+        losses.margin(model(data.images).scores, data.labels).mean().backward()
+        optimizer.step()
+    for (name, found), expected in zip(decayed.model.named_parameters(), model.parameters(), strict=True):
+        # AdamW shrinks before its step, the hook after it: they differ by the decay of one step, 1e-4 of 1e-3
+        assert_close(found, expected, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_keeping_norms_adds_exactly_the_gradient_of_its_penalty():
+    cure = cures.KeepNorms(floor=0.4, weight=3.0)
+    torch.manual_seed(0)
+    model = SMALL.build().double()
+    shown, labels = random(6, 1, 14, 14).abs(), torch.arange(6) % 3
+    model.train()
+    with taps.record(model, "caps1.poses", "caps2.poses") as seen:
+        loss = losses.margin(model(shown).scores, labels).mean()
+    penalty = sum(3.0 * torch.relu(0.4 - poses.norm(dim=-1).mean(0)).square().sum() for poses in seen.values())
+    assert penalty > 0
+    wanted = torch.autograd.grad(loss + penalty, list(model.parameters()), allow_unused=True)
+    hook = cure.build(model)
+    losses.margin(model(shown).scores, labels).mean().backward()
+    for (name, parameter), expected in zip(model.named_parameters(), wanted, strict=True):
+        assert_close(parameter.grad, expected, atol=1e-9, rtol=1e-6, msg=name)
+    hook.close()
+    model.zero_grad()
+    losses.margin(model(shown).scores, labels).mean().backward()
+    plain = torch.autograd.grad(losses.margin(model(shown).scores, labels).mean(), list(model.parameters()))
+    for parameter, expected in zip(model.parameters(), plain, strict=True):
+        assert_close(parameter.grad, expected, atol=1e-7, rtol=1e-6)
+
+
+def test_a_kept_norm_rises_where_a_free_one_does_not():
+    free, kept = trained(()), trained((cures.KeepNorms(floor=0.9, weight=10.0),), steps=30)
+
+    def norm(training):
+        with taps.evaluating(training.model), taps.record(training.model, "caps2.poses") as seen:
+            training.model(training.data.train.images)
+        return float(layers.length(seen["caps2.poses"]).mean())
+
+    assert norm(kept) > norm(free) + 0.05
+
+
+def test_hooks_have_no_state_and_evaluation_sees_none():
+    torch.manual_seed(0)
+    model = SMALL.build()
+    hook = cures.KeepNorms().build(model)
+    assert hook.state_dict() == {}
+    hook.load_state_dict({})
+    decay = cures.DecoupledDecay(weight_decay=0.5).build(model)
+    before = model.caps1.weight.detach().clone()
+    decay.after_step(model, Moment(0, 1, 0.1))
+    assert_close(model.caps1.weight, before * 0.95)
+    assert decay.state_dict() == {}
+    decay.load_state_dict({})
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: cures.DecoupledDecay(weight_decay=-1.0), "weight_decay = -1.0: it cannot be negative"),
+        (lambda: cures.KeepNorms(floor=0.0), "floor = 0.0: it must be above 0 and below 1"),
+        (lambda: cures.KeepNorms(weight=0.0), "weight = 0.0: it must be above 0"),
+        (lambda: cures.KeepNorms().build(replace(SMALL, hidden=()).build()), "no hidden capsules"),
+    ],
+)
+def test_refusals(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
