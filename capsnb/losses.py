@@ -39,6 +39,16 @@ def binary_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, shown, reduction="none").sum(1)
 
 
+def length_binary_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of lengths in [0, 1) taken as probabilities, summed over classes. (B, K) -> (B,).
+
+    Gu et al. 2021, Table 4, give "BCE loss" for capsule lengths, which they call probabilities, and no formula. Each
+    term is at most 100, as torch clamps its logarithms; a length above 1 (no squash, or rounding) counts as 1.
+    """
+    shown = present(labels, scores.shape[1]).to(scores.dtype)
+    return F.binary_cross_entropy(scores.clamp(max=1), shown, reduction="none").sum(1)
+
+
 def reconstruction(rebuilt: Tensor, target: Tensor) -> Tensor:
     """Sum (not mean) of squared differences per image, over all axes but the batch (Sabour et al. 2017, sec. 4.1).
 
@@ -49,4 +59,9 @@ def reconstruction(rebuilt: Tensor, target: Tensor) -> Tensor:
     return (rebuilt - target).square().flatten(1).sum(1)
 
 
-LOSSES = {"margin": margin, "cross-entropy": cross_entropy, "bce": binary_cross_entropy}
+LOSSES = {
+    "margin": margin,
+    "cross-entropy": cross_entropy,
+    "bce": binary_cross_entropy,
+    "length-bce": length_binary_cross_entropy,
+}

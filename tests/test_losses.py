@@ -96,7 +96,7 @@ def test_reconstruction_of_another_shape_is_an_error_and_never_broadcast(shape):
     assert str(shape) in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["margin", "cross-entropy", "bce"])
+@pytest.mark.parametrize("name", ["margin", "cross-entropy", "bce", "length-bce"])
 @pytest.mark.parametrize("labels", [torch.tensor([0, 2, 1, 1]), torch.tensor([[0, 1], [2, 0], [1, 2], [0, 2]])])
 def test_every_loss_gives_one_number_per_image(name, labels):
     scores = torch.rand(4, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(1)).requires_grad_()

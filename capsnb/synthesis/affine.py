@@ -82,12 +82,15 @@ class Affine:
     splits: tuple[str, ...] = ("test",)  # the splits that are transformed
     others: str = "placed"  # what the other splits are: "placed" or "centred"
     seed: int = 0
+    reach: float = 8.0  # kind b moves up to so many pixels along each axis: paper 5's 8, less on a smaller canvas
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"Affine.kind={self.kind!r} is not one of {', '.join(_KINDS)}.")
         if self.others not in ("placed", "centred"):
             raise ValueError(f"Affine.others={self.others!r} is neither 'placed' nor 'centred'.")
+        if not self.reach >= 0:
+            raise ValueError(f"Affine.reach={self.reach!r} must be a number of pixels, at least 0.")
         whole(self, "size", 1)
         _split_names(self)
 
@@ -129,11 +132,11 @@ class Affine:
         for start in range(0, len(images), _CHUNK):
             part = images[start : start + _CHUNK]
             chosen = self.transforms(torch.arange(start, start + len(part)), split)
-            made.append(_KINDS[self.kind].render(part, chosen, self.size))
+            made.append(_KINDS[self.kind].render(part, chosen, self.size, self.reach))
         return torch.cat(made)
 
 
-def _render_inside(images: Tensor, chosen: Transforms, size: int) -> Tensor:
+def _render_inside(images: Tensor, chosen: Transforms, size: int, reach: float) -> Tensor:
     """Kind a: shifted so that no ink is lost."""
     return warp(images, chosen.matrix, _inside(images, chosen, size), size, size)
 
@@ -158,13 +161,13 @@ def _inside(images: Tensor, chosen: Transforms, size: int) -> Tensor:
     return torch.stack(shifts, 1)
 
 
-def _render_near(images: Tensor, chosen: Transforms, size: int) -> Tensor:
-    """Kind b: shifted by up to 8 px along each axis."""
-    shift = 16 * counters.uniform(chosen.place) - 8
+def _render_near(images: Tensor, chosen: Transforms, size: int, reach: float) -> Tensor:
+    """Kind b: shifted by up to `reach` px along each axis."""
+    shift = 2 * reach * counters.uniform(chosen.place) - reach
     return warp(images, chosen.matrix, shift, size, size)
 
 
-def _render_cut(images: Tensor, chosen: Transforms, size: int) -> Tensor:
+def _render_cut(images: Tensor, chosen: Transforms, size: int, reach: float) -> Tensor:
     """Kind c: transformed in the centre of the canvas, cut to its ink, put anywhere by whole pixels."""
     canvas = warp(images, chosen.matrix, torch.zeros(len(images), 2), size, size)
     first_row, last_row, first_column, last_column = ink_box(canvas)

@@ -1,0 +1,152 @@
+"""Which transformation breaks a model: accuracy against one factor at a time, on affNIST-like sets, and for its size.
+
+Gu et al. 2021 report one accuracy on affNIST; the curves split it by factor. Everything streams batch by batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.data import ImageSet, Split
+from capsnb.data.pixels import centre
+from capsnb.evaluation import correct, evaluate
+from capsnb.synthesis import Affine, Translated
+from capsnb.synthesis.factors import NEUTRAL, vary
+from capsnb.taps import evaluating
+from capsnb.training import Row
+
+
+class Reading(NamedTuple):
+    """What a run measured when it had a given accuracy."""
+
+    value: float  # of the quantity that is read, at exactly the target; at the best row when it was not reached
+    watched: float  # the target, or the best accuracy when it was not reached
+    step: int  # of the first row at or above the target, where a stopped training would have ended
+    reached: bool
+
+
+def accuracy_against(
+    model: nn.Module, split: Any, factor: str, values: Sequence[float], *, batch: int = 500
+) -> list[float]:
+    """Share of right answers on a split when all its images are changed by one factor: one number per value.
+
+    values: as `synthesis.factors.FACTORS` explains them. Raises ValueError for no values, no images, an unknown factor.
+    """
+    if not len(values):
+        raise ValueError(f"{factor} has no values to measure the accuracy at; give at least one.")
+    if not len(split):
+        raise ValueError("the split has no images, so there is no accuracy.")
+    device = next(model.parameters()).device
+    right = torch.zeros(len(values), dtype=torch.int64, device=device)
+    with evaluating(model):
+        for images, labels, _ in split.to(device).batches(batch):
+            for place, value in enumerate(values):
+                right[place] += correct(model(vary(images, factor, value)).scores, labels).sum()
+    return (right / len(split)).tolist()
+
+
+def surface(
+    model: nn.Module, split: Any, values: Mapping[str, Sequence[float]], *, batch: int = 500
+) -> dict[str, list[float]]:
+    """`accuracy_against` for several factors: factor -> one share of right answers per value."""
+    return {factor: accuracy_against(model, split, factor, steps, batch=batch) for factor, steps in values.items()}
+
+
+def drop(accuracies: Sequence[float], values: Sequence[float], factor: str) -> float:
+    """How much accuracy a factor costs: that of the unchanged images less the mean over all values. In shares.
+
+    Raises ValueError when the neutral value (0, or a scale of 1) is not among the values.
+    """
+    if len(accuracies) != len(values):
+        raise ValueError(f"{len(accuracies)} accuracies do not go with {len(values)} values of {factor}.")
+    plain = [accuracy for accuracy, value in zip(accuracies, values, strict=True) if value == NEUTRAL[factor]]
+    if not plain:
+        raise ValueError(f"the values of {factor} do not hold {NEUTRAL[factor]:g}, the unchanged image.")
+    return plain[0] - math.fsum(accuracies) / len(accuracies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedAccuracy:
+    """An observer for runs: the share of right answers on a set derived from the run's centred test images.
+
+    The run's data is `Translated(splits=...)` without "test": its test images lie in the middle of their canvas. The
+    central `side` pixels of each are derived anew, so that one run is followed on several sets at once. Runs on other
+    data (overlapping pairs, unmoved images) have None.
+    """
+
+    derive: Translated | Affine
+    side: int = 28  # of the images before they were put on the canvas
+
+    def __call__(self, model: nn.Module, data: ImageSet) -> float | None:
+        if not data.name.endswith(" translated"):
+            return None
+        return evaluate(model, self.split(data)).accuracy
+
+    def split(self, data: ImageSet) -> Split:
+        """The derived test images."""
+        bare = Split(centre(data.test.images, self.side, self.side), data.test.labels)
+        none = bare.select(torch.arange(0, device=bare.images.device))
+        return self.derive(replace(data, train=none, validation=none, test=bare)).test
+
+
+def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) -> Reading:
+    """What a run's column `read` was when its column `watch` first reached the target: a stop-at-accuracy reading.
+
+    Between the last row below the target and the first at or above it both columns are taken to be linear, so that all
+    models are compared at exactly the target however often they are evaluated; the first row of all is read as it is.
+    A run that never reaches it is read at its best row, and says so. The weights are those that a training stopped
+    there would have: nothing in a training depends on its evaluations. Raises ValueError for a history without the
+    columns.
+    """
+    rows = [row for row in history if row.get(watch) is not None and row.get(read) is not None]
+    if not rows:
+        raise ValueError(f"the run has no rows with {watch!r} and {read!r}: it observed something else.")
+    place = next((n for n, row in enumerate(rows) if row[watch] >= target), None)
+    if place is None:
+        best = max(rows, key=lambda row: row[watch])
+        return Reading(best[read], best[watch], best["step"], False)
+    row = rows[place]
+    if place == 0:
+        return Reading(row[read], row[watch], row["step"], True)
+    before = rows[place - 1]
+    share = (target - before[watch]) / (row[watch] - before[watch])
+    return Reading(before[read] + share * (row[read] - before[read]), target, row["step"], True)
+
+
+def highest_common(histories: Iterable[Sequence[Row]], watch: str) -> float:
+    """The highest accuracy that every run reaches: the smallest of their best values. A target for `at_accuracy`."""
+    best = [max(row[watch] for row in history if row.get(watch) is not None) for history in histories]
+    if not best:
+        raise ValueError("there are no runs to find a common accuracy of.")
+    return min(best)
+
+
+def parameters(config: Any) -> int:
+    """The number of parameters of a model's configuration, counted on a model without memory (the meta device)."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in config.build().parameters())
+
+
+def pose_clouds(model: nn.Module, split: Any, classes: Sequence[int], *, batch: int = 500) -> dict[int, Tensor]:
+    """Each class's own pose at its images: class -> (N, D), what figure 5 of Gu et al. draws for D = 2.
+
+    Raises ValueError for a model without poses, or a class that the split does not show.
+    """
+    device, found = next(model.parameters()).device, {label: [] for label in classes}
+    with evaluating(model):
+        for images, labels, _ in split.to(device).batches(batch):
+            poses = model(images).poses
+            if poses is None:
+                raise ValueError(f"{type(model).__name__} has no poses to draw.")
+            for label in classes:
+                found[label].append(poses[labels == label, label].cpu())
+    clouds = {label: torch.cat(parts) for label, parts in found.items() if parts}
+    if empty := [label for label in classes if not len(clouds.get(label, ()))]:
+        raise ValueError(f"the split shows no image of class {empty[0]}.")
+    return clouds
