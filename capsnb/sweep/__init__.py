@@ -100,8 +100,9 @@ def run(
             return 0
         work = {digest: (task.spec, *where) for digest, task in left.items()}
         workers = min(jobs or default_jobs(), len(work))
+        results = backends.results(measure, work, backend=backend, jobs=workers, address=address)
         with _bar(len(tasks), len(tasks) - len(left)) as bar:
-            for digest, result in backends.results(measure, work, backend=backend, jobs=workers, address=address):
+            for digest, result in results:
                 row = _row(left[digest], result)
                 table.append(row)
                 bar.update()

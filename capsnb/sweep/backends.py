@@ -37,7 +37,10 @@ def check(backend: str, address: str | None, jobs: int | None) -> None:
 
 
 def results(function: Function, tasks: Tasks, *, backend: str, jobs: int, address: str | None) -> Results:
-    """(key, function(*arguments)) for every task, as they come; an exception for a task whose worker was lost."""
+    """(key, function(*arguments)) for every task, as they come; an exception for a task whose worker was lost.
+
+    A cluster is called at once: ValueError when there is none at the address.
+    """
     if backend == "dask":
         return _dask(function, tasks, jobs, address)
     if backend == "ray":
@@ -79,16 +82,21 @@ def _keyed(function: Function, key: str, task: tuple) -> tuple[str, Any]:
 def _dask(function: Function, tasks: Tasks, jobs: int, address: str | None) -> Results:
     import distributed
 
-    with contextlib.ExitStack() as stack:
-        if address is None:
-            cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
-            client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
-        else:
-            client = stack.enter_context(_dask_client(distributed, address))
-        # one submission each: a cluster that grows with its work sees all of it
-        keys = {client.submit(function, *task, key=f"capsnb-{key}", pure=False): key for key, task in tasks.items()}
-        for future in distributed.as_completed(keys):
-            yield keys[future], future.result() if future.status == "finished" else _failure(future)
+    stack = contextlib.ExitStack()
+    if address is None:
+        cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+        client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+    else:
+        client = stack.enter_context(_dask_client(distributed, address))
+
+    def collect() -> Results:
+        with stack:
+            # one submission each: a cluster that grows with its work sees all of it
+            keys = {client.submit(function, *task, key=f"capsnb-{key}", pure=False): key for key, task in tasks.items()}
+            for future in distributed.as_completed(keys):
+                yield keys[future], future.result() if future.status == "finished" else _failure(future)
+
+    return collect()
 
 
 def _dask_client(distributed: Any, address: str) -> Any:
@@ -118,15 +126,19 @@ def _ray(function: Function, tasks: Tasks, jobs: int, address: str | None) -> Re
         ray.init(address=address or "local", configure_logging=False, log_to_driver=False, **more)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f"There is no ray cluster at {address}: start one and give its address.") from error
-    try:
-        remote = ray.remote(function)
-        keys = {remote.remote(*task): key for key, task in tasks.items()}
-        waiting = list(keys)
-        while waiting:
-            (done,), waiting = ray.wait(waiting, num_returns=1)
-            try:
-                yield keys[done], ray.get(done)
-            except ray.exceptions.RayError as error:
-                yield keys[done], error
-    finally:
-        ray.shutdown()
+
+    def collect() -> Results:
+        try:
+            remote = ray.remote(function)
+            keys = {remote.remote(*task): key for key, task in tasks.items()}
+            waiting = list(keys)
+            while waiting:
+                (done,), waiting = ray.wait(waiting, num_returns=1)
+                try:
+                    yield keys[done], ray.get(done)
+                except ray.exceptions.RayError as error:
+                    yield keys[done], error
+        finally:
+            ray.shutdown()
+
+    return collect()

@@ -44,7 +44,10 @@ class Table:
         self._stream: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f"{self.file} cannot be: a file lies where its folder would.") from error
         self._stream = self.file.open("a+b")
         try:
             if fcntl is not None:
