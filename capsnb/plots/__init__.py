@@ -5,22 +5,45 @@ beyond layout, nothing written, nothing shown. `style()` once per notebook makes
 from capsnb.plots.architecture import architecture
 from capsnb.plots.images import image_grid, perturbation_grid, reconstructions
 from capsnb.plots.live import LiveCurve
+from capsnb.plots.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
+from capsnb.plots.robustness import (
+    accuracy_against_parameters,
+    accuracy_path,
+    factor_curves,
+    paired_effects,
+    perturbation_panels,
+    pose_planes,
+)
 from capsnb.plots.routing import coupling_histogram, couplings
+from capsnb.plots.starvation import network_life, scaling, viewpoint_curves
 from capsnb.plots.style import PALETTE, style
 from capsnb.plots.training import confusion, learning_curve, lengths, seed_points
 
 __all__ = [
     "PALETTE",
     "LiveCurve",
+    "accuracy_against_parameters",
+    "accuracy_path",
     "architecture",
     "confusion",
     "coupling_histogram",
     "couplings",
+    "factor_curves",
     "image_grid",
     "learning_curve",
     "lengths",
+    "network_life",
+    "norm_bars",
+    "paired_effects",
+    "parse_tree",
+    "parse_tree_statistics",
+    "parse_trees",
     "perturbation_grid",
+    "perturbation_panels",
+    "pose_planes",
     "reconstructions",
+    "scaling",
     "seed_points",
     "style",
+    "viewpoint_curves",
 ]

@@ -1,0 +1,290 @@
+"""Notebook 05: which component of a capsule network helps or harms its robustness (Gu, Tresp & Hu 2021).
+
+Variants are named group/variant. The groups:
+
+affine    trained on digits placed at random on a larger canvas: Tables 1 and 2. One run per model and seed is followed
+          on the translated and on the affNIST-like test set, so that both "stopped at an accuracy" (Table 1) and "not
+          stopped" (Table 2) are read from it.
+kernel    the same with other kernel sizes: Table 3 (the models' own sizes are in `affine`)
+uniform   Aff-CapsNet with other values of its uniform coupling; groups: with its 256 channels cut otherwise (supp. A)
+overlap   overlapping digits: Table 4, ConvNet-Avg, ConvNet-FC(LK), data sizes (figure 3), kernels (supp. B)
+semantic  the four networks with a decoder, on unmoved digits: Table 5, figure 4; fashion: supp. C
+plane     three of them with poses of two numbers: figure 5
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from capsnb.measures.compactness import VALUES
+from capsnb.measures.robustness import DerivedAccuracy
+from capsnb.models import CapsNetConfig, ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig, StridedStem
+from capsnb.routing import Uniform
+from capsnb.runs import Spec
+from capsnb.synthesis import Affine, Augment, DataSpec, Pairs, Translated
+from capsnb.training import Recipe
+
+AVERAGE = Uniform(value="1/I")  # "NoR": the average of the votes, in the paper's words
+KERNELS = (3, 5, 7, 9, 11)
+SIX = ("convnet-fc", "capsnet", "capsnet-nor", "aff-capsnet-dr", "aff-capsnet", "convnet-avg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Every size of the models and images of a profile. The defaults are the paper's.
+
+    Halved geometry (digits of 14 px, kernels of 5 for 9 and 3 for 5) keeps every feature map's share of the image.
+    """
+
+    side: int = 28  # of a digit
+    canvas: int = 40  # of the affine task
+    pair_canvas: int = 36  # of the overlapping digits
+    width: int = 256  # channels of the convolutions
+    dim: int = 8  # of a primary capsule; there are width / dim types
+    kernel: int = 9
+    fc_kernel: int = 5
+    fc_widths: tuple[int, ...] = (256, 256, 128)
+    hidden: tuple[int, ...] = (328, 192)
+    lk_hidden: tuple[int, ...] = (182, 106)  # ConvNet-FC(LK): ours, so that it stays below CapsNet's 11.36M
+    decoder: tuple[int, ...] = (512, 1024)
+
+    def capsnet(self, size: int, *, kernel: int | None = None, **changes: Any) -> CapsNetConfig:
+        """CapsNet at this scale."""
+        stem = StridedStem(
+            channels=self.width, kernel=kernel or self.kernel, types=self.width // self.dim, dim=self.dim
+        )
+        return replace(CapsNetConfig(size=size, stem=stem, decoder_widths=self.decoder), **changes)
+
+    def average(self, size: int, *, kernel: int | None = None) -> ConvNetAvgConfig:
+        """ConvNet-Avg at this scale."""
+        return ConvNetAvgConfig(size=size, width=self.width, kernel=kernel or self.kernel)
+
+    def dense(self, size: int, *, kernel: int | None = None, hidden: tuple[int, ...] | None = None) -> ConvNetFCConfig:
+        """ConvNet-FC at this scale."""
+        kernel, hidden = kernel or self.fc_kernel, hidden or self.hidden
+        return ConvNetFCConfig(size=size, widths=self.fc_widths, kernel=kernel, hidden=hidden)
+
+    def decoded(self, size: int, head: str, **changes: Any) -> ConvNetRConfig:
+        """ConvNet-R, -CR or -CR-SF at this scale, by its head."""
+        decoder = "plain" if head == "linear" else "conditional"
+        config = ConvNetRConfig(size=size, width=self.width, kernel=self.kernel, primary_dim=self.dim, head=head)
+        return replace(config, decoder=decoder, decoder_widths=self.decoder, **changes)
+
+
+PAPER = Scale()
+HALF = Scale(side=14, canvas=20, pair_canvas=18, width=24, kernel=5, fc_kernel=3, fc_widths=(24, 24, 12))
+QUICK = replace(HALF, hidden=(82, 48), lk_hidden=(45, 26), decoder=(64, 128))
+SMALLEST = replace(HALF, width=8, fc_widths=(8, 8, 4), hidden=(16, 8), lk_hidden=(8, 8), decoder=(16, 32))
+REDUCED = replace(PAPER, width=32, fc_widths=(32, 32, 16), hidden=(82, 48), lk_hidden=(45, 26), decoder=(128, 256))
+
+
+def affine_models(scale: Scale) -> dict[str, tuple[Any, str]]:
+    """Tables 1 and 2: variant -> (model, loss). Two rows of Table 2 are models of Table 1 under their own name."""
+    aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
+    capsnet = scale.capsnet(scale.canvas)
+    return {
+        "convnet-fc": (scale.dense(scale.canvas), "cross-entropy"),
+        "capsnet": (capsnet, "margin"),
+        "capsnet-nor": (replace(capsnet, routing=AVERAGE), "margin"),
+        "aff-capsnet-dr": (replace(capsnet, shared=True), "margin"),
+        "aff-capsnet": (aff, "margin"),
+        "convnet-avg": (scale.average(scale.canvas), "cross-entropy"),
+        "no-squash": (replace(aff, squash="none"), "margin"),
+        "normal-reconstruction": (replace(aff, decoder="plain"), "margin"),
+        "no-reconstruction": (replace(aff, decoder="none"), "margin"),
+        "cross-entropy": (aff, "cross-entropy"),  # the lengths are its logits
+    }
+
+
+def overlap_models(scale: Scale) -> dict[str, tuple[Any, str]]:
+    """Table 4 and its text: variant -> (model, loss)."""
+    capsnet = scale.capsnet(scale.pair_canvas)
+    return {
+        "capsnet": (capsnet, "margin"),
+        "no-routing": (replace(capsnet, routing=AVERAGE), "margin"),
+        "shared-transform": (replace(capsnet, shared=True), "margin"),
+        "no-squash": (replace(capsnet, squash="none"), "margin"),
+        "normal-reconstruction": (replace(capsnet, decoder="plain"), "margin"),
+        "no-reconstruction": (replace(capsnet, decoder="none"), "margin"),
+        "binary-cross-entropy": (capsnet, "length-bce"),
+        "convnet-avg": (scale.average(scale.pair_canvas), "bce"),
+        "convnet-fc-lk": (scale.dense(scale.pair_canvas, kernel=scale.kernel, hidden=scale.lk_hidden), "bce"),
+    }
+
+
+def semantic_models(scale: Scale, **changes: Any) -> dict[str, tuple[Any, str]]:
+    """Table 5: variant -> (model, loss)."""
+    return {
+        "convnet-r": (scale.decoded(scale.side, "linear", **changes), "cross-entropy"),
+        "convnet-cr": (scale.decoded(scale.side, "sum", **changes), "bce"),
+        "convnet-cr-sf": (scale.decoded(scale.side, "length", **changes), "margin"),
+        "capsnet": (scale.capsnet(scale.side, **changes), "margin"),
+    }
+
+
+def kernel_models(scale: Scale, kernels: tuple[int, ...] = KERNELS) -> dict[str, tuple[Any, str]]:
+    """Table 3: variant -> (model, loss), for the kernels that the models of Table 1 do not have."""
+    models = {}
+    for kernel in kernels:
+        if kernel != scale.kernel:
+            models[f"capsnet-k{kernel}"] = (scale.capsnet(scale.canvas, kernel=kernel), "margin")
+            models[f"convnet-avg-k{kernel}"] = (scale.average(scale.canvas, kernel=kernel), "cross-entropy")
+        if kernel != scale.fc_kernel and kernel <= 7:
+            models[f"convnet-fc-k{kernel}"] = (scale.dense(scale.canvas, kernel=kernel), "cross-entropy")
+    return models
+
+
+def group_models(scale: Scale) -> dict[str, tuple[Any, str]]:
+    """Supplement A and ours: Aff-CapsNet with other numbers of groups, and with other values of its coupling."""
+    aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
+    stems = {types: replace(aff.stem, types=types, dim=scale.width // types) for types in (8, 16, 64)}
+    groups = {f"groups/{types}": (replace(aff, stem=stem), "margin") for types, stem in stems.items()}
+    values = {f"uniform/{name}": (replace(aff, routing=Uniform(value=name)), "margin") for name in ("1/J", "1")}
+    return groups | values
+
+
+def specs(group: str, models: dict[str, tuple[Any, str]], data: DataSpec, recipe: Recipe) -> dict[str, Spec]:
+    """group/variant -> Spec, each with its own loss; a group "" leaves the names as they are."""
+    prefix = f"{group}/" if group else ""
+    return {
+        f"{prefix}{name}": Spec(model=model, data=data, recipe=replace(recipe, loss=loss))
+        for name, (model, loss) in models.items()
+    }
+
+
+def placed(scale: Scale, **limits: Any) -> tuple[DataSpec, Augment]:
+    """Digits on the larger canvas, in the middle of it, and the shifts that place each anew whenever it is trained on.
+
+    Validation digits are placed once and for all; test digits stay centred, for the observers to derive sets from.
+    """
+    resize = None if scale.side == 28 else scale.side
+    derive = Translated(size=scale.canvas, splits=("validation",))
+    return DataSpec(resize=resize, derive=derive, **limits), Augment(shift=(scale.canvas - scale.side) // 2)
+
+
+def observers(scale: Scale) -> dict[str, DerivedAccuracy]:
+    """What an affine run records: accuracy on translated and on affNIST-like (b) test digits."""
+    derived = {"mnist accuracy": Translated(size=scale.canvas), "affnist accuracy": affnist(scale)}
+    return {name: DerivedAccuracy(derive=derive, side=scale.side) for name, derive in derived.items()}
+
+
+def affnist(scale: Scale, kind: str = "b") -> Affine:
+    """The affNIST-like set of a kind at this scale; the paper's 8 px shrink with the canvas."""
+    return Affine(kind=kind, size=scale.canvas, reach=8.0 * scale.canvas / 40)
+
+
+def settings(scale: Scale, **changes: Any) -> dict[str, Any]:
+    """Sizes of the measurements. `target`: the accuracy at which models are compared, the highest common when None."""
+    unit = scale.side / 28  # pixels shrink with the digit
+    values = {name: tuple(v * unit for v in steps) if "trans" in name else steps for name, steps in VALUES.items()}
+    shown = {
+        "rotation": (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0),
+        "shear-x": (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0),
+        "scale": (0.6, 0.7, 0.8, 1.0, 1.2, 1.3, 1.4),
+        "trans-x": tuple(step * unit for step in (-8.0, -6.0, -4.0, 0.0, 4.0, 6.0, 8.0)),
+    }
+    return {
+        "scale": scale,
+        "target": None,
+        "compactness values": values,
+        "compactness images": 200,
+        "surface values": shown,
+        "surface images": 500,
+    } | changes
+
+
+def content(profile: str) -> dict[str, Any]:
+    """The paper's five tables in full; at long Table 1 and its rows of Table 2; at quick those at half size."""
+    if profile == "smoke":
+        return _smoke()
+    if profile == "quick":
+        return _quick()
+    return _long() if profile == "long" else _full()
+
+
+def _smoke() -> dict[str, Any]:
+    scale = SMALLEST
+    data, augment = placed(scale, train=64, validation=20, test=40)
+    recipe = Recipe(epochs=1, batch=32, augment=augment)
+    plain, near = DataSpec(resize=scale.side, train=64, validation=20, test=40), replace(recipe, augment=Augment())
+    pairs = replace(plain, derive=Pairs(size=scale.pair_canvas, shift=2, train=64, validation=20, test=40))
+    chosen = {name: affine_models(scale)[name] for name in (*SIX, "no-squash")}
+    overlap = {name: overlap_models(scale)[name] for name in ("capsnet", "convnet-avg", "convnet-fc-lk")}
+    return {
+        "seeds": 1,
+        "observe": observers(scale),
+        "variants": specs("affine", chosen, data, recipe)
+        | specs("kernel", kernel_models(scale, (3, 5)), data, recipe)
+        | specs("overlap", overlap, pairs, recipe)
+        | specs("semantic", semantic_models(scale), plain, near)
+        | specs("plane", semantic_models(scale, dim=2), plain, near),
+        "settings": settings(scale, **{"compactness images": 10, "surface images": 20}),
+    }
+
+
+def _quick() -> dict[str, Any]:
+    scale = QUICK
+    data, augment = placed(scale)
+    recipe = Recipe(epochs=5, batch=32, learning_rate=3e-3, augment=augment)
+    plain, near = DataSpec(resize=scale.side), replace(recipe, epochs=4, augment=Augment(shift=1))
+    chosen = {name: affine_models(scale)[name] for name in (*SIX, "no-squash")}
+    return {
+        "seeds": 3,
+        "observe": observers(scale),
+        "variants": specs("affine", chosen, data, recipe) | specs("semantic", semantic_models(scale), plain, near),
+        "settings": settings(scale, **{"compactness images": 100}),
+    }
+
+
+def _long() -> dict[str, Any]:
+    scale = REDUCED
+    data, augment = placed(scale, name="mnist", train=20_000, validation=2_000, test=5_000)
+    recipe = Recipe(epochs=5, batch=64, learning_rate=2e-3, augment=augment)
+    chosen = {name: affine_models(scale)[name] for name in (*SIX, "no-squash")}
+    plain = DataSpec(name="mnist", train=20_000, validation=2_000, test=5_000)
+    near = replace(recipe, epochs=3, augment=Augment(shift=2))
+    return {
+        "seeds": 3,
+        "observe": observers(scale),
+        "variants": specs("affine", chosen, data, recipe) | specs("semantic", semantic_models(scale), plain, near),
+        "settings": settings(scale, **{"surface images": 1000}),
+    }
+
+
+def _full() -> dict[str, Any]:
+    scale = PAPER
+    data, augment = placed(scale, name="mnist")
+    recipe = Recipe(epochs=60, augment=augment)
+    plain = DataSpec(name="mnist")
+    near = replace(recipe, epochs=30, augment=Augment(shift=2))
+    pairs = replace(plain, derive=Pairs(per_image=100, validation=2_000))
+    once = replace(recipe, epochs=2, augment=Augment())  # two passes over 5.5 million pairs
+    models = overlap_models(scale)
+    variants = specs("affine", affine_models(scale), data, recipe)
+    variants |= specs("kernel", kernel_models(scale), data, recipe) | specs("", group_models(scale), data, recipe)
+    variants |= specs("overlap", models, pairs, once)
+    rivals = {name: models[name] for name in ("capsnet", "convnet-fc-lk")}
+    for count, epochs in ((1, 60), (10, 12), (1000, 1)):
+        data_size = replace(plain, derive=Pairs(per_image=count, validation=2_000))
+        named = {f"{name}-n{count}": model for name, model in rivals.items()}
+        variants |= specs("overlap", named, data_size, replace(once, epochs=epochs))
+    for kernel in (5, 7):
+        named = {
+            f"capsnet-k{kernel}": (scale.capsnet(scale.pair_canvas, kernel=kernel), "margin"),
+            f"convnet-fc-lk-k{kernel}": (
+                scale.dense(scale.pair_canvas, kernel=kernel, hidden=scale.lk_hidden),
+                "bce",
+            ),
+        }
+        variants |= specs("overlap", named, pairs, once)
+    variants |= specs("semantic", semantic_models(scale), plain, near)
+    variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
+    variants |= specs("plane", semantic_models(scale, dim=2), plain, near)
+    return {
+        "seeds": 5,
+        "observe": observers(scale),
+        "every": 215,  # about twice per pass over MNIST
+        "variants": variants,
+        "settings": settings(scale, **{"target": 0.9922, "compactness images": 10_000, "surface images": 10_000}),
+    }

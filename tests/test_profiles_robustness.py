@@ -1,0 +1,88 @@
+"""The plan of notebook 05: the paper's models and sizes in full, what a profile leaves out, and what it watches."""
+
+import pytest
+import torch
+
+from capsnb import profiles, runs
+from capsnb.measures.robustness import parameters
+from capsnb.models import ZOO
+from capsnb.profiles import robustness
+from capsnb.published import find
+from capsnb.synthesis import Affine, Translated, prepare
+
+
+@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+def test_every_profile_has_the_six_models_of_table_1(profile):
+    plan = profiles.plan("05", profile)
+    assert {f"affine/{name}" for name in robustness.SIX} <= set(plan.specs)
+    assert list(plan.observe) == ["mnist accuracy", "affnist accuracy"]
+    assert len(plan.seeds) == {"smoke": 1, "quick": 3, "long": 3, "full": 5}[profile]
+    names = [runs.folder_of(spec, observe=plan.observe, every=plan.every).name for spec in plan.all_specs()]
+    assert len(set(names)) == len(names)  # no run is named twice
+
+
+@pytest.mark.parametrize("name", robustness.SIX)
+def test_the_full_models_are_those_of_the_zoo(name):
+    config, loss = robustness.affine_models(robustness.PAPER)[name]
+    assert (config, loss) == (ZOO[f"{name}-40"].config, ZOO[f"{name}-40"].loss)
+
+
+@pytest.mark.parametrize("name", ["convnet-r", "convnet-cr", "convnet-cr-sf", "capsnet"])
+def test_the_full_models_of_table_5_are_those_of_the_zoo(name):
+    assert robustness.semantic_models(robustness.PAPER)[name] == (ZOO[name].config, ZOO[name].loss)
+
+
+def test_convnet_lk_stays_below_capsnet_on_overlapping_digits():
+    models = robustness.overlap_models(robustness.PAPER)
+    assert parameters(models["convnet-fc-lk"][0]) == 11_359_274 < parameters(models["capsnet"][0]) == 11_361_808
+
+
+def test_full_has_every_row_of_tables_2_to_5():
+    names = set(profiles.plan("05", "full").specs)
+    alias = {"dynamic-routing": "aff-capsnet-dr", "unshared-transform": "capsnet-nor"}
+    assert {f"affine/{alias.get(row, row)}" for row in find("gu2021/table2/affnist")} <= names
+    own = {"capsnet-k9", "convnet-avg-k9", "convnet-fc-k5"}
+    assert {f"kernel/{row}" for row in find("gu2021/table3/affnist") if row not in own} <= names
+    assert {f"overlap/{row}" for row in find("gu2021/table4/multimnist")} <= names
+    assert {f"semantic/{row}" for row in find("gu2021/table5/rotation")} <= names
+    assert {f"overlap/{model}-n{count}" for model in ("capsnet", "convnet-fc-lk") for count in (1, 10, 1000)} <= names
+
+
+def test_an_ablation_changes_one_thing_alone():
+    models = robustness.affine_models(robustness.PAPER)
+    base = vars(models["aff-capsnet"][0])
+    fields = {"aff-capsnet-dr": "routing", "capsnet-nor": "shared", "no-squash": "squash"}
+    fields |= {"normal-reconstruction": "decoder", "no-reconstruction": "decoder"}
+    for name, field in fields.items():
+        config = vars(models[name][0])
+        assert [key for key in base if config[key] != base[key]] == [field]
+    assert models["cross-entropy"] == (models["aff-capsnet"][0], "cross-entropy")
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_every_model_fits_its_images(profile):
+    plan, prepared = profiles.plan("05", profile), {}
+    for specs in plan.specs.values():
+        data = prepared.setdefault(specs[0].data, prepare(specs[0].data))
+        with torch.no_grad():
+            assert specs[0].build()(data.test.batch(torch.arange(2)).images).scores.shape == (2, 10)
+
+
+def test_digits_reach_every_place_of_the_canvas_and_the_test_digits_stay_in_the_middle():
+    plan = profiles.plan("05", "quick")
+    spec = plan.specs["affine/capsnet"][0]
+    assert spec.recipe.augment.shift == 3
+    data = prepare(spec.data)
+    assert not data.test.images[..., :3, :].any() and not data.test.images[..., :3].any()
+    derived = [observer.derive for observer in plan.observe.values()]
+    assert derived == [Translated(size=20), Affine(kind="b", size=20, reach=4.0)]
+    assert plan.observe["mnist accuracy"].split(data).images[..., :3, :].any()
+
+
+def test_the_paper_s_reach_and_target_in_full():
+    plan = profiles.plan("05", "full")
+    assert plan.observe["affnist accuracy"].derive == Affine(kind="b")
+    assert plan.settings["target"] == 0.9922
+    assert plan.settings["compactness values"]["trans-x"][0] == -5.0
+    halved = profiles.plan("05", "quick").settings["compactness values"]
+    assert halved["trans-x"][0] == -2.5 and halved["rotation"][0] == -20.0
