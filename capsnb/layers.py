@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from capsnb import taps
-from capsnb.fastconv import Conv2d
+from capsnb.convolution import Conv2d
 from capsnb.routing import Routing
 from capsnb.votes import Ballot, Combine
 
