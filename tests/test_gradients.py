@@ -1,0 +1,192 @@
+"""Both theorems of Mitterreiter et al. 2023 against autograd in float64; gradients per step against a plain loop."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from capsnb import losses, routing, taps
+from capsnb.data import Batch, ImageSet, Split
+from capsnb.layers import length
+from capsnb.measures import gradients
+from capsnb.models import CapsNetConfig, DepthwiseStem
+from capsnb.synthesis import Augment
+from capsnb.training import Recipe, Training
+
+STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=5, dim=4)
+DEEP = CapsNetConfig(
+    size=14, classes=3, dim=4, stem=STEM, hidden=((4, 4), (6, 3)), decoder="none", squash="exponential",
+    routing=routing.Dynamic(learned_prior=True),
+)  # fmt: skip
+
+
+def build(config=DEEP):
+    torch.manual_seed(0)
+    return config.build().double().eval()
+
+
+def shown(count=6):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, 1, 14, 14, dtype=torch.float64, generator=generator), torch.arange(count) % 3
+
+
+def noise(count=12):
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (count, 1, 14, 14), dtype=torch.uint8, generator=generator)
+    split = Split(images, torch.arange(count) % 3)
+    return ImageSet("noise", "random numbers", ("a", "b", "c"), split, split, split)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 3, 2, 1]), torch.tensor([[0, 1], [3, 2], [2, 0], [1, 3]])])
+def test_theorem_1(labels):
+    poses = torch.rand(4, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.7
+    poses[0, 1] *= 0.01  # below m_minus
+    poses[1, 3] *= 0.95 / poses[1, 3].norm()  # above m_plus
+    poses[2, 2] = 0
+    poses.requires_grad_()
+    losses.margin(length(poses), labels).sum().backward()
+    assert_close(gradients.margin_gradient(poses.detach(), labels), poses.grad)
+
+
+def test_theorem_1_by_hand():
+    poses = torch.tensor([[[0.3, 0.4], [0.6, 0.0], [0.0, 0.95]]])
+    found = gradients.margin_gradient(poses, torch.tensor([0]))
+    assert_close(found[0, 0], -2 * 0.4 * torch.tensor([0.6, 0.8]))  # present: pulled along its direction
+    assert_close(found[0, 1], 2 * 0.5 * 0.5 * torch.tensor([1.0, 0.0]))  # absent: pushed back
+    satisfied = gradients.margin_gradient(poses, torch.tensor([2]))
+    assert torch.equal(satisfied[0, 2], torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DEEP,
+        replace(DEEP, routing=routing.Dynamic(gradient="last")),
+        replace(DEEP, routing=routing.Uniform()),
+        replace(DEEP, routing=routing.Attention(over="children")),
+        replace(DEEP, squash="sabour", init_scale=4.0),
+    ],
+    ids=["agreement", "detached", "uniform", "attention", "sabour"],
+)
+def test_theorem_2_in_every_layer(config):
+    model = build(config)
+    images, labels = shown()
+    nodes, edges = gradients.layer_taps(model)
+    layers = [edge.removesuffix(".coupling") for edge in edges]
+    with taps.record(model, *nodes, *(f"{layer}.votes" for layer in layers)) as seen:
+        loss = losses.margin(model(images).scores, labels).sum()
+    votes = [seen[f"{layer}.votes"] for layer in layers]
+    poses = [seen[name] for name in nodes[:-1]]
+    weights = [model.get_submodule(layer).weight for layer in layers]
+    found = torch.autograd.grad(loss, [*votes, *poses, *weights])
+    for vote, pose, expected_pose, expected_weight, weight in zip(
+        found[: len(votes)], poses, found[len(votes) :], found[2 * len(votes) :], weights, strict=False
+    ):
+        assert expected_pose.abs().max() > 0 and expected_weight.abs().max() > 0
+        assert_close(gradients.capsule_gradient(vote, weight), expected_pose)
+        assert_close(gradients.transform_gradient(vote, pose), expected_weight)
+
+
+def test_in_the_limit_nothing_moves_a_dead_capsule():
+    """Incoming and outgoing transforms of one capsule at 0: its own and all their gradients are exactly 0."""
+    model = build()
+    with torch.no_grad():
+        model.caps1.weight[:, :, 2] = 0
+        model.caps2.weight[2] = 0
+    images, labels = shown()
+    losses.margin(model(images).scores, labels).sum().backward()
+    assert not model.caps1.weight.grad[:, :, 2].any()
+    assert not model.caps2.weight.grad[2].any()
+    assert model.caps2.weight.grad[1].any()
+
+
+def test_a_dead_capsule_with_transforms_above_it_can_come_back():
+    """What theorem 2 leaves open: with its outgoing transforms alive, the way to it has a gradient."""
+    model = build()
+    with torch.no_grad():
+        model.caps1.weight[:, :, 2] = 0
+    images, labels = shown()
+    losses.margin(model(images).scores, labels).sum().backward()
+    assert not model.caps2.weight.grad[2].any()  # as the theorem says
+    assert model.caps1.weight.grad[:, :, 2].abs().max() > 0
+
+
+def test_pulls_against_one_image_at_a_time():
+    model = build()
+    images, labels = shown()
+    found = gradients.pulls(model, Batch(images, labels))
+    assert list(found) == ["primary", "caps1.poses", "caps2.poses", "class.poses"]
+    norms = []
+    for image, label in zip(images, labels, strict=True):
+        with taps.record(model, "caps1.poses") as seen:
+            loss = losses.margin(model(image[None]).scores, label[None]).sum()
+        norms.append(torch.autograd.grad(loss, seen["caps1.poses"])[0][0].norm(dim=-1))
+    assert_close(found["caps1.poses"].capsule, torch.stack(norms).mean(0))
+    losses.margin(model(images).scores, labels).mean().backward()
+    own = model.caps2.weight
+    for child in range(4):
+        for parent in range(6):
+            assert_close(found["caps1.poses"].transform[child, parent], own.grad[child, :, parent].norm())
+            assert_close(found["caps1.poses"].weight[child, parent], own[child, :, parent].norm().detach())
+    assert found["class.poses"].transform is None
+
+
+def test_the_observer_is_plain_numbers_per_layer():
+    model = build().float()
+    found = gradients.pull_of_training(model, noise(), images=8)
+    assert [len(row) for row in found["capsule"]] == [5, 4, 6, 3]
+    assert [len(row) for row in found["transform"]] == [len(row) for row in found["weight"]] == [5, 4, 6]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_hook_keeps_every_capsule_and_transform_of_every_step():
+    torch.manual_seed(0)
+    model = DEEP.build()
+    data = noise()
+    recipe = Recipe(
+        batch=12, epochs=3, augment=Augment(), hooks=(gradients.RecordGradients(),), reconstruction_weight=0
+    )
+    training = Training(model, data, recipe, device="cpu")
+    recorder = training.hooks[0]
+    rows = training.rows(progress=False)
+    next(rows)
+    first = {name: model.get_submodule(name).weight.grad.clone() for name in recorder.layers}
+    for _ in rows:
+        pass
+    assert recorder.steps == [0, 1, 2]
+    assert recorder.capsules["caps2.poses"].shape == (3, 6)
+    assert recorder.transforms["caps2"].shape == (3, 4, 6)
+    assert_close(recorder.transforms["caps2"][0], torch.linalg.vector_norm(first["caps2"], dim=(1, 3)))
+    torch.manual_seed(0)
+    again = DEEP.build().train()
+    with taps.record(again, "caps1.poses") as seen:
+        loss = losses.margin(again(data.train.images).scores, data.train.labels)
+    expected = torch.autograd.grad(loss.sum(), seen["caps1.poses"])[0].norm(dim=-1).mean(0)
+    assert_close(recorder.capsules["caps1.poses"][0], expected, rtol=1e-4, atol=1e-6)
+    copy = gradients.RecordGradients().build(DEEP.build())
+    copy.load_state_dict(training.state_dict()["hooks"][0])
+    assert copy.steps == recorder.steps and torch.equal(copy.transforms["class"], recorder.transforms["class"])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # the compiler's own look at what it broke off
+def test_a_compiled_step_is_recorded_too():
+    torch.manual_seed(0)
+    model = DEEP.build().train()
+    recorder = gradients.RecordGradients().build(model)
+    images, labels = noise().train.images, noise().train.labels
+    torch.compile(lambda: losses.margin(model(images).scores, labels).mean(), backend="eager")().backward()
+    recorder.after_backward(model, gradients.Moment(0, 0, 1e-3))
+    assert recorder.capsules["primary"].shape == (1, 5) and recorder.capsules["primary"].min() > 0
+    recorder.close()
+    model(images).scores.sum().backward()
+    assert not recorder._last
+
+
+def test_every_other_step():
+    hooks = (gradients.RecordGradients(every=2),)
+    training = Training(DEEP.build(), noise(), Recipe(batch=4, epochs=1, augment=Augment(), hooks=hooks), device="cpu")
+    list(training.rows(progress=False))
+    assert training.hooks[0].steps == [0, 2]
+    with pytest.raises(ValueError, match="every = 0: it must be at least 1"):
+        gradients.RecordGradients(every=0)
