@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -120,12 +121,16 @@ def _failure(future: Any) -> BaseException:
 def _ray(function: Function, tasks: Tasks, jobs: int, address: str | None) -> Results:
     import ray
 
-    try:
+    if address is None:
         # "local" starts a ray of its own, whatever RAY_ADDRESS says
-        more = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
-        ray.init(address=address or "local", configure_logging=False, log_to_driver=False, **more)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"There is no ray cluster at {address}: start one and give its address.") from error
+        where = {"address": "local", "num_cpus": jobs, "include_dashboard": False}
+    else:
+        _knock(address)
+        where = {"address": address}
+    try:
+        ray.init(**where, configure_logging=False, log_to_driver=False)
+    except Exception as error:  # ray raises bare ones: a node that does not start, another version
+        raise ValueError(f"ray does not start or join a cluster: {error}") from error
 
     def collect() -> Results:
         try:
@@ -142,3 +147,12 @@ def _ray(function: Function, tasks: Tasks, jobs: int, address: str | None) -> Re
             ray.shutdown()
 
     return collect()
+
+
+def _knock(address: str) -> None:
+    """ValueError when nobody listens at host:port (or ray://host:port): ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"There is no ray cluster at {address}: start one and give its host:port.") from error
