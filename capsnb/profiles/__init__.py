@@ -12,10 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capsnb.profiles import first_network, robustness
+from capsnb.profiles import first_network, parse_trees, robustness
 from capsnb.profiles.plans import PROFILES, RECORDED, Plan
 
-PLANS: dict[str, Callable[[str], dict[str, Any]]] = {"00": first_network.content, "05": robustness.content}
+PLANS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "00": first_network.content,
+    "04": parse_trees.content,
+    "05": robustness.content,
+}
 
 
 def current(profile: str | None = None) -> str:
