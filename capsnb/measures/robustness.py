@@ -6,20 +6,27 @@ Gu et al. 2021 report one accuracy on affNIST; the curves split it by factor. Ev
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from capsnb.claims import interval, recorded
+from capsnb.claims.rules import align
 from capsnb.data import ImageSet, Split
 from capsnb.data.pixels import centre
 from capsnb.evaluation import correct, evaluate
+from capsnb.runs import Run
 from capsnb.synthesis import Affine, Translated
 from capsnb.synthesis.factors import NEUTRAL, vary
 from capsnb.taps import evaluating
 from capsnb.training import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Reading(NamedTuple):
@@ -95,6 +102,15 @@ class DerivedAccuracy:
         return self.derive(replace(data, train=none, validation=none, test=bare)).test
 
 
+def percent(model: nn.Module, split: Any, *, batch: int = 500) -> float:
+    """Percent of images of a split that are right; of pairs, those with both digits among the two highest scores."""
+    device, right = next(model.parameters()).device, 0
+    with evaluating(model):
+        for part in split.to(device).batches(batch):
+            right += correct(model(part.images).scores, part.labels).sum().item()
+    return 100 * right / len(split)
+
+
 def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) -> Reading:
     """What a run's column `read` was when its column `watch` first reached the target: a stop-at-accuracy reading.
 
@@ -125,6 +141,70 @@ def highest_common(histories: Iterable[Sequence[Row]], watch: str) -> float:
     if not best:
         raise ValueError("there are no runs to find a common accuracy of.")
     return min(best)
+
+
+def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a plan calls name/variant, by variant alone; empty where the profile trains none of them."""
+    return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
+
+
+def last(trained: Mapping[str, Mapping[int, Run]], column: str) -> dict[str, dict[int, float]]:
+    """The last row's share of every run, in percent: variant -> seed -> Run becomes variant -> seed -> number."""
+    return {name: {seed: 100 * run.history[-1][column] for seed, run in runs.items()} for name, runs in trained.items()}
+
+
+def stopped(
+    trained: Mapping[str, Mapping[int, Run]], target: float, watch: str, read: str
+) -> dict[str, dict[int, Reading]]:
+    """`at_accuracy` of every run: variant -> seed -> Reading."""
+    return {
+        name: {seed: at_accuracy(run.history, target, watch, read) for seed, run in runs.items()}
+        for name, runs in trained.items()
+    }
+
+
+def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str) -> dict[str, Any]:
+    """Differences `variant - against` of the seeds both have, and their 95 % interval (None for fewer than 3 seeds).
+
+    Empty where one of the two was not run: {"differences": [...], "interval": (low, high) or None} or {}.
+    """
+    if variant not in values or against not in values:
+        return {}
+    first, second = align(values, variant, against)
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return {"differences": differences, "interval": interval(differences) if len(differences) >= 3 else None}
+
+
+def compare(
+    published: Mapping[str, Any], recorded: Mapping[str, Any], values: Mapping[str, Mapping[int, float]]
+) -> pd.DataFrame:
+    """Published, recorded run and this run of each variant: mean ± std over seeds, "not run" where there is nothing."""
+    import pandas as pd
+
+    def shown(found: Mapping[int, float] | None) -> str:
+        numbers = list((found or {}).values())
+        spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
+        return f"{statistics.fmean(numbers):.4g}{spread} (n={len(numbers)})" if numbers else "not run"
+
+    names = list(dict.fromkeys([*published, *values]))
+    rows = {
+        name: {
+            "published": str(published.get(name, "-")),
+            "recorded run": shown(recorded.get(name)),
+            "this run": shown(values.get(name)),
+        }
+        for name in names
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def recorded_values(notebook: str, claims: Iterable[str]) -> dict[str, dict[int, float]]:
+    """What the recorded run of a notebook measured for these claims: variant -> seed -> value."""
+    record = recorded(notebook)
+    found: dict[str, dict[int, float]] = {}
+    for claim in claims:
+        found |= record.measured(claim)
+    return found
 
 
 def parameters(config: Any) -> int:

@@ -27,6 +27,11 @@ from capsnb.training import Recipe
 
 AVERAGE = Uniform(value="1/I")  # "NoR": the average of the votes, in the paper's words
 KERNELS = (3, 5, 7, 9, 11)
+# Figure 4: "a range of [-8, 8]" for the convolutional networks; CapsNet's has steps of 0.05
+WIDE = tuple(2.0 * step for step in range(-4, 5))
+PERTURBATIONS = {"convnet-r": WIDE, "convnet-cr": WIDE, "convnet-cr-sf": WIDE} | {
+    "capsnet": tuple(round(0.05 * step, 2) for step in range(-4, 5))
+}
 SIX = ("convnet-fc", "capsnet", "capsnet-nor", "aff-capsnet-dr", "aff-capsnet", "convnet-avg")
 
 
@@ -191,6 +196,7 @@ def settings(scale: Scale, **changes: Any) -> dict[str, Any]:
         "compactness images": 200,
         "surface values": shown,
         "surface images": 500,
+        "perturbations": PERTURBATIONS,
     } | changes
 
 
@@ -225,9 +231,9 @@ def _smoke() -> dict[str, Any]:
 
 def _quick() -> dict[str, Any]:
     scale = QUICK
-    data, augment = placed(scale)
+    data, augment = placed(scale, validation=250)
     recipe = Recipe(epochs=5, batch=32, learning_rate=3e-3, augment=augment)
-    plain, near = DataSpec(resize=scale.side), replace(recipe, epochs=4, augment=Augment(shift=1))
+    plain, near = DataSpec(resize=scale.side, validation=250), replace(recipe, epochs=3, augment=Augment(shift=1))
     chosen = {name: affine_models(scale)[name] for name in (*SIX, "no-squash")}
     return {
         "seeds": 3,
