@@ -231,21 +231,28 @@ def main() -> None:
     if given.peak:
         print(peak(given.tasks[0], given.batch[0], given.peak, device))
         return
-    record = {**circumstances(), "rounds": given.rounds, "tasks": []}
+    out = given.out or (None if given.tasks else project() / "results" / f"bench_{device.type}.json")
+    record: dict = {**circumstances(), "rounds": given.rounds, "tasks": []}
     for task in given.tasks or TASKS:
         for batch in given.batch or BATCHES.get(task, (128,)):
             record["tasks"].append(measure(task, batch, given.rounds, device))
             show(record["tasks"][-1])
+            save(record, out)
     if not given.tasks:
         record |= {"epochs": whole_epochs(device), "start": start_up()}
         print(json.dumps({name: record[name] for name in ("epochs", "start")}, indent=1))
-    out = given.out or (None if given.tasks else project() / "results" / f"bench_{device.type}.json")
+        save(record, out)
+    if out is not None:
+        print(f"Recorded in {out}")
+
+
+def save(record: dict, out: Path | None) -> None:
+    """Write what has been measured so far."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_suffix(".tmp")
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         temporary.replace(out)
-        print(f"Recorded in {out}")
 
 
 def show(result: dict) -> None:
