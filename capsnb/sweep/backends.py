@@ -85,7 +85,9 @@ def _dask(function: Function, tasks: Tasks, jobs: int, address: str | None) -> R
 
     stack = contextlib.ExitStack()
     if address is None:
-        cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+        cluster = distributed.LocalCluster(
+            n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+        )
         client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
     else:
         client = stack.enter_context(_dask_client(distributed, address))
