@@ -5,8 +5,7 @@ import torch
 
 from capsnb import profiles, runs
 from capsnb.measures.robustness import parameters
-from capsnb.models import ZOO
-from capsnb.profiles import robustness
+from capsnb.models import ZOO, ablations
 from capsnb.published import find
 from capsnb.synthesis import Affine, Translated, prepare
 
@@ -14,26 +13,26 @@ from capsnb.synthesis import Affine, Translated, prepare
 @pytest.mark.parametrize("profile", list(profiles.PROFILES))
 def test_every_profile_has_the_six_models_of_table_1(profile):
     plan = profiles.plan("05", profile)
-    assert {f"affine/{name}" for name in robustness.SIX} <= set(plan.specs)
+    assert {f"affine/{name}" for name in ablations.SIX} <= set(plan.specs)
     assert list(plan.observe) == ["mnist accuracy", "affnist accuracy"]
     assert len(plan.seeds) == {"smoke": 1, "quick": 3, "long": 3, "full": 5}[profile]
     names = [runs.folder_of(spec, observe=plan.observe, every=plan.every).name for spec in plan.all_specs()]
     assert len(set(names)) == len(names)  # no run is named twice
 
 
-@pytest.mark.parametrize("name", robustness.SIX)
+@pytest.mark.parametrize("name", ablations.SIX)
 def test_the_full_models_are_those_of_the_zoo(name):
-    config, loss = robustness.affine_models(robustness.PAPER)[name]
+    config, loss = ablations.affine_models(ablations.PAPER)[name]
     assert (config, loss) == (ZOO[f"{name}-40"].config, ZOO[f"{name}-40"].loss)
 
 
 @pytest.mark.parametrize("name", ["convnet-r", "convnet-cr", "convnet-cr-sf", "capsnet"])
 def test_the_full_models_of_table_5_are_those_of_the_zoo(name):
-    assert robustness.semantic_models(robustness.PAPER)[name] == (ZOO[name].config, ZOO[name].loss)
+    assert ablations.semantic_models(ablations.PAPER)[name] == (ZOO[name].config, ZOO[name].loss)
 
 
 def test_convnet_lk_stays_below_capsnet_on_overlapping_digits():
-    models = robustness.overlap_models(robustness.PAPER)
+    models = ablations.overlap_models(ablations.PAPER)
     assert parameters(models["convnet-fc-lk"][0]) == 11_359_274 < parameters(models["capsnet"][0]) == 11_361_808
 
 
@@ -49,7 +48,7 @@ def test_full_has_every_row_of_tables_2_to_5():
 
 
 def test_an_ablation_changes_one_thing_alone():
-    models = robustness.affine_models(robustness.PAPER)
+    models = ablations.affine_models(ablations.PAPER)
     base = vars(models["aff-capsnet"][0])
     fields = {"aff-capsnet-dr": "routing", "capsnet-nor": "shared", "no-squash": "squash"}
     fields |= {"normal-reconstruction": "decoder", "no-reconstruction": "decoder"}

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import losses
+from capsnb import losses, plots
 from capsnb.evaluation import evaluate
 from capsnb.measures import robustness as measure
 from capsnb.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
 from capsnb.routing import Uniform
-from capsnb.synthesis import Affine, DataSpec, Translated, prepare
+from capsnb.synthesis import Affine, DataSpec, Pairs, Translated, prepare
 from capsnb.synthesis.factors import vary
 from capsnb.training import Recipe, train
 
@@ -183,3 +183,99 @@ def test_binary_cross_entropy_of_lengths_by_hand():
     assert loss(lengths, torch.tensor([0])).item() == pytest.approx(one)
     assert loss(lengths, torch.tensor([[1, 0]])).item() == pytest.approx(two)
     assert loss(torch.tensor([[1.0000001, 0.0]]), torch.tensor([0])).item() == pytest.approx(0.0)
+
+
+# ---------------------------------------------------------------- what the notebook makes of its runs
+
+
+class Finished:
+    """As much of a run as the readings look at."""
+
+    def __init__(self, *accuracies):
+        self.history = [{"step": n, "mnist": a, "aff": a / 2} for n, a in enumerate(accuracies)]
+
+
+RUNS = {"affine/a": {0: Finished(0.5, 0.75), 1: Finished(0.5, 0.5)}, "affine/b": {0: Finished(0.25)}, "overlap/a": {}}
+
+
+def test_groups_and_last_rows():
+    assert set(measure.group(RUNS, "affine")) == {"a", "b"} and measure.group(RUNS, "none") == {}
+    assert measure.last(measure.group(RUNS, "affine"), "mnist") == {"a": {0: 75.0, 1: 50.0}, "b": {0: 25.0}}
+
+
+def test_stopped_reads_every_run():
+    found = measure.stopped(measure.group(RUNS, "affine"), 0.625, "mnist", "aff")
+    assert found["a"][0] == measure.Reading(0.3125, 0.625, 1, True)
+    assert not found["a"][1].reached and found["b"][0].watched == 0.25
+
+
+def test_paired_differences_by_hand():
+    values = {"x": {0: 5.0, 1: 6.0, 2: 7.0}, "y": {0: 4.0, 1: 4.0, 2: 4.0, 3: 0.0}, "z": {0: 1.0}}
+    found = measure.paired(values, "x", "y")
+    assert found["differences"] == [1.0, 2.0, 3.0]
+    assert found["interval"] == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)  # t(2) = 4.303
+    assert measure.paired(values, "x", "z") == {"differences": [4.0], "interval": None}
+    assert measure.paired(values, "x", "none") == {}
+
+
+def test_compare_shows_what_was_not_run():
+    shown = measure.compare({"a": 66.0, "c": 1.0}, {"a": {0: 60.0}}, {"a": {0: 50.0, 1: 52.0}, "b": {}})
+    assert shown.loc["a"].tolist() == ["66.0", "60 (n=1)", "51 ± 1.4 (n=2)"]
+    assert shown.loc["b"].tolist() == ["-", "not run", "not run"]
+    assert shown.loc["c"].tolist() == ["1.0", "not run", "not run"]
+
+
+def test_percent_of_pairs_needs_both_digits():
+    spec = DataSpec(resize=14, train=40, validation=40, test=40, derive=Pairs(size=18, shift=2, train=40))
+    split, model = prepare(spec).test, build(replace(AVG, size=18))
+    right = 0
+    for number in range(len(split)):
+        batch = split.batch(torch.tensor([number]))
+        with torch.no_grad():
+            top = model(batch.images).scores[0].topk(2).indices
+        right += set(top.tolist()) == set(batch.labels[0].tolist())
+    assert measure.percent(model, split, batch=7) == pytest.approx(100 * right / len(split))
+
+
+def test_nothing_is_recorded_for_unknown_claims():
+    assert measure.recorded_values("05", ["no such claim"]) == {}
+
+
+# ---------------------------------------------------------------- figures, by their artists
+
+
+def test_effects_have_a_dot_per_seed_and_a_published_diamond():
+    effects = {"a": {"differences": [1.0, 2.0], "interval": (0.5, 2.5), "published": -3.0}, "b": {"recorded": [4.0]}}
+    ax = plots.paired_effects(effects)
+    drawn = [line.get_xdata() for line in ax.lines]
+    assert [list(x) for x in drawn[1:]] == [[-3.0], [1.0, 2.0], [4.0]]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_curves_and_paths_are_in_percent():
+    figure = plots.factor_curves({"m": {"scale": [0.5, 1.0]}}, {"scale": (0.9, 1.0)}, neutral={"scale": 1.0})
+    assert figure.axes[0].lines[1].get_ydata().tolist() == [50.0, 100.0]
+    ax = plots.accuracy_path({"m": [[(0.1, 0.2), (0.3, 0.4)], [(0.5, 0.6)]]}, target=0.25)
+    assert ax.lines[0].get_xydata().tolist() == [[10.0, 20.0], [30.0, 40.0]]
+    assert ax.lines[2].get_xdata() == pytest.approx([25.0, 25.0])
+
+
+def test_sizes_stand_on_a_log_axis():
+    ax = plots.accuracy_against_parameters({"m": (1000, [50.0, 60.0]), "none": (10, [])})
+    assert ax.get_xscale() == "log" and len(ax.lines) == 1 and list(ax.lines[0].get_xdata()) == [1000, 1000]
+
+
+def test_perturbation_panels_name_their_ranges():
+    grids = {"m": torch.rand(3, 2, 1, 4, 4)}
+    figure = plots.perturbation_panels(grids, {"m": (-8.0, 8.0)})
+    assert figure.axes[0].get_title(loc="center") == "m\n[-8, 8]" and len(figure.axes[0].images) == 6
+    with pytest.raises(ValueError, match="steps of m"):
+        plots.perturbation_panels(grids, {})
+    with pytest.raises(ValueError, match="2 pictures a row for 3"):
+        plots.perturbation_panels(grids, {"m": (1.0, 2.0, 3.0)})
+
+
+def test_planes_have_a_panel_per_model_and_a_disc_where_named():
+    clouds = {name: {0: torch.rand(4, 2), 1: torch.rand(3, 2)} for name in ("r", "sf")}
+    first, second = plots.pose_planes(clouds, disc=("sf",)).axes
+    assert not first.patches and len(second.patches) == 1 and len(second.lines) == 3

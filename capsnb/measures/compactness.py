@@ -125,3 +125,11 @@ def table(
     """A row of Table 5: factor -> Compactness, for the factors of `values` (all six when None)."""
     values = VALUES if values is None else values
     return {factor: score(model, split, factor, steps, **options) for factor, steps in values.items()}
+
+
+def mean_score(
+    model: nn.Module, split: Any, values: Mapping[str, Sequence[float]] | None = None, **options: Any
+) -> float:
+    """The mean of `table` over its factors, in nats; NaN when a factor moves nothing in any image."""
+    found = table(model, split, values, **options)
+    return math.fsum(row.mean for row in found.values()) / len(found)

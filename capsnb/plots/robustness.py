@@ -181,7 +181,7 @@ def pose_planes(
         panel.set_title(model)
         panel.set_xlabel("first number of the pose")
     panels[0].set_ylabel("second number of the pose")
-    panels[0].legend(title="class")
+    panels[-1].legend(title="class", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -14,142 +14,40 @@ plane     three of them with poses of two numbers: figure 5
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from capsnb.measures.compactness import VALUES
 from capsnb.measures.robustness import DerivedAccuracy
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig, StridedStem
-from capsnb.routing import Uniform
+from capsnb.models.ablations import (
+    PAPER,
+    SIX,
+    Models,
+    Scale,
+    affine_models,
+    group_models,
+    kernel_models,
+    overlap_models,
+    semantic_models,
+)
 from capsnb.runs import Spec
 from capsnb.synthesis import Affine, Augment, DataSpec, Pairs, Translated
 from capsnb.training import Recipe
 
-AVERAGE = Uniform(value="1/I")  # "NoR": the average of the votes, in the paper's words
-KERNELS = (3, 5, 7, 9, 11)
 # Figure 4: "a range of [-8, 8]" for the convolutional networks; CapsNet's has steps of 0.05
 WIDE = tuple(2.0 * step for step in range(-4, 5))
 PERTURBATIONS = {"convnet-r": WIDE, "convnet-cr": WIDE, "convnet-cr-sf": WIDE} | {
     "capsnet": tuple(round(0.05 * step, 2) for step in range(-4, 5))
 }
-SIX = ("convnet-fc", "capsnet", "capsnet-nor", "aff-capsnet-dr", "aff-capsnet", "convnet-avg")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Every size of the models and images of a profile. The defaults are the paper's.
-
-    Halved geometry (digits of 14 px, kernels of 5 for 9 and 3 for 5) keeps every feature map's share of the image.
-    """
-
-    side: int = 28  # of a digit
-    canvas: int = 40  # of the affine task
-    pair_canvas: int = 36  # of the overlapping digits
-    width: int = 256  # channels of the convolutions
-    dim: int = 8  # of a primary capsule; there are width / dim types
-    kernel: int = 9
-    fc_kernel: int = 5
-    fc_widths: tuple[int, ...] = (256, 256, 128)
-    hidden: tuple[int, ...] = (328, 192)
-    lk_hidden: tuple[int, ...] = (182, 106)  # ConvNet-FC(LK): ours, so that it stays below CapsNet's 11.36M
-    decoder: tuple[int, ...] = (512, 1024)
-
-    def capsnet(self, size: int, *, kernel: int | None = None, **changes: Any) -> CapsNetConfig:
-        """CapsNet at this scale."""
-        stem = StridedStem(
-            channels=self.width, kernel=kernel or self.kernel, types=self.width // self.dim, dim=self.dim
-        )
-        return replace(CapsNetConfig(size=size, stem=stem, decoder_widths=self.decoder), **changes)
-
-    def average(self, size: int, *, kernel: int | None = None) -> ConvNetAvgConfig:
-        """ConvNet-Avg at this scale."""
-        return ConvNetAvgConfig(size=size, width=self.width, kernel=kernel or self.kernel)
-
-    def dense(self, size: int, *, kernel: int | None = None, hidden: tuple[int, ...] | None = None) -> ConvNetFCConfig:
-        """ConvNet-FC at this scale."""
-        kernel, hidden = kernel or self.fc_kernel, hidden or self.hidden
-        return ConvNetFCConfig(size=size, widths=self.fc_widths, kernel=kernel, hidden=hidden)
-
-    def decoded(self, size: int, head: str, **changes: Any) -> ConvNetRConfig:
-        """ConvNet-R, -CR or -CR-SF at this scale, by its head."""
-        decoder = "plain" if head == "linear" else "conditional"
-        config = ConvNetRConfig(size=size, width=self.width, kernel=self.kernel, primary_dim=self.dim, head=head)
-        return replace(config, decoder=decoder, decoder_widths=self.decoder, **changes)
-
-
-PAPER = Scale()
 HALF = Scale(side=14, canvas=20, pair_canvas=18, width=24, kernel=5, fc_kernel=3, fc_widths=(24, 24, 12))
 QUICK = replace(HALF, hidden=(82, 48), lk_hidden=(45, 26), decoder=(64, 128))
 SMALLEST = replace(HALF, width=8, fc_widths=(8, 8, 4), hidden=(16, 8), lk_hidden=(8, 8), decoder=(16, 32))
 REDUCED = replace(PAPER, width=32, fc_widths=(32, 32, 16), hidden=(82, 48), lk_hidden=(45, 26), decoder=(128, 256))
 
 
-def affine_models(scale: Scale) -> dict[str, tuple[Any, str]]:
-    """Tables 1 and 2: variant -> (model, loss). Two rows of Table 2 are models of Table 1 under their own name."""
-    aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
-    capsnet = scale.capsnet(scale.canvas)
-    return {
-        "convnet-fc": (scale.dense(scale.canvas), "cross-entropy"),
-        "capsnet": (capsnet, "margin"),
-        "capsnet-nor": (replace(capsnet, routing=AVERAGE), "margin"),
-        "aff-capsnet-dr": (replace(capsnet, shared=True), "margin"),
-        "aff-capsnet": (aff, "margin"),
-        "convnet-avg": (scale.average(scale.canvas), "cross-entropy"),
-        "no-squash": (replace(aff, squash="none"), "margin"),
-        "normal-reconstruction": (replace(aff, decoder="plain"), "margin"),
-        "no-reconstruction": (replace(aff, decoder="none"), "margin"),
-        "cross-entropy": (aff, "cross-entropy"),  # the lengths are its logits
-    }
-
-
-def overlap_models(scale: Scale) -> dict[str, tuple[Any, str]]:
-    """Table 4 and its text: variant -> (model, loss)."""
-    capsnet = scale.capsnet(scale.pair_canvas)
-    return {
-        "capsnet": (capsnet, "margin"),
-        "no-routing": (replace(capsnet, routing=AVERAGE), "margin"),
-        "shared-transform": (replace(capsnet, shared=True), "margin"),
-        "no-squash": (replace(capsnet, squash="none"), "margin"),
-        "normal-reconstruction": (replace(capsnet, decoder="plain"), "margin"),
-        "no-reconstruction": (replace(capsnet, decoder="none"), "margin"),
-        "binary-cross-entropy": (capsnet, "length-bce"),
-        "convnet-avg": (scale.average(scale.pair_canvas), "bce"),
-        "convnet-fc-lk": (scale.dense(scale.pair_canvas, kernel=scale.kernel, hidden=scale.lk_hidden), "bce"),
-    }
-
-
-def semantic_models(scale: Scale, **changes: Any) -> dict[str, tuple[Any, str]]:
-    """Table 5: variant -> (model, loss)."""
-    return {
-        "convnet-r": (scale.decoded(scale.side, "linear", **changes), "cross-entropy"),
-        "convnet-cr": (scale.decoded(scale.side, "sum", **changes), "bce"),
-        "convnet-cr-sf": (scale.decoded(scale.side, "length", **changes), "margin"),
-        "capsnet": (scale.capsnet(scale.side, **changes), "margin"),
-    }
-
-
-def kernel_models(scale: Scale, kernels: tuple[int, ...] = KERNELS) -> dict[str, tuple[Any, str]]:
-    """Table 3: variant -> (model, loss), for the kernels that the models of Table 1 do not have."""
-    models = {}
-    for kernel in kernels:
-        if kernel != scale.kernel:
-            models[f"capsnet-k{kernel}"] = (scale.capsnet(scale.canvas, kernel=kernel), "margin")
-            models[f"convnet-avg-k{kernel}"] = (scale.average(scale.canvas, kernel=kernel), "cross-entropy")
-        if kernel != scale.fc_kernel and kernel <= 7:
-            models[f"convnet-fc-k{kernel}"] = (scale.dense(scale.canvas, kernel=kernel), "cross-entropy")
-    return models
-
-
-def group_models(scale: Scale) -> dict[str, tuple[Any, str]]:
-    """Supplement A and ours: Aff-CapsNet with other numbers of groups, and with other values of its coupling."""
-    aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
-    stems = {types: replace(aff.stem, types=types, dim=scale.width // types) for types in (8, 16, 64)}
-    groups = {f"groups/{types}": (replace(aff, stem=stem), "margin") for types, stem in stems.items()}
-    values = {f"uniform/{name}": (replace(aff, routing=Uniform(value=name)), "margin") for name in ("1/J", "1")}
-    return groups | values
-
-
-def specs(group: str, models: dict[str, tuple[Any, str]], data: DataSpec, recipe: Recipe) -> dict[str, Spec]:
+def specs(group: str, models: Models, data: DataSpec, recipe: Recipe) -> dict[str, Spec]:
     """group/variant -> Spec, each with its own loss; a group "" leaves the names as they are."""
     prefix = f"{group}/" if group else ""
     return {
@@ -232,8 +130,8 @@ def _smoke() -> dict[str, Any]:
 def _quick() -> dict[str, Any]:
     scale = QUICK
     data, augment = placed(scale, validation=250)
-    recipe = Recipe(epochs=5, batch=32, learning_rate=3e-3, augment=augment)
-    plain, near = DataSpec(resize=scale.side, validation=250), replace(recipe, epochs=3, augment=Augment(shift=1))
+    recipe = Recipe(epochs=4, batch=32, learning_rate=2e-3, augment=augment)
+    plain, near = DataSpec(resize=scale.side, validation=250), replace(recipe, epochs=2, augment=Augment(shift=1))
     chosen = {name: affine_models(scale)[name] for name in (*SIX, "no-squash")}
     return {
         "seeds": 3,
