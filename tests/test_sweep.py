@@ -311,10 +311,10 @@ def test_a_lost_dask_worker_costs_its_own_task():
     assert "cancelled" in str(backends._failure(types.SimpleNamespace(status="cancelled")))
 
 
-def test_processes_give_the_same_row_as_one(folder):
+def test_processes_give_the_same_row_as_one(folder, monkeypatch):
     file = grid("seed = [0, 1]")
     assert call(file, "--jobs", 2, "--out", "two").exit_code == 0
-    os.environ["CAPSNB_RUNS"] = str(folder / "other runs")
+    monkeypatch.setenv("CAPSNB_RUNS", str(folder / "other runs"))
     assert call(file, "--jobs", 1, "--out", "one").exit_code == 0
     one, two = ({row["seed"]: row for row in read(name)} for name in ("one", "two"))
     for seed in (0, 1):
