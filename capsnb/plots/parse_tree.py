@@ -115,10 +115,10 @@ def parse_trees(
             own, [each[row] for each in edges], dead=dead, names=names, top=top, largest=largest, bar=False, ax=tree
         )
         norm_bars(own, dead=dead, names=names, top=1.0, ax=bars)
-        bars.set_title("norms" if row == 0 else "")
+        bars.set_title("norms" if row == 0 else "", loc="left")
         image_grid(shown[row][None], ax=picture)
         if titles is not None:
-            tree.set_title(titles[row])
+            tree.set_title(titles[row], loc="left")
     scale = ScalarMappable(mpl.colors.Normalize(0, largest), EDGES)
     figure.colorbar(scale, ax=panels[:, 2], label="coupling", location="right", aspect=30)
     return figure
@@ -179,5 +179,5 @@ def parse_tree_statistics(
         "(d) norms, standard deviation",
     )
     for panel, title in zip(panels.flat, titles, strict=True):
-        panel.set_title(title)
+        panel.set_title(title, loc="left")
     return figure

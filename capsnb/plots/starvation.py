@@ -55,11 +55,42 @@ def network_life(
     for panel, title in zip(
         panels[0], ("norm of each capsule (mean)", "capsules alive", "dyr, of its couplings"), strict=True
     ):
-        panel.set_title(title)
+        panel.set_title(title, loc="left")
     for panel in panels[-1]:
         panel.set_xlabel("training step")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.align_ylabels(panels[:, 0])
+    return figure
+
+
+def pull_balance(
+    history: Iterable[Mapping[str, Any]], weight_decay: float, *, names: Sequence[str] | None = None
+) -> Figure:
+    """Weight decay's pull on each capsule's transforms over that of the loss, against steps, a panel per layer.
+
+    Above the dashed line the transforms to the next layer are drawn to 0 more strongly than the loss moves them.
+    history: rows that observed `life` and `pull`, of starvation and gradients. Capsules dead in the last row are red.
+    """
+    rows = [row for row in history if row.get("pull") and row.get("life")]
+    if not rows:
+        raise ValueError("the history has no columns 'pull' and 'life': observe both while training.")
+    steps = [row["step"] for row in rows]
+    count = len(rows[0]["pull"]["transform"])
+    shown = names or ["primary", *(f"caps{n}" for n in range(1, count))]
+    with styled():
+        figure = plt.figure(figsize=(2.9 * count, 3.0))
+        panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    for layer, panel in enumerate(panels):
+        loss = np.array([row["pull"]["transform"][layer] for row in rows])  # (rows, I)
+        decay = weight_decay * np.array([row["pull"]["weight"][layer] for row in rows])
+        ratio = np.where(loss > 0, decay / np.maximum(loss, 1e-30), np.nan)
+        for capsule, gone in enumerate(rows[-1]["life"]["dead"][layer]):
+            panel.plot(steps, ratio[:, capsule], color=RED if gone else GREEN, linewidth=1, alpha=0.6, zorder=2 + gone)
+        panel.axhline(1, color="black", linestyle="--", linewidth=1)
+        panel.set_title(shown[layer], loc="left")
+        panel.set(xlabel="training step", yscale="log")
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    panels[0].set_ylabel("weight decay / gradient")
     return figure
 
 
@@ -84,7 +115,8 @@ def viewpoint_curves(
             panel.plot(amounts, array(values), color=colour, marker=marker, markersize=4, label=layer)
             if chance is not None:
                 panel.plot(amounts, array(chance[kind][layer]), color=colour, linestyle=":", linewidth=1.2)
-        panel.set(title=kind, xlabel=unit)
+        panel.set_title(kind, loc="left")
+        panel.set_xlabel(unit)
     for panel in panels.flat[count:]:
         panel.axis("off")
     for panel in panels[:, 0]:

@@ -1,0 +1,83 @@
+"""The plan of notebook 04: the paper's network where the paper is compared with, one thing changed at a time."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from capsnb import profiles
+from capsnb.cures import DecoupledDecay
+from capsnb.measures import viewpoint
+from capsnb.models import ZOO
+from capsnb.profiles import parse_trees
+from capsnb.specs import decode, encode
+
+PLANS = {profile: profiles.plan("04", profile) for profile in profiles.PROFILES}
+
+
+def changes(first, second):
+    """Names of the fields in which two specs differ, models and recipes entered."""
+    found = set()
+    for field in fields(first):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        if a != b:
+            found |= (
+                {f"{field.name}.{name}" for name in changes(a, b)}
+                if field.name in ("model", "recipe")
+                else {field.name}
+            )
+    return found
+
+
+@pytest.mark.parametrize("profile", ["long", "full"])
+def test_the_papers_network_on_the_papers_digits(profile):
+    plan = PLANS[profile]
+    spec = plan.specs["agreement"][0]
+    assert replace(spec.model, stem=ZOO["deep-rba-40"].config.stem) == ZOO["deep-rba-40"].config
+    assert [spec.model.stem.capsules, *(n for n, _ in spec.model.hidden), spec.model.classes] == [16, 16, 16, 16, 10]
+    assert (spec.data.name, spec.data.derive.kind, spec.data.derive.size) == ("mnist", "c", 40)
+    recipe = spec.recipe
+    assert (recipe.learning_rate, recipe.decay, recipe.decay_unit, recipe.weight_decay) == (1e-3, 0.96, "epochs", 1e-5)
+    assert recipe.reconstruction_weight * 1600 == pytest.approx(0.005)
+    assert len(plan.seeds) == {"long": 3, "full": 10}[profile]
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_the_pair_differs_in_weight_decay_alone(profile):
+    for first, second in zip(PLANS[profile].specs["agreement"], PLANS[profile].specs["no weight decay"], strict=True):
+        assert changes(first, second) == {"recipe.weight_decay"}
+        assert second.recipe.weight_decay == 0 < first.recipe.weight_decay
+
+
+def test_every_other_variant_changes_one_thing():
+    plan = PLANS["full"]
+    base = plan.specs["agreement"][0]
+    wide = {"Sabour's network", "CIFAR-10"}
+    for name, specs in plan.specs.items():
+        found = changes(base, specs[0])
+        if name == "decoupled decay":
+            assert found == {"recipe.weight_decay", "recipe.hooks"}
+            assert specs[0].recipe.hooks == (DecoupledDecay(weight_decay=base.recipe.weight_decay),)
+        elif name != "agreement" and name not in wide:
+            assert len(found) == 1, (name, found)
+    assert wide <= set(plan.specs)
+    assert plan.specs["CIFAR-10"][0].data.name == "cifar10"
+    assert [len(plan.specs[name][0].model.hidden) + 2 for name in ("3 layers", "agreement", "8 layers")] == [3, 5, 8]
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_settings_and_observers_are_those_the_notebook_reads(profile):
+    plan = PLANS[profile]
+    assert set(plan.observe) == {"life", "pull"}
+    assert set(plan.settings) == set(parse_trees.SETTINGS)
+    for kind, (_, identity, _) in viewpoint.KINDS.items():
+        assert identity in plan.settings[kind]
+    assert len(plan.settings["cost n"]) >= 2 and len(plan.settings["cost d"]) >= 2
+
+
+@pytest.mark.parametrize("name", list(PLANS["full"].specs))
+def test_every_variant_can_be_built_and_written_down(name):
+    spec = PLANS["full"].specs[name][0]
+    assert decode(encode(spec)) == spec
+    spec.build()
+    for hook in spec.recipe.hooks:
+        hook.build(spec.build())
