@@ -15,7 +15,7 @@ from capsnb.plots.robustness import (
     pose_planes,
 )
 from capsnb.plots.routing import coupling_histogram, couplings
-from capsnb.plots.starvation import network_life, scaling, viewpoint_curves
+from capsnb.plots.starvation import network_life, pull_balance, scaling, viewpoint_curves
 from capsnb.plots.style import PALETTE, style
 from capsnb.plots.training import confusion, learning_curve, lengths, seed_points
 
@@ -41,6 +41,7 @@ __all__ = [
     "perturbation_grid",
     "perturbation_panels",
     "pose_planes",
+    "pull_balance",
     "reconstructions",
     "scaling",
     "seed_points",
