@@ -93,7 +93,7 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
     known = {(row["notebook"], row["claim"]): row for path in sorted(notebooks.glob(PATTERN)) for row in _rows(path)}
     folder = root or claims.results_dir()
     lines = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("[0-9][0-9].json")):
         record = claims.recorded(file.stem, folder)
         names = dict.fromkeys(name for run in record.runs for name in run["values"])
         for name in names:
