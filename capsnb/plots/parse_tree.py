@@ -160,6 +160,7 @@ def parse_tree_statistics(
 ) -> Figure:
     """Mean and standard deviation of couplings and of norms over many images, dead capsules in red (fig. 3).
 
+    Both trees have one scale: an edge that is pale in the second, dark in the first, is the same for every image.
     layers: of `capsnb.measures.parse_tree.trace`.
     """
     dead = [each.dead() for each in layers]
@@ -168,8 +169,11 @@ def parse_tree_statistics(
     with styled():
         figure = plt.figure(figsize=(12, 7))
         panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": (5, 3)})
-    parse_tree(means, [each.coupling_mean for each in layers[:-1]], top=top, ax=panels[0, 0], **options)
-    parse_tree(means, [each.coupling_std for each in layers[:-1]], top=top, ax=panels[0, 1], label="std", **options)
+    largest = max(float(each.coupling_mean.max()) for each in layers[:-1])
+    for panel, name in zip(panels[0], ("coupling_mean", "coupling_std"), strict=True):
+        values = [getattr(each, name) for each in layers[:-1]]
+        label = name.replace("_", ", ").replace("std", "standard deviation")
+        parse_tree(means, values, top=top, largest=largest, label=label, ax=panel, **options)
     norm_bars(means, top=1.0, ax=panels[1, 0], **options)
     norm_bars(stds, ax=panels[1, 1], **options)
     titles = (

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from capsnb.plots.images import image_grid
 from capsnb.plots.style import BLUE, GREY, ORANGE, PALETTE, RED, array, axes, styled
@@ -69,7 +70,7 @@ def factor_curves(
     """
     count = len(values)
     with styled():
-        figure = figure or plt.figure(figsize=(min(12, 1.2 + 3.2 * count), 3.6))
+        figure = figure or plt.figure(figsize=(min(10, 1 + 2.4 * count), 3.2))
         panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for panel, (factor, steps) in zip(panels, values.items(), strict=True):
         if neutral and factor in neutral:
@@ -126,6 +127,9 @@ def accuracy_against_parameters(
         if len(values):
             ax.plot([size] * len(values), values, marker, color=colour, alpha=0.8, label=model, linestyle="none")
     ax.set(xscale="log", xlabel="parameters", ylabel=ylabel)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(color=GREY, alpha=0.25)
     if models:
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -133,7 +137,7 @@ def accuracy_against_parameters(
 
 
 def perturbation_panels(
-    grids: Mapping[str, Any], values: Mapping[str, Sequence[float]], *, size: float = 0.34, figure: Figure | None = None
+    grids: Mapping[str, Any], values: Mapping[str, Sequence[float]], *, size: float = 0.24, figure: Figure | None = None
 ) -> Figure:
     """Perturbed pictures of several models side by side: model -> (dims, steps, C, H, W), values: model -> its steps.
 

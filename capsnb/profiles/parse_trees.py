@@ -81,7 +81,7 @@ def content(profile: str) -> dict[str, Any]:
         return plan | {"variants": pair(base), "every": 2, "settings": SETTINGS | sizes}
     if profile == "quick":
         data = DataSpec(crop=20, derive=Affine(kind="c", size=28))
-        recipe = replace(RECIPE, epochs=16, batch=32, weight_decay=1e-4, reconstruction_weight=0.005 / 784)
+        recipe = replace(RECIPE, epochs=24, batch=32, weight_decay=1e-3, reconstruction_weight=0.005 / 784)
         variants = pair(Spec(model=REDUCED, data=data, recipe=recipe))
         return plan | {"variants": variants, "every": 110, "settings": SETTINGS | FEWER}
     if profile == "long":
