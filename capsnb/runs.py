@@ -114,7 +114,8 @@ def follow(
     _write_json(folder / "spec.json", encode(spec))
     image_set = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
     model = spec.build()
-    _start_from(model, spec, root_folder=root_folder, data_dir=data_dir, device=device, progress=progress)
+    where = {"root_folder": root_folder, "data_dir": data_dir, "device": device, "progress": progress}
+    _start_from(model, spec, observed={"observe": observe or (), "every": every}, **where)
     training = Training(model, image_set, spec.recipe, seed=spec.seed, device=device, frozen=spec.frozen)
     _write_json(folder / "made.json", _made_with(folder, circumstances()))
     state_file = folder / "state.pt"
@@ -265,11 +266,14 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
     return min(times) / len(index)
 
 
-def _start_from(model: nn.Module, spec: Spec, **where: Any) -> None:
+def _start_from(model: nn.Module, spec: Spec, *, observed: dict[str, Any], **where: Any) -> None:
     if spec.start is None:
         return
     if isinstance(spec.start, Spec):
-        weights = get(spec.start, **where).model.state_dict()
+        # observers leave no trace in the weights: a finished run of the start that was observed as this one will do
+        watched = folder_of(spec.start, root_folder=where["root_folder"], **observed)
+        done = (watched / "model.pt").exists()
+        weights = _weights(watched / "model.pt") if done else get(spec.start, **where).model.state_dict()
     else:
         weights = _weights(Path(spec.start))
     fresh = {name for name in model.state_dict() if any(f"{name}.".startswith(f"{part}.") for part in spec.reset)}

@@ -18,7 +18,7 @@ PACKAGE = PROJECT / "capsnb"
 # Data flows downwards: a module imports from those before it only. Modules not named here must not close a circle.
 ORDER = [
     *("data", "synthesis", "taps", "fastconv", "convolution", "votes", "routing", "layers", "losses", "models"),
-    *("evaluation", "objective", "training", "runs", "profiles", "published", "claims", "plots"),
+    *("evaluation", "objective", "training", "sparsity", "pruning", "runs", "profiles", "published", "claims", "plots"),
     *("execute", "preview", "offline", "report", "sweep", "cli_sweep", "cli"),
 ]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
