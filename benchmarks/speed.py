@@ -32,6 +32,7 @@ from capsnb.provenance import circumstances
 from capsnb.synthesis import DataSpec, prepare
 from capsnb.training import Recipe, train
 
+RATIO = "times capsnb's"
 WAYS = ("capsnb", "plain", "textbook", "convolutions")
 SIZES = {"capsnet": 28, "capsnet_dec": 28, "capsnet36": 36, "capsnet40": 40, "deep5": 40}
 BATCHES = {"capsnet": (64, 128, 1024), "capsnet_dec": (64, 128, 1024)}
@@ -141,7 +142,7 @@ def measure(task: str, batch: int, rounds: int, device: torch.device) -> dict:
             name: {
                 "seconds": statistics.median(found),
                 "images/s": batch / statistics.median(found),
-                "times capsnb's": _spread([t / ours for t, ours in zip(found, times["capsnb"], strict=True)]),
+                RATIO: _spread([t / ours for t, ours in zip(found, times["capsnb"], strict=True)]),
             }
             for name, found in times.items()
         }
@@ -266,6 +267,30 @@ def save(record: dict, out: Path | None) -> None:
         temporary.replace(out)
 
 
+NETWORKS = {
+    "capsnet_dec": "28x28, decoder",
+    "capsnet": "28x28",
+    "capsnet36": "36x36, decoder",
+    "capsnet40": "40x40, decoder",
+    "deep5": "five layers of capsules, 40x40",
+}
+
+
+def table(record: dict, batch: int = 128) -> str:
+    """A record's training steps at one batch size as a Markdown table, each way's time in multiples of capsnb's."""
+    found = {result["task"]: result for result in record["tasks"] if result["batch"] == batch}
+    lines = [
+        "| network | capsnb | direct convolution | textbook | convolutions alone | peak memory: capsnb, textbook |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for task, name in NETWORKS.items():
+        steps, peaks = found[task]["train"], found[task]["peak MB"]
+        times = [f"{steps[way][RATIO][0]:.1f} x" for way in WAYS[1:]]
+        memory = ", ".join(f"{peaks[way] / 1000:.2f}" for way in ("capsnb", "textbook"))
+        lines.append(f"| {name} | {steps['capsnb']['images/s']:.0f} images/s | {' | '.join(times)} | {memory} GB |")
+    return "\n".join(lines)
+
+
 def show(result: dict) -> None:
     """One task as lines of a table: images/s, how many times capsnb's time, peak memory."""
     print(f"\n{result['task']}, batch {result['batch']}")
@@ -274,7 +299,7 @@ def show(result: dict) -> None:
         cells = f"{name:14}"
         for kind, width in (("train", 12), ("infer", 13)):
             found = result[kind][name]
-            middle, low, high = found["times capsnb's"]
+            middle, low, high = found[RATIO]
             cells += f"{found['images/s']:{width}.0f}{f'{middle:.2f} ({low:.2f}-{high:.2f})':>18}"
         print(cells + f"{result['peak MB'].get(name, float('nan')):9.0f}", flush=True)
     if "textbook left out" in result:

@@ -1,6 +1,10 @@
 """What outside tools time is a true training step, and what it is compared with computes the same network."""
 
+import json
+from pathlib import Path
+
 import pytest
+import speed
 import textbook
 import torch
 from torch.testing import assert_close
@@ -10,6 +14,8 @@ from capsnb.layers import RoutedCapsules
 from capsnb.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.models.stems import DepthwiseStem
 from capsnb.routing import Dynamic
+
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -79,3 +85,17 @@ def test_the_deep_textbook_layer_routes_like_ours():
     ours.prior.data = theirs.prior.data.clone()
     u = torch.randn(6, 5, 3)
     assert_close(theirs(u), ours(u), rtol=1e-3, atol=1e-4)
+
+
+def test_readme_shows_the_recorded_speeds():
+    record = json.loads((PROJECT / "results" / "bench_cpu.json").read_text())
+    assert speed.table(record) in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_table_of_speeds_has_ratios_and_peaks():
+    steps = {"capsnb": (200, 1), "plain": (100, 2), "textbook": (40, 5), "convolutions": (50, 4)}
+    found = {way: {"images/s": rate, speed.RATIO: [ratio, ratio, ratio]} for way, (rate, ratio) in steps.items()}
+    peaks = {"capsnb": 400.0, "plain": 300.0, "textbook": 2600.0}
+    tasks = [{"task": task, "batch": 128, "train": found, "peak MB": peaks} for task in speed.NETWORKS]
+    last = speed.table({"tasks": tasks}).splitlines()[-1]
+    assert last == "| five layers of capsules, 40x40 | 200 images/s | 2.0 x | 5.0 x | 4.0 x | 0.40, 2.60 GB |"
