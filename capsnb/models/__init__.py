@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from capsnb.models.capsnet import CapsNet, CapsNetConfig, Output, decode
@@ -36,6 +36,8 @@ class Entry:
 
 
 AVERAGE = Uniform(value="1/I")
+# paper 3's released code: a routing that is not differentiated, a bias before the squash, Sabour's start
+REM = CapsNetConfig(decoder="none", routing=Dynamic(gradient="last"), bias=0.1, init="normal")
 
 ZOO: dict[str, Entry] = {
     "capsnet": Entry(
@@ -81,6 +83,18 @@ ZOO: dict[str, Entry] = {
         loss="margin",
         parameters=2_554_016,
         paper="Mitterreiter et al. 2023, tables 1 and 2",
+    ),
+    "rem-28": Entry(
+        config=REM, loss="margin", parameters=6_804_384, paper="Renzulli et al. 2022, MNIST and Fashion-MNIST"
+    ),
+    "rem-24": Entry(
+        config=replace(REM, channels=3, size=24, stem=StridedStem(types=64)),
+        loss="margin",
+        parameters=11_990_688,
+        paper="Renzulli et al. 2022, CIFAR-10",
+    ),
+    "rem-40": Entry(
+        config=replace(REM, size=40), loss="margin", parameters=11_228_064, paper="Renzulli et al. 2022, affNIST"
     ),
     "convnet-fc-28": Entry(
         config=ConvNetFCConfig(padding="same"),

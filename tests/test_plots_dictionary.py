@@ -1,0 +1,108 @@
+"""Figures of notebook 03, judged by their artists and data; their looks are judged by eye."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from capsnb.measures.dictionary import Trees
+from capsnb.measures.key_clusters import Cluster
+from capsnb.plots.dictionary import (
+    coupling_distributions,
+    entropy_by_class,
+    key_clusters,
+    layer_sparsity,
+    level_curves,
+    training_path,
+)
+
+mpl.use("Agg")
+NUMBERS = np.random.default_rng(0)
+FEW = Trees((8, 4), (2, 1), (0.8, 0.0), (3.0, 2.0))
+MANY = Trees((6, 6), (6, 6), (2.585, 2.585), (2.585, 2.585))
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def texts(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_distributions_have_a_panel_per_model_and_an_outline_per_class_that_sums_to_1():
+    models = {"plain": NUMBERS.dirichlet(np.ones(10), 200), "REM": torch.full((200, 10), 0.1)}
+    figure = coupling_distributions(models, classes=(0, 7, 9), bins=20)
+    first, second = figure.axes
+    assert first.get_title(loc="left") == "plain" and second.get_title(loc="left") == "REM"
+    assert len(first.patches) == 3 and texts(second.get_legend()) == ["0", "7", "9"]
+    heights = second.patches[0].get_xy()[:, 1]
+    assert heights.max() == pytest.approx(1)
+    assert first.lines[0].get_xdata()[0] == pytest.approx(0.1)
+    assert len(coupling_distributions({"one": models["plain"]}, names="abcdefghij").axes[0].patches) == 5
+
+
+def test_a_training_path_has_entropy_above_accuracy_and_the_bound():
+    rows = [
+        {"epoch": 1, "sparsity": 0.2, "accuracy": 0.9, "entropy": 5.0, "bound": 6.6},
+        {"epoch": 2, "sparsity": 0.6, "accuracy": 0.95, "entropy": 3.0, "bound": 6.7},
+    ]
+    figure = training_path({"rem": rows})
+    upper, lower = figure.axes
+    assert upper.lines[0].get_xydata().tolist() == [[20, 5], [60, 3]]
+    assert upper.lines[1].get_xydata().tolist() == [[20, 6.6], [60, 6.7]]
+    assert lower.lines[0].get_xydata().tolist() == [[20, 90], [60, 95]]
+    assert texts(upper.get_legend()) == ["rem", "most it can be"]
+    assert lower.get_xlabel() == "weights pruned (%)"
+    figure = training_path({"rem": rows, "plain": [row | {"sparsity": None} for row in rows]}, against="epoch")
+    assert figure.axes[1].lines[1].get_xdata().tolist() == [1, 2] and figure.axes[1].get_xlabel() == "epoch"
+
+
+def test_every_class_and_the_mean_stand_below_their_bounds():
+    ax = entropy_by_class({"rem": FEW, "plain": MANY}, names=("zero", "one"))
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights == pytest.approx([0.8, 0, 0.4, 2.585, 2.585, 2.585])
+    lines = [segment[0][1] for each in ax.collections for segment in each.get_segments()]
+    assert lines == pytest.approx([3, 2, 2.5, 2.585, 2.585, 2.585])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["zero", "one", "mean"]
+    assert texts(ax.get_legend())[-1].startswith("most it can be")
+
+
+def test_levels_are_drawn_in_order_with_the_chosen_one():
+    levels = {
+        11: {"accuracy": 0.95, "entropy": 6.0, "bound": 6.6, "keys": 900},
+        3: {"accuracy": 0.7, "entropy": 2.0, "bound": 6.6, "keys": 50},
+    }
+    figure = level_curves({"plain": levels}, chosen=11)
+    accuracy, entropy, keys = figure.axes
+    assert accuracy.lines[0].get_xydata().tolist() == [[3, 70], [11, 95]]
+    assert entropy.lines[0].get_ydata().tolist() == [2, 6] and entropy.lines[1].get_ydata().tolist() == [6.6, 6.6]
+    assert keys.lines[0].get_ydata().tolist() == [50, 900] and keys.get_yscale() == "log"
+    assert all(ax.lines[-1].get_xdata()[0] == 11 for ax in figure.axes)
+
+
+def test_clusters_stand_in_rows_with_their_sizes():
+    def cluster(count):
+        return Cluster(0, 0, torch.arange(count), torch.rand(1, 6, 6))
+
+    figure = key_clusters({0: [cluster(1200), cluster(3)], 7: [cluster(5)]})
+    (ax,) = figure.axes
+    assert len(ax.images) == 4  # the last place is blank
+    assert [text.get_text() for text in ax.texts] == ["1,200", "3", "5", ""]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "7"]
+    assert ax.images[3].get_array().min() == 1
+    with pytest.raises(ValueError, match="none of the classes 0, 7 has a cluster"):
+        key_clusters({0: [], 7: []})
+
+
+def test_sparsity_of_each_layer_against_the_epoch():
+    rows = [{"epoch": n, "sparsity": {"conv1": 0.1 * n, "class": 0.2 * n, "total": 0.15 * n}} for n in (1, 2)]
+    ax = layer_sparsity([{"epoch": 0}, *rows])
+    drawn = np.array([line.get_ydata() for line in ax.lines])
+    assert drawn == pytest.approx(np.array([[10, 20], [20, 40], [15, 30]]))
+    assert texts(ax.get_legend()) == ["conv1", "class", "all"]
+    with pytest.raises(ValueError, match="no column 'sparsity'"):
+        layer_sparsity([{"epoch": 0}])

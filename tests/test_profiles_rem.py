@@ -1,0 +1,197 @@
+"""The plan of notebook 03: the paper's protocol in full, what a profile leaves out; the backbone; the models' sizes."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from capsnb import profiles, runs, sparsity, taps
+from capsnb.measures.dictionary import TreeObserver
+from capsnb.measures.quantisation import Quantiser
+from capsnb.models import ZOO, CapsNetConfig
+from capsnb.models.backbone import BackboneStem, imagenet_weights
+from capsnb.pruning import Lobster, Penalty, ToSparsity
+from capsnb.synthesis import prepare
+
+MODELS = {"plain", "rem", "l2", "magnitude", "random", "l2 to sparsity", "1 iteration", "fewer capsules"}
+MODELS |= {"l2, nothing pruned"}
+DECODERS = {"decoder", "rem and decoder", "stacked", "rem stacked"}
+
+
+@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+def test_every_profile_has_the_pair_and_watches_sparsity_and_trees(profile):
+    plan = profiles.plan("03", profile)
+    assert {"mnist/plain", "mnist/rem"} <= set(plan.specs)
+    assert list(plan.observe) == ["sparsity", plan.settings["trees"]]
+    assert plan.observe["sparsity"] is sparsity.sparsity
+    assert isinstance(plan.observe[plan.settings["trees"]], TreeObserver)
+    plain, rem = plan.specs["mnist/plain"][0], plan.specs["mnist/rem"][0]
+    (hook,) = rem.recipe.hooks
+    assert isinstance(hook, Lobster) and not plain.recipe.hooks
+    assert replace(rem.recipe, hooks=(), keep="best") == plain.recipe and rem.model == plain.model
+    names = [runs.folder_of(spec, observe=plan.observe, every=plan.every).name for spec in plan.all_specs()]
+    assert len(set(names)) == len(names)
+
+
+def test_the_full_pair_is_the_released_protocol():
+    plan = profiles.plan("03", "full")
+    recipe = plan.specs["mnist/plain"][0].recipe
+    assert (recipe.learning_rate, recipe.batch, recipe.augment.shift) == (1e-3, 128, 2)
+    assert recipe.learning_rate_at(10**6, 3) == pytest.approx(1e-3 * 0.99**3) and recipe.min_learning_rate == 0
+    assert (recipe.patience, recipe.stop_on) == (201, "validation")
+    (hook,) = plan.specs["mnist/rem"][0].recipe.hooks
+    assert hook == Lobster(penalty=Penalty(strength=1e-4, decay=0.99, when="before"), twt=0.0, pwe=-1)
+    assert plan.seeds == tuple(range(5))
+    assert plan.specs["mnist/plain"][0].data.validation == 5500
+    sets = {name.split("/")[0] for name in plan.specs}
+    assert sets == {"mnist", "fashion-mnist", "cifar10", "tiny-imagenet", "affnist", "affnist, under-trained"}
+    assert {name.split("/")[1] for name in plan.specs if name.startswith("mnist/")} == MODELS | DECODERS
+    early = plan.specs["affnist, under-trained/rem"][0].recipe
+    assert (early.target_accuracy, early.stop_on, early.augment.shift) == (0.9922, "test", 6)
+
+
+def test_long_is_the_full_width_pair_for_twelve_epochs():
+    plan = profiles.plan("03", "long")
+    assert set(plan.specs) == {"mnist/plain", "mnist/rem"} and len(plan.seeds) == 1
+    for specs in plan.specs.values():
+        assert specs[0].model == ZOO["rem-28"].config and specs[0].recipe.epochs == 12
+    assert plan.settings["trees"] == "trees of 10,000 test images"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(profile):
+    plan = profiles.plan("03", profile)
+    assert {name.removeprefix("mnist/") for name in plan.specs} == MODELS | DECODERS
+    data = prepare(plan.all_specs()[0].data)
+    for specs in plan.specs.values():
+        assert specs[0].data == plan.all_specs()[0].data
+        with torch.no_grad():
+            assert specs[0].build()(data.test.batch(torch.arange(2)).images).scores.shape == (2, 10)
+    assert len(data.test) >= plan.settings["test images"] and len(data.train) >= plan.settings["training images"]
+
+
+def test_a_control_changes_one_thing_alone():
+    specs = {name.removeprefix("mnist/"): found[0] for name, found in profiles.plan("03", "quick").specs.items()}
+    plain, rem = specs["plain"], specs["rem"]
+    assert specs["l2"].recipe.hooks[0].penalty == replace(rem.recipe.hooks[0].penalty, sensitive=False)
+    kinds = {name: specs[name].recipe.hooks[0] for name in ("magnitude", "random", "l2 to sparsity")}
+    assert all(isinstance(hook, ToSparsity) for hook in kinds.values())
+    assert len({hook.schedule for hook in kinds.values()}) == 1
+    alone = specs["l2, nothing pruned"].recipe.hooks[0]
+    assert alone == ToSparsity(schedule=(0.0,), penalty=specs["l2"].recipe.hooks[0].penalty)
+    assert specs["1 iteration"].model == replace(plain.model, routing=replace(plain.model.routing, iterations=1))
+    assert specs["fewer capsules"].model.stem.types * 4 == plain.model.stem.types
+    assert specs["rem and decoder"].recipe == rem.recipe
+    stacked = specs["rem stacked"]
+    assert stacked.start == rem and stacked.reset == ("decoder",) and stacked.frozen == ("conv1", "primary", "class")
+
+
+def test_each_seed_of_a_stacked_decoder_starts_from_its_own_encoder():
+    plan = profiles.plan("03", "smoke", seed=3, seeds=2)
+    assert [spec.start.seed for spec in plan.specs["mnist/rem stacked"]] == [3, 4] == list(plan.seeds)
+    assert [spec.start for spec in plan.specs["mnist/stacked"]] == list(plan.specs["mnist/plain"])
+
+
+def test_published_places_of_the_perturbation_and_levels():
+    settings = profiles.plan("03", "full").settings
+    assert settings["perturbation"][0] == -0.05 and settings["perturbation"][-1] == 0.05
+    assert len(settings["perturbation"]) == 11 and 11 in settings["levels"]
+    assert settings["quantiser"] == Quantiser() and settings["sparsity"] == 0.8553
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_the_models_of_the_paper_by_arithmetic():
+    conv1, primary = 81 * 256 + 256, 256 * 81 * 256 + 256
+    assert conv1 + primary + 1152 * 8 * 160 + 160 == 6_804_384 == ZOO["rem-28"].parameters
+    assert conv1 + primary + 4608 * 8 * 160 + 160 == 11_228_064 == ZOO["rem-40"].parameters
+    colour = 3 * 81 * 256 + 256 + 256 * 81 * 512 + 512 + 1024 * 8 * 160 + 160
+    assert colour == 11_990_688 == ZOO["rem-24"].parameters
+    for name in ("rem-28", "rem-24", "rem-40"):
+        config = ZOO[name].config
+        assert config.decoder == "none" and config.bias == 0.1 and config.init == "normal"
+        assert config.routing.gradient == "last" and config.routing.iterations == 3
+
+
+TINY = CapsNetConfig(
+    channels=3,
+    size=16,
+    classes=4,
+    dim=4,
+    decoder="none",
+    stem=BackboneStem(side=32, pad=3, dim=4, kernel=3, weights="random"),
+)
+
+
+def test_a_frozen_backbone_never_moves():
+    torch.manual_seed(0)
+    model = TINY.build()
+    assert model.primary.grid == (3, 3, 1)  # 1 place of the map, 7 with its padding, then 3 x 3 of stride 2
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trained = [value for value in model.parameters() if value.requires_grad]
+    assert len(trained) == 3  # weight and bias of the primary capsules, transforms
+    optimizer = torch.optim.Adam(trained, lr=0.1)
+    model.train()
+    images = torch.rand(3, 3, 16, 16)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(images).scores.sum().backward()
+        optimizer.step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("conv1"), name  # batch norms' averages too
+    assert set(sparsity.weights(model)) == {"primary.conv.weight", "class.weight"}
+    with taps.record(model.eval(), "conv1") as seen:
+        model(images)
+    assert seen["conv1"].shape == (3, 512, 7, 7)
+    assert not seen["conv1"][:, :, 0].any() and seen["conv1"][:, :, 3, 3].any()
+
+
+def test_the_paper_s_backbone_has_36_primary_capsules():
+    config = replace(ZOO["rem-28"].config, channels=3, size=64, classes=200, stem=BackboneStem())
+    with torch.device("meta"):
+        model = config.build()
+    assert model.primary.capsules == 36
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    assert trained == 512 * 81 * 8 + 8 + 36 * 8 * 200 * 16 + 200 * 16
+
+
+def test_weights_come_from_the_cache_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("CAPSNB_DOWNLOAD", raising=False)
+    with pytest.raises(ValueError, match=r"ImageNet weights are not at .*resnet18-f37072fd\.pth.*CAPSNB_DOWNLOAD=1"):
+        imagenet_weights()
+    with pytest.raises(ValueError, match="ImageNet weights are not at"):
+        replace(TINY, stem=BackboneStem()).build()
+    (tmp_path / "checkpoints").mkdir()
+    from torchvision.models import resnet18
+
+    torch.manual_seed(1)
+    other = resnet18(weights=None)
+    torch.save(other.state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
+    model = replace(TINY, stem=replace(TINY.stem, weights="imagenet")).build()
+    assert torch.equal(model.conv1[0].layers[0].weight, other.conv1.weight)
+
+
+def test_a_download_that_fails_is_told_in_a_sentence(tmp_path, monkeypatch):
+    from torchvision.models import ResNet18_Weights
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("CAPSNB_DOWNLOAD", "1")
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", offline)
+    with pytest.raises(ValueError, match=r"could not be downloaded \(no network\)"):
+        imagenet_weights()
+
+
+def test_a_backbone_says_what_it_takes():
+    with pytest.raises(ValueError, match="images of 3 channels"):
+        replace(TINY, channels=1).build()
+    with pytest.raises(ValueError, match="'noise' is unknown; allowed: 'imagenet', 'random'"):
+        BackboneStem(weights="noise")
+    with pytest.raises(ValueError, match="side = 0"):
+        BackboneStem(side=0)
+    assert "torchvision" in sys.modules
