@@ -43,11 +43,8 @@ def coupling_distributions(
             style = {"histtype": "step", "linewidth": 1.6, "color": colour}
             shown = str(label if names is None else names[label])
             panel.hist(np.clip(own, 0, 1), edges, weights=np.full(len(own), 1 / len(own)), label=shown, **style)
-        panel.axvline(1 / each.shape[1], color=RED, linestyle="--", linewidth=1.2)
-        panel.annotate(
-            f"1/{each.shape[1]}", (1 / each.shape[1], 1), (3, -2), xycoords=("data", "axes fraction"),
-            textcoords="offset points", color=RED, fontsize=9, va="top",
-        )  # fmt: skip
+        uniform = f"uniform, 1/{each.shape[1]}"
+        panel.axvline(1 / each.shape[1], color="black", linestyle="--", linewidth=1.2, label=uniform, zorder=0)
         panel.set(yscale="log", xlim=(0, 1), xlabel="mean coupling to the class")
         panel.set_title(name, loc="left")
     panels[0].set_ylabel(f"share of primary capsules per {1 / bins:g}")
@@ -141,9 +138,11 @@ def level_curves(
     panels[2].set_yscale("log")
     handles, names = panels[0].get_legend_handles_labels()
     handles.append(Line2D([], [], color=GREY, linewidth=1.2, linestyle=":"))
-    figure.legend(
-        handles, [*names, "most the entropy can be"], loc="outside upper center", ncols=min(5, 1 + len(names))
-    )
+    names.append("most the entropy can be")
+    if chosen is not None:
+        handles.append(Line2D([], [], color=RED, linewidth=1.2, linestyle="--"))
+        names.append(f"K = {chosen}")
+    figure.legend(handles, names, loc="outside upper center", ncols=min(5, len(names)))
     return figure
 
 
