@@ -21,7 +21,7 @@ def reduced(config):
             if deep
             else StridedStem(channels=16, kernel=5, types=4)
         )
-        return replace(config, size=SIZE, stem=stem, decoder_widths=(64,))
+        return replace(config, size=SIZE, channels=1, stem=stem, decoder_widths=(64,))
     if isinstance(config, ConvNetFCConfig):
         return replace(config, size=SIZE, widths=(8, 8, 8), kernel=5, hidden=(64, 32))
     if isinstance(config, ConvNetAvgConfig):

@@ -32,6 +32,13 @@ def test_the_profile_is_the_argument_else_the_environment_else_quick(monkeypatch
     assert profiles.current() == "quick"
 
 
+def test_a_protocol_names_no_seed_not_even_that_of_a_start():
+    first, other = (profiles.plan("03", "quick", seed=seed) for seed in (0, 7))
+    stacked = [spec for spec in other.all_specs() if spec.start is not None]
+    assert {(spec.seed, spec.start.seed) for spec in stacked} == {(7, 7)}
+    assert first.protocol() == other.protocol()
+
+
 def test_the_full_first_notebook_is_sabours_own_training():
     plan = profiles.plan("00", "full")
     assert set(plan.specs) == {

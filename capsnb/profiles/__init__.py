@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capsnb.profiles import first_network, parse_trees, rem, robustness
-from capsnb.profiles.plans import PROFILES, RECORDED, Plan
-from capsnb.runs import Spec
+from capsnb.profiles.plans import PROFILES, RECORDED, Plan, seeded
 
 PLANS: dict[str, Callable[[str], dict[str, Any]]] = {
     "00": first_network.content,
@@ -56,12 +54,6 @@ def plan(
     variants = content.pop("variants")
     specs = {name: tuple(seeded(spec, number) for number in run_seeds) for name, spec in variants.items()}
     return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
-
-
-def seeded(spec: Spec, seed: int) -> Spec:
-    """The spec with a seed, and with that of the run it starts from: each seed goes on from its own."""
-    start = seeded(spec.start, seed) if isinstance(spec.start, Spec) else spec.start
-    return replace(spec, seed=seed, start=start)
 
 
 __all__ = ["PLANS", "PROFILES", "RECORDED", "Plan", "current", "plan"]

@@ -44,7 +44,7 @@ class Plan:
 
     def protocol(self) -> dict[str, Any]:
         """What names this plan's runs in a record: profile and each variant's spec; seeds are left out, they join."""
-        specs = {variant: encode(replace(specs[0], seed=0)) for variant, specs in self.specs.items()}
+        specs = {variant: encode(seeded(specs[0], 0)) for variant, specs in self.specs.items()}
         return {"profile": self.profile, "specs": specs}
 
     def made(self) -> dict[str, Any]:
@@ -70,3 +70,9 @@ class Plan:
         """`runs.forecast` of all its specs: about how many seconds each will train."""
         specs, names = self.all_specs(), self.observe.keys()
         return runs.forecast(specs, observe=names, every=self.every, data_dir=self.data_dir)
+
+
+def seeded(spec: Spec, seed: int) -> Spec:
+    """The spec with a seed, and with that of the run it starts from: each seed goes on from its own."""
+    start = seeded(spec.start, seed) if isinstance(spec.start, Spec) else spec.start
+    return replace(spec, seed=seed, start=start)
