@@ -12,6 +12,8 @@ from pathlib import Path
 
 import nbformat
 
+from capsnb import pictures
+
 PATTERN = "[0-9][0-9]_*.ipynb"
 MISMATCH = (
     "torch and torchvision are not a pair (operator torchvision::nms does not exist): "
@@ -87,7 +89,7 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
     try:
         outcome = _papermill(source, fresh, {}, progress)
         if outcome.passed:
-            nbformat.write(strip(nbformat.read(fresh, as_version=4)), fresh)
+            nbformat.write(pictures.lighten(strip(nbformat.read(fresh, as_version=4))), fresh)
             fresh.replace(source)
     finally:
         fresh.unlink(missing_ok=True)

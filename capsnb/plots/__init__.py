@@ -3,8 +3,17 @@ beyond layout, nothing written, nothing shown. `style()` once per notebook makes
 """
 
 from capsnb.plots.architecture import architecture
+from capsnb.plots.dictionary import (
+    coupling_distributions,
+    entropy_by_class,
+    key_clusters,
+    layer_sparsity,
+    level_curves,
+    training_path,
+)
 from capsnb.plots.images import image_grid, perturbation_grid, reconstructions
 from capsnb.plots.live import LiveCurve
+from capsnb.plots.maps import heat_maps
 from capsnb.plots.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
 from capsnb.plots.robustness import (
     accuracy_against_parameters,
@@ -26,12 +35,18 @@ __all__ = [
     "accuracy_path",
     "architecture",
     "confusion",
+    "coupling_distributions",
     "coupling_histogram",
     "couplings",
+    "entropy_by_class",
     "factor_curves",
+    "heat_maps",
     "image_grid",
+    "key_clusters",
+    "layer_sparsity",
     "learning_curve",
     "lengths",
+    "level_curves",
     "network_life",
     "norm_bars",
     "paired_effects",
@@ -46,5 +61,6 @@ __all__ = [
     "scaling",
     "seed_points",
     "style",
+    "training_path",
     "viewpoint_curves",
 ]

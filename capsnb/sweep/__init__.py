@@ -23,6 +23,7 @@ from capsnb.runs import Spec
 from capsnb.sweep import backends
 from capsnb.sweep.grid import Cell, expand, read_grid, varied
 from capsnb.sweep.measures import MEASURES
+from capsnb.sweep.records import hidden_means, recorded
 from capsnb.sweep.table import Row, Table, read
 from capsnb.synthesis import DataSpec, prepare
 
@@ -34,9 +35,11 @@ __all__ = [
     "expand",
     "finished",
     "forecast",
+    "hidden_means",
     "plan",
     "read",
     "read_grid",
+    "recorded",
     "run",
     "varied",
 ]

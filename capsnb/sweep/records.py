@@ -1,0 +1,27 @@
+"""Sweeps that were run and kept with the project, and one number per network for a map over its grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from capsnb.places import project
+from capsnb.sweep.table import Row, read
+
+
+def recorded(name: str, root: str | Path | None = None) -> list[Row]:
+    """The rows of a sweep that was kept, results/sweeps/NAME.jsonl, failed networks left out; none where it is not.
+
+    root: the folder of the files. Raises ValueError for a file that no sweep wrote.
+    """
+    file = Path(root or project() / "results" / "sweeps") / f"{name}.jsonl"
+    return [row for row in read(file) if row["error"] is None] if file.exists() else []
+
+
+def hidden_means(row: Row) -> dict[str, float]:
+    """Of one network: living hidden capsules and test accuracy in percent, and dyr, the mean over routed layers.
+
+    A network without a hidden layer has no hidden capsule that could die: its "living %" is nan.
+    """
+    hidden = row["alive"][1:-1]
+    living = 100 * sum(hidden) / (row["capsules"] * len(hidden)) if hidden else float("nan")
+    return {"living %": living, "dyr": sum(row["dyr"]) / len(row["dyr"]), "accuracy %": 100 * row["test accuracy"]}
