@@ -128,6 +128,56 @@ def test_a_table_has_the_papers_six_factors_and_leaves_the_model_as_it_was(digit
     assert tuple(measure.table(model, digits, {"scale": (0.9, 1.1)})) == ("scale",)
 
 
+@pytest.mark.parametrize("units", ["class", "all"])
+def test_the_pooled_score_equals_a_loop(digits, units):
+    model, values, total = build(), (-8.0, 0.0, 12.0), 0.0
+    for image, label in zip(digits.images, digits.labels.tolist(), strict=True):
+        with torch.no_grad():
+            poses = [model(vary(image[None], "rotation", value)).poses[0].double() for value in values]
+        total += torch.stack([p.flatten() if units == "all" else p[label] for p in poses]).var(0, correction=0)
+    shares = (total / total.sum()).tolist()
+    expected = sum(p * math.log(p * len(shares)) for p in shares)
+    found = measure.pooled_score(model, digits, "rotation", values, units=units, batch=2)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_pooling_the_variances_never_exceeds_their_weighted_scores(digits):
+    """KL is convex: pooled shares are the images' shares weighted by how much each moves."""
+    model = build()
+    with torch.no_grad():
+        images = series(digits.images, "trans-x", (-2.0, 0.0, 2.0)).flatten(0, 1)
+        seen = measure.representations(model, images, digits.labels.repeat(3)).unflatten(0, (3, -1))
+    weight = seen.double().var(0, correction=0).sum(1)
+    bound = (weight * measure.compactness(seen)).sum() / weight.sum()
+    assert 0 <= measure.pooled_score(model, digits, "trans-x", (-2.0, 0.0, 2.0)) <= bound
+
+
+def test_the_pooled_score_of_nothing(digits):
+    black = Split(torch.zeros(2, 1, 9, 9, dtype=torch.uint8), torch.tensor([0, 1]))
+    assert math.isnan(measure.pooled_score(build(), black, "scale"))
+    with pytest.raises(ValueError, match="no images"):
+        measure.pooled_score(build(), digits.select(torch.arange(0)), "scale")
+
+
+@pytest.mark.parametrize(("alpha", "score"), [(5.0, 0.0904), (0.5, 0.668)])
+def test_what_chance_alone_scores(alpha, score):
+    """Units that move alike but independently, at 11 values; a pose that moves along a random line.
+
+    Their shares follow a Dirichlet distribution with all parameters 10/2 or 1/2, whose mean entropy is known.
+    """
+    moving = random(11, 4000, 16)
+    vectors = moving if alpha == 5.0 else moving[:1] * torch.arange(11, dtype=DOUBLE)[:, None, None]
+    first, second = torch.digamma(torch.tensor([16 * alpha + 1, alpha + 1])).tolist()
+    assert math.log(16) - (first - second) == pytest.approx(score, abs=1e-3)
+    assert measure.compactness(vectors).mean().item() == pytest.approx(score, abs=0.01)
+
+
+def test_the_mean_over_factors_by_hand():
+    scores = {"rotation": {"a": {0: 1.0, 1: 2.0}, "b": {0: 5.0}}, "scale": {"a": {0: 3.0, 1: 6.0}, "c": {0: 1.0}}}
+    assert measure.over_factors(scores) == {"a": {0: 2.0, 1: 4.0}}
+    assert measure.over_factors({}) == measure.over_factors({"rotation": {}, "scale": {}}) == {}
+
+
 def test_convnet_r_has_two_bounds(digits):
     config = ConvNetRConfig(size=9, width=8, kernel=3, head="linear", decoder="none")
     bounds = [measure.score(build(config), digits, "trans-x", units=units).bound for units in ("class", "all")]

@@ -85,3 +85,13 @@ def test_the_paper_s_reach_and_target_in_full():
     assert plan.settings["compactness values"]["trans-x"][0] == -5.0
     halved = profiles.plan("05", "quick").settings["compactness values"]
     assert halved["trans-x"][0] == -2.5 and halved["rotation"][0] == -20.0
+
+
+def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5():
+    quick, full = (profiles.plan("05", profile) for profile in ("quick", "full"))
+    sizes = {plan.profile: plan.settings["scale"].canvas ** 2 for plan in (quick, full)}
+    weights = {plan.profile: plan.specs["affine/capsnet"][0].recipe.reconstruction_weight for plan in (quick, full)}
+    assert weights["quick"] * sizes["quick"] == pytest.approx(weights["full"] * sizes["full"])
+    planes = {name: specs[0].model for name, specs in quick.specs.items() if name.startswith("plane/")}
+    assert list(planes) == ["plane/convnet-r", "plane/convnet-cr", "plane/convnet-cr-sf"]
+    assert {model.dim for model in planes.values()} == {2}

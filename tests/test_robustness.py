@@ -209,6 +209,12 @@ def test_stopped_reads_every_run():
     assert not found["a"][1].reached and found["b"][0].watched == 0.25
 
 
+def test_a_model_that_misses_the_target_says_what_it_reached():
+    hit, miss, other = (measure.Reading(0.0, watched, 1, watched >= 0.99) for watched in (0.99, 0.97, 0.98))
+    assert measure.reach({0: hit, 1: hit}) == "2 of 2"
+    assert measure.reach({0: hit, 1: miss, 2: other}) == "1 of 3; else 97.50 %"
+
+
 def test_paired_differences_by_hand():
     values = {"x": {0: 5.0, 1: 6.0, 2: 7.0}, "y": {0: 4.0, 1: 4.0, 2: 4.0, 3: 0.0}, "z": {0: 1.0}}
     found = measure.paired(values, "x", "y")
@@ -219,10 +225,11 @@ def test_paired_differences_by_hand():
 
 
 def test_compare_shows_what_was_not_run():
-    shown = measure.compare({"a": 66.0, "c": 1.0}, {"a": {0: 60.0}}, {"a": {0: 50.0, 1: 52.0}, "b": {}})
+    shown = measure.compare({"a": 66.0, "c": 1.0}, {"a": {0: 60.0}, "d": {0: 2.0}}, {"a": {0: 50.0, 1: 52.0}, "b": {}})
     assert shown.loc["a"].tolist() == ["66.0", "60 (n=1)", "51 ± 1.4 (n=2)"]
     assert shown.loc["b"].tolist() == ["-", "not run", "not run"]
     assert shown.loc["c"].tolist() == ["1.0", "not run", "not run"]
+    assert shown.loc["d"].tolist() == ["-", "2 (n=1)", "not run"]  # recorded alone
 
 
 def test_percent_of_pairs_needs_both_digits():

@@ -14,7 +14,7 @@ undefined, and it is counted instead of scored. The natural logarithm and the va
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -50,13 +50,18 @@ def variance_shares(vectors: Tensor) -> Tensor:
 
     Rows sum to 1; a row is NaN where nothing moves. Population or sample variance makes no difference to a share.
     """
+    variance, size = _moved(vectors)
+    total = variance.sum(1, keepdim=True)
+    moved = total > STILL**2 * size
+    return torch.where(moved, variance / torch.where(moved, total, 1), torch.nan)
+
+
+def _moved(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The variance of each dimension over the V changes (B, D), and the mean square of a vector's length (B, 1)."""
     if vectors.dim() != 3 or len(vectors) < 2:
         raise ValueError(f"representations are (V, B, D) with at least 2 values of the factor, not {vectors.shape}.")
     wide = vectors if vectors.device.type == "mps" else vectors.double()  # variances of small changes cancel badly
-    variance = (wide - wide.mean(0)).square().mean(0)  # (B, D)
-    total, size = variance.sum(1, keepdim=True), wide.square().mean(0).sum(1, keepdim=True)
-    moved = total > STILL**2 * size
-    return torch.where(moved, variance / torch.where(moved, total, 1), torch.nan)
+    return (wide - wide.mean(0)).square().mean(0), wide.square().mean(0).sum(1, keepdim=True)
 
 
 def kl_from_uniform(shares: Tensor) -> Tensor:
@@ -92,20 +97,47 @@ def image_scores(
     values: of the factor, as `synthesis.factors.FACTORS` explains them; VALUES[factor] when None.
     options: `units` as in `representations`, and `batch`, how many images (times values) go through at once.
     """
+    found, dim = [], 1
+    for seen in _series(model, split, factor, values, **options):
+        found.append(compactness(seen).cpu())
+        dim = seen.shape[-1]
+    if not found:
+        raise ValueError("the split has no images, so there is nothing to score.")
+    return torch.cat(found), math.log(dim)
+
+
+def pooled_score(
+    model: nn.Module, split: Any, factor: str, values: Sequence[float] | None = None, **options: Any
+) -> float:
+    """Another reading of the paper's steps: variances are averaged over a split's images *before* they are normalised.
+
+    In nats; NaN when no image moves anything. What single images lack in evenness evens out over many, so that this is
+    at most the mean of `image_scores` weighted by how much each image moves (the KL divergence is convex), and may be
+    far below it. Arguments as `image_scores`.
+    """
+    total = None
+    for seen in _series(model, split, factor, values, **options):
+        variance, size = _moved(seen)
+        moved = torch.where(variance.sum(1, keepdim=True) > STILL**2 * size, variance, 0).sum(0, keepdim=True).cpu()
+        total = moved if total is None else total + moved
+    if total is None:
+        raise ValueError("the split has no images, so there is nothing to score.")
+    return kl_from_uniform(total / total.sum()).clamp_min(0).item() if total.sum() > 0 else math.nan
+
+
+def _series(
+    model: nn.Module, split: Any, factor: str, values: Sequence[float] | None, **options: Any
+) -> Iterator[Tensor]:
+    """The representations of a split's images at every value, (V, B, D), batch by batch."""
     units, batch = options.pop("units", "class"), options.pop("batch", 50)
     if options:
         raise ValueError(f"{', '.join(options)}: the options of a compactness score are units and batch.")
     values = VALUES.get(factor, ()) if values is None else values
-    device, found, dim = next(model.parameters()).device, [], 1
     with evaluating(model):
-        for images, labels, _ in split.to(device).batches(batch):
+        for images, labels, _ in split.to(next(model.parameters()).device).batches(batch):
             changed = series(images, factor, values)  # (V, B, C, H, W)
             seen = representations(model, changed.flatten(0, 1), labels.repeat(len(values)), units=units)
-            found.append(compactness(seen.unflatten(0, (len(values), -1))).cpu())
-            dim = seen.shape[-1]
-    if not found:
-        raise ValueError("the split has no images, so there is nothing to score.")
-    return torch.cat(found), math.log(dim)
+            yield seen.unflatten(0, (len(values), -1))
 
 
 def score(model: nn.Module, split: Any, factor: str, values: Sequence[float] | None = None, **options: Any):
@@ -133,3 +165,18 @@ def mean_score(
     """The mean of `table` over its factors, in nats; NaN when a factor moves nothing in any image."""
     found = table(model, split, values, **options)
     return math.fsum(row.mean for row in found.values()) / len(found)
+
+
+def over_factors(scores: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, dict[int, float]]:
+    """The mean over the factors of every run: factor -> variant -> seed -> score becomes variant -> seed -> mean.
+
+    Variants and seeds that a factor lacks are left out.
+    """
+    tables = list(scores.values())
+    found: dict[str, dict[int, float]] = {}
+    for name, seeds in tables[0].items() if tables else ():
+        for seed in seeds:
+            values = [table[name][seed] for table in tables if seed in table.get(name, ())]
+            if len(values) == len(tables):
+                found.setdefault(name, {})[seed] = math.fsum(values) / len(values)
+    return found

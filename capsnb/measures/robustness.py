@@ -163,6 +163,13 @@ def stopped(
     }
 
 
+def reach(readings: Mapping[int, Reading]) -> str:
+    """How many runs of a model reached the target, and what the others did: "1 of 3; else 98.90 %", a mean."""
+    short = [found.watched for found in readings.values() if not found.reached]
+    rest = f"; else {100 * statistics.fmean(short):.2f} %" if short else ""
+    return f"{len(readings) - len(short)} of {len(readings)}{rest}"
+
+
 def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str) -> dict[str, Any]:
     """Differences `variant - against` of the seeds both have, and their 95 % interval (None for fewer than 3 seeds).
 
@@ -186,7 +193,7 @@ def compare(
         spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
         return f"{statistics.fmean(numbers):.4g}{spread} (n={len(numbers)})" if numbers else "not run"
 
-    names = list(dict.fromkeys([*published, *values]))
+    names = list(dict.fromkeys([*published, *recorded, *values]))
     rows = {
         name: {
             "published": str(published.get(name, "-")),

@@ -70,7 +70,7 @@ def factor_curves(
     """
     count = len(values)
     with styled():
-        figure = figure or plt.figure(figsize=(min(10, 1 + 2.4 * count), 3.2))
+        figure = figure or plt.figure(figsize=(min(9.5, 1 + 2.2 * count), 3.0))
         panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for panel, (factor, steps) in zip(panels, values.items(), strict=True):
         if neutral and factor in neutral:
@@ -100,11 +100,11 @@ def accuracy_path(
 
     target: the accuracy at which they are compared, marked by a line.
     """
-    ax = axes(ax, 6.5, 4.4)
+    ax = axes(ax, 6.2, 3.8)
     for (model, seeds), colour, marker in zip(paths.items(), PALETTE, MARKERS, strict=False):
         for number, points in enumerate(seeds):
             x, y = 100 * array(points).reshape(-1, 2).T
-            style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2, "alpha": 0.8}
+            style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
             ax.plot(x, y, label=None if number else model, **style)
     if target is not None:
         ax.axvline(100 * target, color=RED, linestyle="--", linewidth=1.2, label=f"compared at {100 * target:.2f} %")
