@@ -69,6 +69,7 @@ def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(pro
         with torch.no_grad():
             assert specs[0].build()(data.test.batch(torch.arange(2)).images).scores.shape == (2, 10)
     assert len(data.test) >= plan.settings["test images"] and len(data.train) >= plan.settings["training images"]
+    assert plan.settings["agreement seeds"] == 2  # one pair of networks to compare, although the plan has one seed
 
 
 def test_a_control_changes_one_thing_alone():

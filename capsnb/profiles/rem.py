@@ -107,6 +107,7 @@ def settings(observer: TreeObserver, **changes: Any) -> dict[str, Any]:
 
     trees: the column that each row's entropy and accuracy stand in. quantiser, levels: K of the dictionaries, and those
     that are compared. training images: whose keys the test images are looked up among. sparsity: that of the controls.
+    agreement seeds: of the pair, at least, to compare how two networks sort images; more than the plan's are trained.
     perturbation: added to a pose's dimensions (figure 8). affnist: the released set, and the affNIST-like one that
     stands in where it is not there, both as a `DataSpec` (the second one derived from MNIST's test digits).
     """
@@ -117,6 +118,7 @@ def settings(observer: TreeObserver, **changes: Any) -> dict[str, Any]:
         "test images": 10_000,
         "training images": 55_000,
         "sparsity": SPARSITY,
+        "agreement seeds": 1,
         "cluster classes": (0, 7, 9),
         "perturbation": tuple(round(0.01 * step - 0.05, 2) for step in range(11)),
         "affnist": DataSpec(name="affnist"),
@@ -141,7 +143,7 @@ def _smoke() -> dict[str, Any]:
     lobster = Lobster(penalty=Penalty(strength=0.01), above=0.0, trials=6)
     specs = pair(base, lobster)
     specs |= controls(base, lobster, ramp(0.5, 1)) | decoders(specs, 1)
-    sizes = {"levels": (3, 11), "test images": 60, "training images": 100, "sparsity": 0.5}
+    sizes = {"levels": (3, 11), "test images": 60, "training images": 100, "sparsity": 0.5, "agreement seeds": 2}
     return _plan(TreeObserver(images=60), named("mnist", specs), 1, **sizes)
 
 
@@ -151,8 +153,8 @@ def _quick() -> dict[str, Any]:
     # 550 steps where the paper has some 80,000: a penalty 30 times as strong makes up for a part of it
     lobster = Lobster(penalty=Penalty(strength=3e-3), images=250, trials=12)
     specs = pair(base, lobster)
-    specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 4)
-    sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5}
+    specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 20)
+    sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5, "agreement seeds": 2}
     return _plan(TreeObserver(images=1000), named("mnist", specs), 1, **sizes)
 
 
