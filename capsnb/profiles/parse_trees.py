@@ -99,7 +99,7 @@ def content(profile: str) -> dict[str, Any]:
         variants = pair(base) | {"decoupled decay": _decoupled(base)}
         return plan | {"variants": variants, "every": 110, "settings": SETTINGS | FEWER}
     if profile == "long":
-        base = Spec(model=STRIDED, data=MNIST, recipe=replace(RECIPE, epochs=9))
+        base = Spec(model=STRIDED, data=MNIST, recipe=RECIPE)
         variants = pair(base) | {
             "uniform": replace(base, model=replace(STRIDED, routing=Uniform())),
             "decoupled decay": _decoupled(base),
