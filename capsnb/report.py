@@ -89,21 +89,27 @@ def read(path: Path) -> Page:
 
 
 def results_table(notebooks: Path, root: Path | None = None) -> str:
-    """Recorded runs as a Markdown table, a row per claim and variant; what was published, the notebooks know."""
+    """Recorded runs as a Markdown table, a row per claim that a record decides.
+
+    What was published and the verdict are those of the executed notebooks, which know the rules; a claim that no
+    notebook has shown since it was recorded has the mean of every variant instead.
+    """
     known = {(row["notebook"], row["claim"]): row for path in sorted(notebooks.glob(PATTERN)) for row in _rows(path)}
     folder = root or claims.results_dir()
     lines = []
     for file in sorted(folder.glob("[0-9][0-9].json")):
         record = claims.recorded(file.stem, folder)
-        names = dict.fromkeys(name for run in record.runs for name in run["values"])
-        for name in names:
+        for name in dict.fromkeys(name for run in record.runs for name in run["values"]):
             row = known.get((file.stem, name), {})
-            for variant, values in record.measured(name).items():
-                cells = (file.stem, name, variant, row.get("published") or "-", _mean(list(values.values())))
-                lines.append((*cells, record.origin(name)))
+            measured = row.get("recorded run")
+            if row.get("recorded origin") and not measured:
+                continue  # only some of the rule's variants were trained
+            means = (f"{variant} {_mean(list(found.values()))}" for variant, found in record.measured(name).items())
+            shown = (row.get("published") or "-", measured or ", ".join(means), row.get("recorded verdict") or "-")
+            lines.append((file.stem, name, *shown, record.origin(name)))
     if not lines:
         return "No run has been recorded yet."
-    head = ("notebook", "claim", "variant", "published", "measured: mean ± std (seeds)", "from")
+    head = ("notebook", "claim", "published", "measured", "verdict", "from")
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ("---",) * len(head), *lines])
 
 

@@ -172,8 +172,21 @@ def test_the_results_table_comes_from_the_records(tmp_path):
     output = v4.new_output("display_data", data={claims.MIME: [row]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
-    assert "| 00 | error | 3 iterations | 0.25 % error | 0.27 ± 0.02 (3) |" in table
+    assert "| 00 | error | 0.25 % error | 3 iterations 0.27 ± 0.02 (3) | - |" in table
     assert "a device" in table
+
+
+def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
+    values = {"better": {"a": {0: 1.0}, "b": {0: 2.0}}, "half": {"a": {0: 1.0}}}
+    claims.record("00", values, seeds=[0], settings={}, device="a device", root=tmp_path)
+    base = {"notebook": "00", "published": "1", "recorded origin": "a device"}
+    better = base | {"claim": "better", "recorded run": "-1 (n=1)", "recorded verdict": "undecided"}
+    half = base | {"claim": "half", "recorded run": "", "recorded verdict": "not run"}
+    output = v4.new_output("display_data", data={claims.MIME: [better, half]})
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
+    table = report.results_table(tmp_path, tmp_path)
+    assert "| 00 | better | 1 | -1 (n=1) | undecided |" in table
+    assert "half" not in table
 
 
 def test_the_readme_is_filled_between_its_marks():

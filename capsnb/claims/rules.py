@@ -118,7 +118,7 @@ class Effect:
         way = 1 if self.direction == "higher" else -1
         sign = way * significant(found.interval, way * self.margin)
         if sign == 0:
-            reason = f"the interval of the difference contains {way * self.margin:g}"
+            reason = f"the interval of the difference contains {way * self.margin + 0.0:g}"
             return judged("undecided", found, reason, signed=True)
         if sign < 0:
             return judged("not reproduced", found, "the whole interval lies on the other side", signed=True)
