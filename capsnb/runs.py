@@ -46,6 +46,8 @@ class Spec:
 
     start: where weights come from: another Spec (trained first when needed) or the path of a model.pt; None: fresh.
     reset: names of parts that start fresh all the same. frozen: names of parts that stay as they are.
+    redraw: another draw of all that starts fresh. Without it a part that is reset begins with the very numbers that it
+        had when the start began, as both are drawn by one seed.
     """
 
     model: Any
@@ -55,11 +57,12 @@ class Spec:
     start: Spec | str | None = None
     reset: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    redraw: int = 0
 
     def build(self) -> nn.Module:
         """The model at its start, as the seed draws it (and `start` overwrites it, if given)."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.seed + 1_000_003 * self.redraw)
             return self.model.build()
 
 

@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetFCConfig, DepthwiseStem, StridedStem
+from capsnb.models import (
+    ZOO,
+    CapsNetConfig,
+    ConvNetAvgConfig,
+    ConvNetFCConfig,
+    DepthwiseStem,
+    NeuronNetConfig,
+    StridedStem,
+)
 from capsnb.synthesis import Augment, DataSpec, prepare
 from capsnb.training import Recipe, train
 
@@ -26,6 +34,8 @@ def reduced(config):
         return replace(config, size=SIZE, widths=(8, 8, 8), kernel=5, hidden=(64, 32))
     if isinstance(config, ConvNetAvgConfig):
         return replace(config, size=SIZE, width=32, kernel=5)
+    if isinstance(config, NeuronNetConfig):
+        return replace(config, size=SIZE, width=16, primary=32, kernel=5)
     return replace(config, size=SIZE, width=16, kernel=5, decoder_widths=(64,))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from capsnb.models.capsnet import CapsNet, CapsNetConfig, Output, decode
 from capsnb.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
+from capsnb.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
 from capsnb.models.stems import DepthwiseStem, StridedStem
 from capsnb.routing import Dynamic, Uniform
 
@@ -19,6 +20,7 @@ __all__ = [
     "ConvNetRConfig",
     "DepthwiseStem",
     "Entry",
+    "NeuronNetConfig",
     "Output",
     "StridedStem",
     "decode",
@@ -137,5 +139,29 @@ ZOO: dict[str, Entry] = {
         loss="margin",
         parameters=8_215_568,
         paper="Gu et al. 2021, sec. 3.3 (ConvNet-CR-SF)",
+    ),
+    "lin-36": Entry(
+        config=FOUR_LAYERS,
+        loss="margin",
+        parameters=11_924_224,
+        paper="Lin et al. 2018, sec. 3.1 (CapsNet; sizes ours)",
+    ),
+    "lin-cnn-36": Entry(
+        config=neuron_twin(FOUR_LAYERS),
+        loss="bce",
+        parameters=11_886_090,
+        paper="Lin et al. 2018, sec. 3.1 (standard CNN; sizes ours)",
+    ),
+    "lin-transfer-36": Entry(
+        config=FIVE_LAYERS,
+        loss="margin",
+        parameters=11_989_760,
+        paper="Lin et al. 2018, sec. 3.3 (CapsNet with one more layer; sizes ours)",
+    ),
+    "lin-transfer-cnn-36": Entry(
+        config=neuron_twin(FIVE_LAYERS),
+        loss="bce",
+        parameters=11_951_882,
+        paper="Lin et al. 2018, sec. 3.3 (standard CNN with one more layer; sizes ours)",
     ),
 }

@@ -11,8 +11,10 @@ from capsnb.plots.dictionary import (
     level_curves,
     training_path,
 )
+from capsnb.plots.entropy import certainty_against_fitness, transfer_points, trial_bands
 from capsnb.plots.images import image_grid, perturbation_grid, reconstructions
 from capsnb.plots.live import LiveCurve
+from capsnb.plots.manifold import embedded_grid, embedded_grids, faithfulness_points, grid_distances, shift_images
 from capsnb.plots.maps import heat_maps
 from capsnb.plots.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
 from capsnb.plots.robustness import (
@@ -34,12 +36,17 @@ __all__ = [
     "accuracy_against_parameters",
     "accuracy_path",
     "architecture",
+    "certainty_against_fitness",
     "confusion",
     "coupling_distributions",
     "coupling_histogram",
     "couplings",
+    "embedded_grid",
+    "embedded_grids",
     "entropy_by_class",
     "factor_curves",
+    "faithfulness_points",
+    "grid_distances",
     "heat_maps",
     "image_grid",
     "key_clusters",
@@ -60,7 +67,10 @@ __all__ = [
     "reconstructions",
     "scaling",
     "seed_points",
+    "shift_images",
     "style",
     "training_path",
+    "transfer_points",
+    "trial_bands",
     "viewpoint_curves",
 ]

@@ -1,0 +1,88 @@
+"""Routing that changes as a network learns, as a hook of a `Recipe`.
+
+Lin, Li & Ma 2018, sec. 3.1, end on a heuristic that they do not try: "the EM operation should be modulated such that
+the certainty of the resultant association matches the model fitness to the data". What follows is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from capsnb.data import ImageSet
+from capsnb.evaluation import correct
+from capsnb.layers import RoutedCapsules
+from capsnb.taps import evaluating
+from capsnb.training import Moment
+
+FIELDS = ("rate", "temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowFitness:
+    """The routing's update rate (or temperature) goes from `start` to `end` as the training accuracy goes from 0 to 1.
+
+    value = start * (end / start) ** accuracy, measured after each epoch on so many training images, spread evenly;
+    `start` itself in the first epoch. All routed layers have it. A run's rows are measured at the value of their
+    moment. A finished run that is loaded routes as its configuration says: let that be `end`.
+    """
+
+    field: str = "rate"
+    start: float = 0.01
+    end: float = 1.0
+    images: int = 500
+
+    def __post_init__(self) -> None:
+        if self.field not in FIELDS:
+            raise ValueError(f"field {self.field!r} is unknown; allowed: {', '.join(FIELDS)}")
+        for name in ("start", "end"):
+            if not getattr(self, name) > 0 or (self.field == "rate" and getattr(self, name) > 1):
+                raise ValueError(f"{name} = {getattr(self, name)} is no {self.field}")
+        if self.images < 1:
+            raise ValueError(f"images = {self.images}: at least 1 is needed")
+
+    def value(self, fitness: float) -> float:
+        """The rate or temperature at a training accuracy, in shares."""
+        return self.start * (self.end / self.start) ** fitness
+
+    def build(self, model: nn.Module) -> _Follower:
+        """The hook; ValueError for a model none of whose routings has the field."""
+        return _Follower(model, self)
+
+
+class _Follower:
+    def __init__(self, model: nn.Module, config: FollowFitness) -> None:
+        self.config, self.fitness = config, 0.0
+        self.layers = [
+            part for part in model.modules() if isinstance(part, RoutedCapsules) and hasattr(part.routing, config.field)
+        ]
+        if not self.layers:
+            raise ValueError(f"{type(model).__name__} has no routing with a {config.field}")
+        self._set()
+
+    def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None:
+        split = data.train
+        count = min(self.config.images, len(split))
+        index = torch.arange(count, device=getattr(split, "base", split).images.device) * len(split) // count
+        right = 0
+        with evaluating(model):
+            for part in index.split(250):
+                batch = split.batch(part)
+                right += correct(model(batch.images).scores, batch.labels).sum().item()
+        self.fitness = right / count
+        self._set()
+
+    def _set(self) -> None:
+        value = self.config.value(self.fitness)
+        for layer in self.layers:
+            layer.routing = replace(layer.routing, **{self.config.field: value})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fitness": self.fitness}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.fitness = state["fitness"]
+        self._set()

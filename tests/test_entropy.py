@@ -1,0 +1,206 @@
+"""Association entropy: uniform, one-hot and two-way couplings by hand, a loop, streaming, the observer."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from capsnb import runs, taps
+from capsnb.data import ImageSet, Split
+from capsnb.measures.entropy import (
+    EntropyObserver,
+    association_entropy,
+    associations,
+    coupling_taps,
+    mean_entropy,
+    mean_path,
+    spread,
+)
+from capsnb.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
+from capsnb.routing import Dynamic, Uniform
+from capsnb.runs import Spec
+from capsnb.synthesis import DataSpec, Pairs, prepare
+from capsnb.training import Recipe
+
+SMALL = CapsNetConfig(
+    size=11, classes=4, dim=3, stem=StridedStem(channels=3, kernel=3, types=2, dim=3), hidden=((3, 2),), decoder="none"
+)
+
+
+def build(config=SMALL):
+    torch.manual_seed(0)
+    return config.build()
+
+
+def pictures(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, 11, 11), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.arange(count) * 4 // count)
+
+
+# ---------------------------------------------------------------- the formula
+
+
+def test_uniform_one_hot_and_two_way_by_hand():
+    uniform, one, two = torch.full((5,), 0.2), torch.eye(5)[2], torch.tensor([0.5, 0.0, 0.5, 0.0, 0.0])
+    coupling = torch.stack((uniform, one, two)).double()[None]  # one image, three children, five parents
+    assert association_entropy(coupling)[0].tolist() == pytest.approx([math.log(5), 0, math.log(2)])
+    words = (math.log(5) + math.log(2)) / 3
+    assert mean_entropy(coupling) == pytest.approx(words)
+    assert mean_entropy(coupling, reading="printed") == pytest.approx(words / 5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(2, 6), st.floats(0.05, 20), st.integers(0, 99))
+def test_both_readings_by_the_loops_of_the_paper(images, children, parents, sharpness, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = sharpness * torch.randn(images, children, parents, generator=generator, dtype=torch.float64)
+    coupling = logits.softmax(-1)
+    total = 0.0
+    for n in range(images):
+        for i in range(children):
+            for j in range(parents):
+                c = coupling[n, i, j].item()
+                total -= c * math.log(c) if c > 0 else 0.0
+    assert mean_entropy(coupling) == pytest.approx(total / (images * children), abs=1e-12)
+    assert mean_entropy(coupling, reading="printed") == pytest.approx(total / (images * children * parents), abs=1e-12)
+    each = association_entropy(coupling)
+    assert each.shape == (images, children) and (each >= 0).all() and (each <= math.log(parents) + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("coupling", "sentence"),
+    [
+        (torch.ones(3, 4), r"shape \(B, I, J\), not \(3, 4\)"),
+        (torch.full((1, 2, 4), 0.2), "do not sum to 1"),
+        (torch.tensor([[[1.5, -0.5]]]), "not a distribution"),
+    ],
+)
+def test_refuses_what_is_no_distribution(coupling, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        association_entropy(coupling)
+
+
+def test_refuses_an_unknown_reading():
+    with pytest.raises(ValueError, match="'both' is unknown; allowed: words, printed"):
+        mean_entropy(torch.full((1, 1, 2), 0.5), reading="both")
+
+
+# ---------------------------------------------------------------- of a network
+
+
+def test_streaming_is_the_whole_at_once():
+    model, split = build(), pictures(7)
+    with torch.no_grad(), taps.record(model, "caps1.coupling", "class.coupling") as seen:
+        model(split.images)
+    found = associations(model, split.batches(3))
+    assert list(found) == coupling_taps(model) == ["caps1.coupling", "class.coupling"]
+    for name, association in found.items():
+        exact = association_entropy(seen[name]).double()
+        assert_close(association.per_image, exact.mean(1), atol=1e-6, rtol=0)
+        assert_close(association.per_capsule, exact.mean(0), atol=1e-6, rtol=0)
+        assert association.mean == pytest.approx(mean_entropy(seen[name]), abs=1e-6)
+        assert association.printed == pytest.approx(association.mean / seen[name].shape[2])
+        assert association.certainty == pytest.approx(1 - association.mean / math.log(seen[name].shape[2]))
+
+
+def test_one_iteration_is_undecided_and_more_decide():
+    entropies = []
+    for iterations in (1, 2, 6):
+        config = CapsNetConfig(**{**vars(SMALL), "routing": Dynamic(iterations=iterations), "init_scale": 3.0})
+        entropies.append(associations(build(config), pictures(6).batches(6))["caps1.coupling"].mean)
+    assert entropies[0] == pytest.approx(math.log(3))
+    assert entropies[0] > entropies[1] > entropies[2]
+
+
+def test_a_smaller_rate_leaves_more_undecided():
+    values = []
+    for rate in (0.01, 0.3, 1.0):
+        config = CapsNetConfig(**{**vars(SMALL), "routing": Dynamic(iterations=6, rate=rate), "init_scale": 3.0})
+        values.append(associations(build(config), pictures(6).batches(6))["caps1.coupling"].mean)
+    assert values[0] > values[1] > values[2]
+
+
+def test_any_tap_can_be_edited_first():
+    model = build()
+    hard = {"caps1.coupling": lambda c: torch.nn.functional.one_hot(c.argmax(-1), c.shape[-1]).to(c)}
+    with taps.edit(model, hard):
+        found = associations(model, pictures(4).batches(4))
+    assert found["caps1.coupling"].mean == 0 and found["caps1.coupling"].certainty == 1
+    assert found["class.coupling"].mean > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "batches", "options", "sentence"),
+    [
+        (ConvNetAvgConfig(size=11, classes=4, width=3, kernel=3), 4, {}, "ConvNetAvg has no coupling"),
+        (SMALL, 0, {}, "at least one batch"),
+        (SMALL, 4, {"names": ["caps2.coupling"]}, "has no tap 'caps2.coupling'"),
+        (CapsNetConfig(**{**vars(SMALL), "routing": Uniform(value="1/I")}), 4, {}, "do not sum to 1"),
+        (CapsNetConfig(**{**vars(SMALL), "hidden": ((1, 2),)}), 4, {}, "caps1.coupling has one parent only"),
+    ],
+)
+def test_refuses(config, batches, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        associations(build(config), pictures(4).select(torch.arange(batches)).batches(4), **options)
+
+
+# ---------------------------------------------------------------- while it trains
+
+
+def image_set(split):
+    return ImageSet("toy", "", tuple("abcd"), split, split, split)
+
+
+def test_the_observer_sees_images_spread_over_the_split():
+    split = pictures(40)
+    chosen = torch.cat([batch.labels for batch in spread(split, 8, batch=3)])
+    assert chosen.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]  # the split is sorted by class
+    assert sum(len(batch.labels) for batch in spread(split, 100)) == 40
+    model = build()
+    observer = EntropyObserver(layer="class", images=8)
+    by_hand = associations(model, [split.batch(torch.arange(8) * 5)], ["class.coupling"])["class.coupling"].mean
+    assert observer(model, image_set(split)) == pytest.approx(by_hand)
+    assert observer.name == "entropy of class on 8 validation images"
+    assert EntropyObserver(layer="caps2")(model, image_set(split)) is None
+    plain = NeuronNetConfig(size=11, classes=4, width=2, primary=2, kernel=3, hidden=(3,)).build()
+    assert EntropyObserver()(plain, image_set(split)) is None
+
+
+def test_pairs_are_observed_too():
+    data = prepare(DataSpec(crop=20, resize=10, train=40, derive=Pairs(size=18, train=9, validation=9, test=9)))
+    assert [batch.images.shape for batch in spread(data.validation, 5)] == [(5, 1, 18, 18)]
+    assert torch.equal(next(spread(data.validation, 9)).images, data.validation.batch(torch.arange(9)).images)
+
+
+def test_a_run_records_the_trend(tmp_path):
+    data = DataSpec(crop=22, resize=11, train=40, validation=20, test=20)
+    spec = Spec(model=CapsNetConfig(**{**vars(SMALL), "classes": 10}), data=data, recipe=Recipe(epochs=2, batch=20))
+    observer = EntropyObserver(images=10)
+    rows = list(runs.follow(spec, observe={observer.name: observer}, every=1, root_folder=tmp_path, progress=False))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(0 < row[observer.name] <= math.log(3) + 1e-6 for row in rows)
+    final = runs.load(runs.folder_of(spec, observe=[observer.name], every=1, root_folder=tmp_path), device="cpu").model
+    assert observer(final, prepare(data)) == pytest.approx(rows[-1][observer.name], abs=1e-6)
+
+
+def test_bad_observers_say_so():
+    with pytest.raises(ValueError, match="split 'all' is unknown"):
+        EntropyObserver(split="all")
+    with pytest.raises(ValueError, match="images = 0"):
+        EntropyObserver(images=0)
+
+
+def test_trials_are_averaged_where_all_have_a_row():
+    trials = [
+        [{"step": 1, "a": 0.2}, {"step": 2, "a": 0.4}, {"step": 3, "a": 1.0}],
+        [{"step": 1, "a": 0.4}, {"step": 2, "a": 0.8}, {"step": 3, "a": None}],
+    ]
+    path = mean_path(trials, "a")
+    assert path["x"] == [1, 2] and path["mean"] == pytest.approx([0.3, 0.6])
+    assert path["std"] == pytest.approx([0.02**0.5, 0.08**0.5])
+    assert mean_path(trials[:1], "a") == {"x": [1, 2, 3], "mean": [0.2, 0.4, 1.0], "std": [0, 0, 0]}
+    assert mean_path(trials, "b") == mean_path([], "a") == {"x": [], "mean": [], "std": []}

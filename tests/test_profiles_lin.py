@@ -1,0 +1,159 @@
+"""The plan of notebook 02: the paper's data in full, one thing changed at a time, starts that were trained before."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from capsnb import profiles, runs
+from capsnb.measures import manifold
+from capsnb.measures.entropy import EntropyObserver
+from capsnb.measures.transfer import SCHEMES
+from capsnb.models import ZOO
+from capsnb.profiles import lin
+from capsnb.published import find, lookup
+from capsnb.schedules import FollowFitness
+from capsnb.specs import decode, encode
+from capsnb.synthesis import prepare
+
+PLANS = {profile: profiles.plan("02", profile) for profile in profiles.PROFILES}
+
+
+def changes(first, second):
+    """Names of the fields in which two specs differ, models, recipes and routings entered."""
+    found = set()
+    for field in fields(first):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        if a != b:
+            inner = field.name in ("model", "recipe", "routing") and type(a) is type(b)
+            found |= {f"{field.name}.{name}" for name in changes(a, b)} if inner else {field.name}
+    return found
+
+
+def test_the_published_numbers_are_those_of_the_paper():
+    chamfer = {name: (entry.value, entry.spread) for name, entry in find("lin2018/chamfer").items()}
+    assert chamfer == {"capsnet": (0.313, 0.010), "cnn": (0.394, 0.025)}
+    assert [entry.value for entry in find("lin2018/multimnist-images").values()] == [30_889, 4_738]
+
+
+@pytest.mark.parametrize("profile", ["long", "full"])
+def test_the_paper_s_data_in_its_size(profile):
+    plan = PLANS[profile]
+    spec = plan.specs["iterations/3"][0]
+    pairs = spec.data.derive
+    assert (pairs.train, pairs.test) == tuple(
+        lookup(f"lin2018/multimnist-images/{split}").value for split in ("train", "test")
+    )
+    assert (spec.data.name, pairs.size, pairs.shift, spec.model.size) == ("mnist", 36, 4, 36)
+    assert len(plan.seeds) == {"long": 3, "full": 5}[profile]  # 5 trials in the paper
+    for domain in ("source", "base"):
+        half = plan.specs[f"transfer/capsnet/{domain}"][0].data.derive
+        assert (half.train, half.test) == (15_444, 2_369)
+
+
+def test_full_has_the_networks_of_the_zoo_and_all_variants():
+    plan = PLANS["full"]
+    assert plan.specs["iterations/3"][0].model == ZOO["lin-36"].config
+    assert plan.specs["cnn"][0].model == ZOO["lin-cnn-36"].config
+    assert plan.specs["transfer/capsnet/base"][0].model == ZOO["lin-transfer-36"].config
+    assert plan.specs["transfer/cnn/base"][0].model == ZOO["lin-transfer-cnn-36"].config
+    assert plan.specs["sabour"][0].model == ZOO["capsnet"].config
+    groups = {name.split("/")[0] for name in plan.specs}
+    names = {"iterations", "rate", "cnn", "average", "transfer", "re-adjusted", "schedule", "other", "sabour"}
+    assert groups == names
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_every_profile_can_test_every_claim(profile):
+    plan = PLANS[profile]
+    specs = {name: found[0] for name, found in plan.specs.items()}
+    assert {"iterations/1", "iterations/3", "iterations/6", "iterations/7", "rate/0.01", "cnn", "average"} <= set(specs)
+    for network in ("capsnet", "cnn"):
+        assert {f"transfer/{network}/{scheme}" for scheme in ("source", *SCHEMES)} <= set(specs)
+    hard = specs["iterations/6"]
+    for name, spec in specs.items():
+        group, _, value = name.partition("/")
+        if group == "iterations":
+            assert spec.model.routing.iterations == int(value) and spec.model.routing.rate == 1
+            assert changes(hard, spec) <= {"model.routing.iterations"}
+        if group == "rate":
+            assert spec.model.routing.rate == float(value) and changes(hard, spec) == {"model.routing.rate"}
+        if group == "schedule":
+            (hook,) = spec.recipe.hooks
+            assert isinstance(hook, FollowFitness) and changes(hard, spec) == {"recipe.hooks"}
+            assert hook.field == value and hook.end == getattr(hard.model.routing, value)
+    assert changes(specs["cnn"], specs["average"]) == {"model"}
+    assert changes(hard, specs["cnn"]) == {"model", "recipe.loss"}
+
+
+def test_another_choice_changes_that_alone():
+    specs = {name: found[0] for name, found in PLANS["full"].specs.items()}
+    for choice, changed in lin.CHOICES.items():
+        for variant in ("iterations/3", "iterations/6", "iterations/7", "rate/0.01"):
+            found = changes(specs[variant], specs[f"other/{choice}/{variant}"])
+            assert len(found) == 1 and found.pop().split(".")[1] == next(iter(changed))
+    again = [name for name in specs if name.startswith("re-adjusted/")]
+    assert len(again) == 8
+    for name in again:
+        fresh = specs[name.replace("re-adjusted", "transfer")]
+        assert specs[name] == replace(fresh, reset=(), redraw=0)
+
+
+def test_each_seed_of_a_scheme_starts_from_its_own_networks_that_are_trained_before():
+    plan = profiles.plan("02", "smoke", seed=3, seeds=2)
+    order = list(plan.specs)
+    for network in ("capsnet", "cnn"):
+        for scheme, start in {"A1B": "source", "A2B": "source", "B1B": "base", "B2B": "base"}.items():
+            name, begun = f"transfer/{network}/{scheme}", f"transfer/{network}/{start}"
+            assert [spec.start for spec in plan.specs[name]] == list(plan.specs[begun])
+            assert [spec.seed for spec in plan.specs[name]] == [3, 4]
+            assert order.index(begun) < order.index(name)
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_settings_and_observers_are_those_the_notebook_reads(profile):
+    plan = PLANS[profile]
+    columns = plan.settings["entropy"]
+    assert set(plan.observe) == {"test accuracy", *columns.values()} and list(columns) == ["R1", "R2"]
+    for name, layer in {"R1": "caps1", "R2": "class"}.items():
+        observer = plan.observe[columns[name]]
+        assert isinstance(observer, EntropyObserver) and observer.layer == layer and observer.name == columns[name]
+    assert set(plan.settings["taps"]) == {"capsnet", "cnn", "average"}
+    assert plan.settings["capsnet"] in plan.specs
+    images = (2 * plan.settings["radius"] + 1) ** 2
+    assert images == 81 and plan.settings["perplexity"] < images
+    if profile in ("long", "full"):
+        assert plan.settings["embedding seeds"] >= 10
+
+
+@pytest.mark.parametrize("name", list(PLANS["smoke"].specs))
+def test_every_variant_can_be_written_down(name):
+    spec = PLANS["smoke"].specs[name][0]
+    assert decode(encode(spec)) == spec
+    assert all(decode(encode(found[0])) == found[0] for found in PLANS["full"].specs.values())
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_small_profiles_fit_their_shift_sets(profile):
+    plan = PLANS[profile]
+    settings, spec = plan.settings, plan.specs["cnn"][0]
+    plain = prepare(replace(spec.data, derive=None))
+    sets = manifold.shift_sets(
+        plain.test, settings["digits"], count=settings["sets"], radius=settings["radius"], size=settings["size"]
+    )
+    assert len(sets) == 2 * settings["sets"]
+    for network, variant in {"capsnet": settings["capsnet"], "cnn": "cnn", "average": "average"}.items():
+        model = plan.specs[variant][0].build()
+        assert manifold.representation(model, sets[0].images, settings["taps"][network]).shape[0] == 81
+
+
+def test_smoke_trains_every_kind_of_variant(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    plan = PLANS["smoke"]
+    for name in ("rate/0.01", "cnn", "transfer/capsnet/source", "transfer/capsnet/A2B", "schedule/rate"):
+        (spec,) = plan.specs[name]
+        rows = list(plan.follow(spec, progress=False))
+        assert 0 <= rows[-1]["test accuracy"] <= 1
+        assert (rows[-1][plan.settings["entropy"]["R1"]] is None) == (name == "cnn")
+    folders = {runs.read_spec(folder).data for folder in tmp_path.iterdir()}
+    assert len(folders) == 3  # all pairs, and both domains: the start was found, not trained a second time
+    assert len(list(tmp_path.iterdir())) == 5

@@ -1,0 +1,138 @@
+"""Transfer schemes: two domains that share every digit and no pair, what is kept, what starts afresh, what it costs."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capsnb import runs
+from capsnb.measures import transfer
+from capsnb.models import CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin
+from capsnb.runs import Spec
+from capsnb.synthesis import Augment, DataSpec, Pairs, prepare
+from capsnb.training import Recipe
+
+MODEL = CapsNetConfig(
+    size=14, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), hidden=((3, 4), (3, 4)), decoder="none"
+)
+DATA = DataSpec(crop=20, resize=10, train=200, derive=Pairs(size=14, shift=2, train=48, validation=20, test=20))
+SPEC = Spec(model=MODEL, data=DATA, recipe=Recipe(epochs=1, batch=16, augment=Augment()))
+
+
+# ---------------------------------------------------------------- domains
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.1, 0.9), st.integers(0, 500))
+def test_domains_share_every_digit_and_no_pair(share, seed):
+    a, b = transfer.domains(DATA, share=share, seed=seed)
+    first, second = set(a.derive.pairs), set(b.derive.pairs)
+    assert not first & second and len(first | second) == 45
+    for part in (first, second):
+        assert {digit for pair in part for digit in pair} == set(range(10))
+    assert replace(a, derive=replace(a.derive, pairs=None)) == DATA == replace(b, derive=replace(b.derive, pairs=None))
+
+
+def test_no_image_of_a_domain_shows_a_pair_of_the_other():
+    seen = []
+    for domain in transfer.domains(DATA):
+        data = prepare(domain)
+        labels = torch.cat([batch.labels for split in (data.train, data.test) for batch in split.batches(50)])
+        seen.append({tuple(sorted(pair)) for pair in labels.tolist()})
+    assert seen[0] and seen[1] and not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize("data", [DataSpec(), replace(DATA, derive=replace(DATA.derive, pairs=((0, 1),)))])
+def test_only_all_overlapping_pairs_can_be_split(data):
+    with pytest.raises(ValueError, match="domains are made of overlapping digits"):
+        transfer.domains(data)
+
+
+# ---------------------------------------------------------------- layers and schemes
+
+
+def test_three_layers_as_the_paper_counts_them():
+    assert transfer.blocks(MODEL) == (("conv1", "primary", "caps1"), ("caps2",), ("class",))
+    assert transfer.blocks(neuron_twin(MODEL)) == (("conv1", "conv2", "linear1"), ("linear2",), ("out",))
+    decoded = replace(MODEL, decoder="conditional", decoder_widths=(8,))
+    assert transfer.blocks(decoded)[-1] == ("class", "decoder")
+    assert transfer.blocks(MODEL, above=1) == (("conv1", "primary", "caps1", "caps2"), ("class",))
+    with pytest.raises(ValueError, match="ConvNetAvg has 3 parts: none is left to keep below the last 3"):
+        transfer.blocks(ConvNetAvgConfig(), above=3)
+
+
+def test_schemes_keep_reset_and_train_what_their_names_say():
+    halves = transfer.domains(DATA)
+    found = transfer.schemes(SPEC, halves)
+    assert list(found) == ["source", "base", "B1B", "B2B", "A1B", "A2B"]
+    assert set(transfer.SCHEMES) == set(found) - {"source"}
+    assert found["source"] == replace(SPEC, data=halves.a) and found["base"] == replace(SPEC, data=halves.b)
+    lower = ("conv1", "primary", "caps1")
+    for name, spec in found.items():
+        if name not in ("source", "base"):
+            kept = int(name[1])
+            assert spec.start == found["source" if name[0] == "A" else "base"]
+            assert spec.data == halves.b and spec.recipe == SPEC.recipe and spec.redraw == 1
+            assert spec.frozen == (lower if kept == 1 else (*lower, "caps2"))
+            assert spec.reset == (("caps2", "class") if kept == 1 else ("class",))
+    again = transfer.schemes(SPEC, halves, fresh=False)["A1B"]
+    assert again == replace(found["A1B"], reset=(), redraw=0)
+
+
+def test_other_layers_can_be_named():
+    layers = (("conv1", "primary"), ("caps1",), ("caps2", "class"))
+    found = transfer.schemes(SPEC, transfer.domains(DATA), layers=layers)
+    assert found["A1B"].frozen == ("conv1", "primary") and found["A2B"].reset == ("caps2", "class")
+    for bad in (layers[:2], (*layers, ("class",)), (("conv1", "primary"), ("caps1", "caps3"), ("caps2", "class"))):
+        with pytest.raises(ValueError, match="must name each of conv1, primary, caps1, caps2, class once"):
+            transfer.schemes(SPEC, transfer.domains(DATA), layers=bad)
+    for bad in ((("conv1", "primary", "caps1", "caps2", "class"),), (*layers, ())):
+        with pytest.raises(ValueError, match="at least two layers"):
+            transfer.schemes(SPEC, transfer.domains(DATA), layers=bad)
+
+
+@pytest.mark.parametrize("config", [MODEL, neuron_twin(MODEL)], ids=["capsnet", "cnn"])
+def test_kept_layers_stay_and_the_others_learn_from_a_fresh_start(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    spec = replace(SPEC, model=config, recipe=replace(SPEC.recipe, loss="margin" if config is MODEL else "bce"))
+    found = transfer.schemes(spec, transfer.domains(DATA))
+    source = runs.get(found["source"], progress=False, device="cpu").model.state_dict()
+    scheme = found["A2B"]
+    started = scheme.build().state_dict()
+    assert all(not torch.equal(started[name], found["source"].build().state_dict()[name]) for name in started)
+    ended = runs.get(scheme, progress=False, device="cpu").model.state_dict()
+    for name, value in ended.items():
+        kept = any(name.startswith(f"{part}.") for part in scheme.frozen)
+        assert torch.equal(value, source[name]) == kept, name
+        if not kept:
+            # Adam moves each number by about 1e-3 per step, of which there are 3: it began at the fresh draw
+            assert (value - started[name]).abs().max() < 0.01 and not torch.equal(value, started[name])
+
+
+def test_a_redraw_is_part_of_a_run_s_name_and_draws_other_numbers():
+    other = replace(SPEC, redraw=1)
+    assert runs.folder_of(other) != runs.folder_of(SPEC)
+    first, same, second = (spec.build().state_dict()["class.weight"] for spec in (SPEC, SPEC, other))
+    assert torch.equal(first, same) and not torch.equal(first, second)
+
+
+# ---------------------------------------------------------------- costs
+
+
+def test_costs_by_hand():
+    accuracy = {
+        "base": {0: 90.0, 1: 92.0},
+        "B1B": {0: 89.0, 1: 90.0},
+        "B2B": {0: 80.0},
+        "A1B": {0: 88.5, 1: 90.5},
+        "A2B": {0: 70.0},
+    }
+    assert transfer.costs(accuracy) == {
+        "coupling, 1 kept": {0: 1.0, 1: 2.0},
+        "domain, 1 kept": {0: 0.5, 1: -0.5},
+        "coupling, 2 kept": {0: 10.0},
+        "domain, 2 kept": {0: 10.0},
+    }
+    assert transfer.costs({"base": {0: 1.0}}) == {}
