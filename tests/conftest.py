@@ -4,12 +4,13 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nbformat
 import nbformat.v4 as v4
 import pytest
+from matplotlib import pyplot as plt
 
 PROJECT = Path(__file__).parents[1]
 PARAMETERS = ("profile = None\nseed = 0\nseeds = None\ndata = None", "parameters")
@@ -57,6 +58,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in ("CAPSNB_PROFILE", "CAPSNB_DATA"):
         os.environ.pop(name, None)
     os.environ.setdefault("CAPSNB_RUNS", str(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture
+def figures_closed() -> Iterator[None]:
+    """No figure of a test is left for the next one."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

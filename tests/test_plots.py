@@ -16,11 +16,7 @@ from matplotlib.colors import to_hex
 from capsnb import plots
 from capsnb.plots.style import BLUE, RED, array, pixels
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 @pytest.fixture

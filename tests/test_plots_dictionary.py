@@ -4,7 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from helpers import legend_texts as texts
 
 from capsnb.measures.dictionary import Trees
 from capsnb.measures.key_clusters import Cluster
@@ -23,14 +23,7 @@ FEW = Trees((8, 4), (2, 1), (0.8, 0.0), (3.0, 2.0))
 MANY = Trees((6, 6), (6, 6), (2.585, 2.585), (2.585, 2.585))
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def texts(legend):
-    return [text.get_text() for text in legend.get_texts()]
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 def test_distributions_have_a_panel_per_model_and_an_outline_per_class_that_sums_to_1():

@@ -4,7 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from helpers import legend_texts as texts
 
 from capsnb.plots.entropy import certainty_against_fitness, transfer_points, trial_bands
 from capsnb.plots.manifold import embedded_grid, embedded_grids, faithfulness_points, grid_distances, shift_images
@@ -13,14 +13,7 @@ mpl.use("Agg")
 GRID = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def texts(legend):
-    return [text.get_text() for text in legend.get_texts()]
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 def test_shift_images_stand_in_their_grid_with_their_offsets():

@@ -6,7 +6,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection, PathCollection
 
 from capsnb import plots
@@ -18,10 +17,7 @@ SIZES = (6, 5, 4, 3)
 NUMBERS = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 def norms(images=None):

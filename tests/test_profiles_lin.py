@@ -1,7 +1,9 @@
 """The plan of notebook 02: the paper's data in full, one thing changed at a time, starts that were trained before."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 
+import helpers
 import pytest
 
 from capsnb import profiles, runs
@@ -16,17 +18,7 @@ from capsnb.specs import decode, encode
 from capsnb.synthesis import prepare
 
 PLANS = {profile: profiles.plan("02", profile) for profile in profiles.PROFILES}
-
-
-def changes(first, second):
-    """Names of the fields in which two specs differ, models, recipes and routings entered."""
-    found = set()
-    for field in fields(first):
-        a, b = getattr(first, field.name), getattr(second, field.name)
-        if a != b:
-            inner = field.name in ("model", "recipe", "routing") and type(a) is type(b)
-            found |= {f"{field.name}.{name}" for name in changes(a, b)} if inner else {field.name}
-    return found
+changes = partial(helpers.changes, into=("model", "recipe", "routing"))
 
 
 def test_the_published_numbers_are_those_of_the_paper():

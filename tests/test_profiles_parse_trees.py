@@ -1,8 +1,9 @@
 """The plan of notebook 04: the paper's network where the paper is compared with, one thing changed at a time."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
+from helpers import changes
 
 from capsnb import profiles
 from capsnb.cures import DecoupledDecay
@@ -12,20 +13,6 @@ from capsnb.profiles import parse_trees
 from capsnb.specs import decode, encode
 
 PLANS = {profile: profiles.plan("04", profile) for profile in profiles.PROFILES}
-
-
-def changes(first, second):
-    """Names of the fields in which two specs differ, models and recipes entered."""
-    found = set()
-    for field in fields(first):
-        a, b = getattr(first, field.name), getattr(second, field.name)
-        if a != b:
-            found |= (
-                {f"{field.name}.{name}" for name in changes(a, b)}
-                if field.name in ("model", "recipe")
-                else {field.name}
-            )
-    return found
 
 
 @pytest.mark.parametrize("profile", ["long", "full"])

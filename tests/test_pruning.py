@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import cut_after
 from torch import nn
 from torch.testing import assert_close
 
@@ -187,13 +188,7 @@ def test_sparsity_rises_and_a_pruned_weight_stays_zero_through_momentum_and_deca
 def test_a_cut_training_goes_on_bit_for_bit(name, cut, tmp_path):
     whole = training(HOOKS[name])
     rows = list(whole.rows(progress=False))
-    first = training(HOOKS[name])
-    indices = first._indices(40)
-    for _ in range(cut):
-        index = next(indices)
-        first._step(first.data.train.batch(index))
-        if first._advance(len(index)):
-            first._report(1.0, {})
+    first = cut_after(training(HOOKS[name]), cut, images=40)
     torch.save(first.state_dict(), tmp_path / "state.pt")
     second = training(HOOKS[name])
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

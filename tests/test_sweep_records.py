@@ -6,7 +6,6 @@ import math
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from capsnb import plots
 from capsnb.sweep import hidden_means, recorded
@@ -14,10 +13,7 @@ from capsnb.sweep import hidden_means, recorded
 mpl.use("Agg")
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 def row(digest, **more):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from helpers import cut_after
 from torch import nn
 
 from capsnb.data import Batch, ImageSet, Split
@@ -82,13 +83,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
 def test_a_training_cut_at_any_step_goes_on_bit_for_bit(cut):
     whole = Training(fresh(), made_set(), RECIPE, device="cpu")
     rows = list(whole.rows(progress=False))
-    first = Training(fresh(), made_set(), RECIPE, device="cpu")
-    indices = first._indices(40)
-    for _ in range(cut):
-        index = next(indices)
-        first._step(first.data.train.batch(index))
-        if first._advance(len(index)):
-            first._report(1.0, {})
+    first = cut_after(Training(fresh(), made_set(), RECIPE, device="cpu"), cut, images=40)
     second = Training(fresh(seed=5), made_set(), RECIPE, device="cpu")
     second.load_state_dict(first.state_dict())
     list(second.rows(progress=False))

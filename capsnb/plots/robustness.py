@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from capsnb.plots.images import image_grid
-from capsnb.plots.style import BLUE, GREY, ORANGE, PALETTE, RED, array, axes, styled
+from capsnb.plots.style import BLUE, GREY, ORANGE, PALETTE, RED, array, axes, named_rows, styled
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 
@@ -47,13 +47,7 @@ def paired_effects(
         if found.get("interval") is not None:
             low, high = found["interval"]
             ax.hlines(row + 0.2, low, high, color=BLUE, linewidth=1.4, zorder=2, label=once("95 % interval"))
-    ax.set_yticks(range(len(effects)), list(effects))
-    ax.set(ylim=(len(effects) - 0.5, -0.5), xlabel=unit)
-    ax.grid(axis="x", color=GREY, alpha=0.25)
-    ax.tick_params(axis="y", length=0)
-    if labelled:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, borderaxespad=0.2)
-    return ax
+    return named_rows(ax, list(effects), unit, legend=len(labelled))
 
 
 def factor_curves(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,3 +82,14 @@ def pixels(images: Any) -> np.ndarray:
     coloured = values.ndim >= 4 and values.shape[-3] in (1, 3)
     values = np.moveaxis(values, -3, -1) if coloured else values[..., None]
     return np.broadcast_to(values, (*values.shape[:-1], 3)) if values.shape[-1] == 1 else values
+
+
+def named_rows(ax: Axes, names: Sequence[str], xlabel: str, *, legend: int) -> Axes:
+    """Rows 0, 1, ... by name from the top, light vertical lines, and above all a legend of so many entries, if any."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
+    ax.grid(axis="x", color=GREY, alpha=0.25)
+    ax.tick_params(axis="y", length=0)
+    if legend:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=legend, borderaxespad=0.2)
+    return ax

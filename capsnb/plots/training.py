@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from capsnb.plots.style import BLUE, GREY, ORANGE, PALETTE, RED, array, axes
+from capsnb.plots.style import BLUE, GREY, ORANGE, PALETTE, RED, array, axes, named_rows
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
@@ -102,13 +102,7 @@ def seed_points(
             for seed in range(min(counts, default=0)):
                 line = [(values[seed], height) for height, values in rows if values]
                 ax.plot(*zip(*line, strict=True), color=kinds[kind][0], alpha=0.35, linewidth=1, zorder=2)
-    ax.set_yticks(range(len(data)), list(data))
-    ax.set(ylim=(len(data) - 0.5, -0.5), xlabel=unit)
-    ax.grid(axis="x", color=GREY, alpha=0.25)
-    ax.tick_params(axis="y", length=0)
-    if labelled:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, borderaxespad=0.2)
-    return ax
+    return named_rows(ax, list(data), unit, legend=len(labelled))
 
 
 def lengths(

@@ -1,0 +1,29 @@
+"""What several test files need: which fields differ, what a legend says, a training cut short."""
+
+from dataclasses import fields
+
+
+def changes(first, second, into=("model", "recipe")):
+    """Names of the fields in which two specs differ, those of `into` entered where both are of one type."""
+    found = set()
+    for field in fields(first):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        if a != b:
+            inner = field.name in into and type(a) is type(b)
+            found |= {f"{field.name}.{name}" for name in changes(a, b, into)} if inner else {field.name}
+    return found
+
+
+def legend_texts(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def cut_after(training, steps, images):
+    """The same training after so many steps over `images` images, its reports made on the way."""
+    indices = training._indices(images)
+    for _ in range(steps):
+        index = next(indices)
+        training._step(training.data.train.batch(index))
+        if training._advance(len(index)):
+            training._report(1.0, {})
+    return training
