@@ -6,6 +6,7 @@ import torch
 from capsnb import profiles, runs
 from capsnb.measures.robustness import parameters
 from capsnb.models import ZOO, ablations
+from capsnb.profiles import robustness
 from capsnb.published import find
 from capsnb.synthesis import Affine, Translated, prepare
 
@@ -95,3 +96,28 @@ def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5
     planes = {name: specs[0].model for name, specs in quick.specs.items() if name.startswith("plane/")}
     assert list(planes) == ["plane/convnet-r", "plane/convnet-cr", "plane/convnet-cr-sf"]
     assert {model.dim for model in planes.values()} == {2}
+
+
+def test_long_keeps_the_kernels_groups_and_pairs_of_tables_3_and_4_at_a_smaller_scale():
+    plan = profiles.plan("05", "long")
+    names = set(plan.specs)
+    assert {f"kernel/{row}" for row in find("gu2021/table3/affnist")} <= names
+    assert {f"overlap/{row}" for row in find("gu2021/table4/multimnist")} <= names
+    assert {f"groups/{share}-groups" for share in ("quarter", "half", "own", "twice")} <= names
+    seen = {
+        name: specs[0].recipe.epochs * specs[0].data.derive.per_image * specs[0].data.train
+        for name, specs in plan.specs.items()
+        if name.startswith("overlap/")
+    }
+    assert set(seen.values()) == {100_000}  # networks differ, and what pairs are made of, but not how many are seen
+    scale = plan.settings["pair scale"]
+    dense, capsnet = (parameters(ablations.overlap_models(scale)[name][0]) for name in ("convnet-fc-lk", "capsnet"))
+    assert 0.98 * capsnet < dense <= capsnet
+
+
+@pytest.mark.parametrize(("scale", "groups"), [(ablations.PAPER, [8, 16, 32, 64]), (robustness.REDUCED, [1, 2, 4, 8])])
+def test_groups_cut_the_same_channels_otherwise(scale, groups):
+    stems = [config.stem for config, _ in ablations.group_models(scale, own=True).values()]
+    assert sorted(stem.types for stem in stems) == groups
+    assert {stem.types * stem.dim for stem in stems} == {scale.width}
+    assert ablations.group_models(scale, own=True)["own-groups"] == ablations.affine_models(scale)["aff-capsnet"]

@@ -95,6 +95,16 @@ def overlap_models(scale: Scale) -> Models:
     }
 
 
+def rival_models(scale: Scale, kernels: dict[int, int]) -> Models:
+    """Supplement B: CapsNet and ConvNet-FC(LK) on overlapping digits; kernels: the paper's -> the one at this scale."""
+    models = {}
+    for name, kernel in kernels.items():
+        dense = scale.dense(scale.pair_canvas, kernel=kernel, hidden=scale.lk_hidden)
+        models[f"capsnet-k{name}"] = (scale.capsnet(scale.pair_canvas, kernel=kernel), "margin")
+        models[f"convnet-fc-lk-k{name}"] = (dense, "bce")
+    return models
+
+
 def semantic_models(scale: Scale, **changes: Any) -> Models:
     """Table 5: variant -> (model, loss)."""
     return {
@@ -105,22 +115,28 @@ def semantic_models(scale: Scale, **changes: Any) -> Models:
     }
 
 
-def kernel_models(scale: Scale, kernels: tuple[int, ...] = KERNELS) -> Models:
-    """Table 3: variant -> (model, loss), for the kernels that the models of Table 1 do not have."""
+def kernel_models(scale: Scale, kernels: tuple[int, ...] = KERNELS, *, own: bool = False) -> Models:
+    """Table 3: variant -> (model, loss), for the kernels that the models of Table 1 do not have; own: for all."""
     models = {}
     for kernel in kernels:
-        if kernel != scale.kernel:
+        if own or kernel != scale.kernel:
             models[f"capsnet-k{kernel}"] = (scale.capsnet(scale.canvas, kernel=kernel), "margin")
             models[f"convnet-avg-k{kernel}"] = (scale.average(scale.canvas, kernel=kernel), "cross-entropy")
-        if kernel != scale.fc_kernel and kernel <= 7:
+        if (own or kernel != scale.fc_kernel) and kernel <= 7:
             models[f"convnet-fc-k{kernel}"] = (scale.dense(scale.canvas, kernel=kernel), "cross-entropy")
     return models
 
 
-def group_models(scale: Scale) -> Models:
-    """Supplement A and ours: Aff-CapsNet with other numbers of groups, and with other values of its coupling."""
+def group_models(scale: Scale, *, own: bool = False) -> Models:
+    """Supplement A: Aff-CapsNet with its channels cut into other numbers of groups; own: also into the usual number."""
     aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
-    stems = {types: replace(aff.stem, types=types, dim=scale.width // types) for types in (8, 16, 64)}
-    groups = {f"groups/{types}-groups": (replace(aff, stem=stem), "margin") for types, stem in stems.items()}
-    values = {f"uniform/{name}": (replace(aff, routing=Uniform(value=name)), "margin") for name in ("1/J", "1")}
-    return groups | values
+    usual = scale.width // scale.dim
+    counts = {"quarter": usual // 4, "half": usual // 2, "twice": 2 * usual} | ({"own": usual} if own else {})
+    stems = {name: replace(aff.stem, types=types, dim=scale.width // types) for name, types in counts.items()}
+    return {f"{name}-groups": (replace(aff, stem=stem), "margin") for name, stem in stems.items()}
+
+
+def uniform_models(scale: Scale) -> Models:
+    """Ours: Aff-CapsNet with the other values of its uniform coupling."""
+    aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
+    return {name: (replace(aff, routing=Uniform(value=name)), "margin") for name in ("1/J", "1")}

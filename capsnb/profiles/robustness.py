@@ -5,7 +5,7 @@ Variants are named group/variant. The groups:
 affine    trained on digits placed at random on a larger canvas: Tables 1 and 2. One run per model and seed is followed
           on the translated and on the affNIST-like test set, so that both "stopped at an accuracy" (Table 1) and "not
           stopped" (Table 2) are read from it.
-kernel    the same with other kernel sizes: Table 3 (the models' own sizes are in `affine`)
+kernel    the same with other kernel sizes: Table 3 (where a model's own size is missing it is in `affine`)
 uniform   Aff-CapsNet with other values of its uniform coupling; groups: with its 256 channels cut otherwise (supp. A)
 overlap   overlapping digits: Table 4, ConvNet-Avg, ConvNet-FC(LK), data sizes (figure 3), kernels (supp. B)
 semantic  the four networks with a decoder, on unmoved digits: Table 5, figure 4; fashion: supp. C
@@ -28,7 +28,9 @@ from capsnb.models.ablations import (
     group_models,
     kernel_models,
     overlap_models,
+    rival_models,
     semantic_models,
+    uniform_models,
 )
 from capsnb.runs import Spec
 from capsnb.synthesis import Affine, Augment, DataSpec, Pairs, Translated
@@ -39,12 +41,14 @@ WIDE = tuple(2.0 * step for step in range(-4, 5))
 PERTURBATIONS = {"convnet-r": WIDE, "convnet-cr": WIDE, "convnet-cr-sf": WIDE} | {
     "capsnet": tuple(round(0.05 * step, 2) for step in range(-4, 5))
 }
+RIVALS = ("capsnet", "convnet-fc-lk")  # on overlapping digits: figure 3, supplement B
 FC, AVG = "affine/convnet-fc", "affine/convnet-avg"
 # at quick networks do not yet know their training digits, as those of Tables 2 and 5 do: measured, but not judged
 JUDGED = ("gu2021/table1", "gu2021/parameters")
 HALF = Scale(side=14, canvas=20, pair_canvas=18, width=24, kernel=5, fc_kernel=3, fc_widths=(24, 24, 12))
 QUICK = replace(HALF, hidden=(82, 48), lk_hidden=(45, 26), decoder=(64, 128))
 SMALLEST = replace(HALF, width=8, fc_widths=(8, 8, 4), hidden=(16, 8), lk_hidden=(8, 8), decoder=(16, 32))
+HALVED = replace(HALF, width=32, fc_widths=(32, 32, 16), lk_hidden=(325, 190), decoder=(128, 256))
 REDUCED = replace(PAPER, width=32, fc_widths=(32, 32, 16), hidden=(82, 48), lk_hidden=(45, 26), decoder=(128, 256))
 
 
@@ -89,8 +93,9 @@ def affnist(scale: Scale, kind: str = "b") -> Affine:
 def settings(scale: Scale, **changes: Any) -> dict[str, Any]:
     """Sizes of the measurements.
 
-    target: the accuracy at which models are compared, the highest common one when None. judged: where the claims stand
-    that the profile's networks are trained long enough for (a beginning of their place, "" for every one).
+    pair scale: of the networks on overlapping digits. target: the accuracy at which models are compared, the highest
+    common one when None. judged: where the claims stand that the profile's networks are trained long enough for (a
+    beginning of their place, "" for every one).
     """
     unit = scale.side / 28  # pixels shrink with the digit
     values = {name: tuple(v * unit for v in steps) if "trans" in name else steps for name, steps in VALUES.items()}
@@ -102,6 +107,7 @@ def settings(scale: Scale, **changes: Any) -> dict[str, Any]:
     }
     return {
         "scale": scale,
+        "pair scale": scale,
         "target": None,
         "compactness values": values,
         "compactness images": 200,
@@ -173,12 +179,33 @@ def _long() -> dict[str, Any]:
     plain = DataSpec(name="mnist", train=20_000, validation=2_000, test=5_000)
     near = replace(recipe, epochs=3, augment=Augment(shift=2))
     variants = specs("affine", chosen, data, recipe) | specs("semantic", semantic_models(scale), plain, near)
+    variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
+    fewer, brief = replace(data, train=8_000, test=2_000), replace(recipe, epochs=4, batch=32)
+    kernels = specs("kernel", kernel_models(scale, own=True), fewer, brief)
+    kernels |= {name: trained_by(kernels[name], epochs=8) for name in kernels if "convnet-avg" in name}
     return {
         "seeds": 3,
         "observe": observers(scale),
-        "variants": variants | {AVG: trained_by(variants[AVG], epochs=10)},
-        "settings": settings(scale, **{"surface images": 1000}),
+        "variants": variants
+        | {AVG: trained_by(variants[AVG], epochs=10)}
+        | kernels
+        | specs("groups", group_models(scale, own=True), fewer, brief)
+        | _halved_pairs(),
+        "settings": settings(scale, **{"surface images": 1000, "pair scale": HALVED}),
     }
+
+
+def _halved_pairs() -> dict[str, Spec]:
+    """Overlapping digits of half the side: 100,000 pairs seen by each network, of 10,000 digits."""
+    digits = DataSpec(name="mnist", resize=HALVED.side, train=10_000, validation=2_000, test=5_000)
+    once = Recipe(epochs=1, batch=32, learning_rate=2e-3, reconstruction_weight=2e-3)
+    models = overlap_models(HALVED) | rival_models(HALVED, {5: 3, 7: 4})
+    pairs = {
+        count: replace(digits, derive=Pairs(per_image=count, size=HALVED.pair_canvas, shift=2)) for count in (1, 10)
+    }
+    rivals = {f"{name}-n1": models[name] for name in RIVALS}
+    variants = specs("overlap", models, pairs[10], once)
+    return variants | specs("overlap", rivals, pairs[1], replace(once, epochs=10))
 
 
 def _full() -> dict[str, Any]:
@@ -191,22 +218,15 @@ def _full() -> dict[str, Any]:
     once = replace(recipe, epochs=2, augment=Augment())  # two passes over 5.5 million pairs
     models = overlap_models(scale)
     variants = specs("affine", affine_models(scale), data, recipe)
-    variants |= specs("kernel", kernel_models(scale), data, recipe) | specs("", group_models(scale), data, recipe)
+    variants |= specs("kernel", kernel_models(scale), data, recipe) | specs("groups", group_models(scale), data, recipe)
+    variants |= specs("uniform", uniform_models(scale), data, recipe)
     variants |= specs("overlap", models, pairs, once)
-    rivals = {name: models[name] for name in ("capsnet", "convnet-fc-lk")}
+    rivals = {name: models[name] for name in RIVALS}
     for count, epochs in ((1, 60), (10, 12), (1000, 1)):
         data_size = replace(plain, derive=Pairs(per_image=count, validation=2_000))
         named = {f"{name}-n{count}": model for name, model in rivals.items()}
         variants |= specs("overlap", named, data_size, replace(once, epochs=epochs))
-    for kernel in (5, 7):
-        named = {
-            f"capsnet-k{kernel}": (scale.capsnet(scale.pair_canvas, kernel=kernel), "margin"),
-            f"convnet-fc-lk-k{kernel}": (
-                scale.dense(scale.pair_canvas, kernel=kernel, hidden=scale.lk_hidden),
-                "bce",
-            ),
-        }
-        variants |= specs("overlap", named, pairs, once)
+    variants |= specs("overlap", rival_models(scale, {5: 5, 7: 7}), pairs, once)
     variants |= specs("semantic", semantic_models(scale), plain, near)
     variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
     variants |= specs("plane", semantic_models(scale, dim=2), plain, near)
