@@ -272,6 +272,22 @@ def test_sizes_stand_on_a_log_axis():
     assert ax.get_xscale() == "log" and len(ax.lines) == 1 and list(ax.lines[0].get_xdata()) == [1000, 1000]
 
 
+def test_names_are_sorted_by_their_setting():
+    values = {"capsnet-k3": 1, "capsnet-k11": 2, "convnet-fc-lk-k5": 3, "capsnet": 4, "capsnet-n1": 5, "aff-kx": 6}
+    assert measure.by_setting(values, "k") == {"capsnet": {3: 1, 11: 2}, "convnet-fc-lk": {5: 3}}
+    assert measure.by_setting(values, "n") == {"capsnet": {1: 5}}
+
+
+def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():
+    ran = {"m": {10: {0: 50.0, 1: 60.0}, 1: {0: 40.0}, 100: {}}}
+    ax = plots.accuracy_against_setting(ran, published={"m": {1: 45.0}}, xlabel="pairs", ylabel="right", log=True)
+    line, dots, printed = ax.lines
+    assert line.get_xydata().tolist() == [[1, 40.0], [10, 55.0]]
+    assert dots.get_xydata().tolist() == [[1, 40.0], [10, 50.0], [10, 60.0]]
+    assert printed.get_xydata().tolist() == [[1, 45.0]] and ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["m", "m, published"]
+
+
 def test_perturbation_panels_name_their_ranges():
     grids = {"m": torch.rand(3, 2, 1, 4, 4)}
     figure = plots.perturbation_panels(grids, {"m": (-8.0, 8.0)})

@@ -148,6 +148,19 @@ def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
 
 
+def by_setting(values: Mapping[str, Any], mark: str) -> dict[str, dict[int, Any]]:
+    """What is called name-{mark}{number}, by name and number: "capsnet-k9" at mark "k" is ["capsnet"][9].
+
+    Other names are left out.
+    """
+    found: dict[str, dict[int, Any]] = {}
+    for key, value in values.items():
+        name, _, setting = key.rpartition(f"-{mark}")
+        if name and setting.isdecimal():
+            found.setdefault(name, {})[int(setting)] = value
+    return found
+
+
 def last(trained: Mapping[str, Mapping[int, Run]], column: str) -> dict[str, dict[int, float]]:
     """The last row's share of every run, in percent: variant -> seed -> Run becomes variant -> seed -> number."""
     return {name: {seed: 100 * run.history[-1][column] for seed, run in runs.items()} for name, runs in trained.items()}

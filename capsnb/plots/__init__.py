@@ -19,6 +19,7 @@ from capsnb.plots.maps import heat_maps
 from capsnb.plots.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
 from capsnb.plots.robustness import (
     accuracy_against_parameters,
+    accuracy_against_setting,
     accuracy_path,
     factor_curves,
     paired_effects,
@@ -34,6 +35,7 @@ __all__ = [
     "PALETTE",
     "LiveCurve",
     "accuracy_against_parameters",
+    "accuracy_against_setting",
     "accuracy_path",
     "architecture",
     "certainty_against_fitness",

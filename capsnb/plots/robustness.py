@@ -130,6 +130,43 @@ def accuracy_against_parameters(
     return ax
 
 
+def accuracy_against_setting(
+    models: Mapping[str, Mapping[float, Mapping[int, float]]],
+    *,
+    published: Mapping[str, Mapping[float, float]] | None = None,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against kernel size or pairs per digit (Table 3 and figure 3 of Gu et al. 2021).
+
+    models: model -> setting -> seed -> accuracy in percent; seeds are dots, the line joins their means.
+    published: model -> setting -> the printed accuracy, white diamonds on a dashed line of the model's colour.
+    """
+    ax, published = axes(ax, 6.5, 3.8), published or {}
+    names = list(dict.fromkeys([*models, *published]))
+    for name, colour, marker in zip(names, _colours(len(names)), _markers(), strict=False):
+        settings = {x: [*seeds.values()] for x, seeds in sorted(models.get(name, {}).items()) if seeds}
+        if settings:
+            ax.plot(list(settings), [np.mean(values) for values in settings.values()], color=colour)
+            dots = [(x, value) for x, values in settings.items() for value in values]
+            ax.plot(*zip(*dots, strict=True), marker, color=colour, alpha=0.8, label=name)
+        if printed := sorted(published.get(name, {}).items()):
+            style = {"color": colour, "markerfacecolor": "white", "linewidth": 1.2}
+            ax.plot(*zip(*printed, strict=True), "D--", label=f"{name}, published", **style)
+    if log:
+        ax.set_xscale("log")
+    ax.set_xticks(sorted({x for found in (*models.values(), *published.values()) for x in found}))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(color=GREY, alpha=0.25)
+    if ax.lines:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
 def perturbation_panels(
     grids: Mapping[str, Any], values: Mapping[str, Sequence[float]], *, size: float = 0.24, figure: Figure | None = None
 ) -> Figure:
