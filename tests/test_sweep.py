@@ -144,7 +144,7 @@ def test_networks_that_are_the_same_are_trained_once():
     assert tasks[0].parameters - tasks[2].parameters == 3 * 3 + 3 * 10
 
 
-@pytest.mark.parametrize(("file", "count"), [("parse_tree", 144), ("parse_tree_small", 24)])
+@pytest.mark.parametrize(("file", "count"), [("parse_tree", 144), ("parse_tree_small", 48)])
 def test_committed_grids(project, file, count):
     cells = read_grid(project / f"notebooks/sweeps/{file}.toml")
     assert len(set(cells)) == count
