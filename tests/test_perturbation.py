@@ -6,7 +6,13 @@ from torch.testing import assert_close
 
 from capsnb import measures, taps
 from capsnb.data import ImageSet, Split
-from capsnb.measures.perturbation import STEPS, kept_beyond_class, perturbation_grid
+from capsnb.measures.perturbation import (
+    STEPS,
+    kept_beyond_class,
+    perturbation_grid,
+    perturbed_accuracy,
+    pose_directions,
+)
 from capsnb.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem, decode
 
 SMALL = CapsNetConfig(
@@ -24,7 +30,7 @@ def build(config=SMALL):
     return config.build()
 
 
-def one_at_a_time(model, images, labels, values):
+def one_at_a_time(model, images, labels, values, change="addition"):
     """Slow reference: every picture by its own call of the decoder."""
     with torch.no_grad():
         poses = model(images).poses
@@ -33,7 +39,10 @@ def one_at_a_time(model, images, labels, values):
             for dim in range(poses.shape[-1]):
                 for step in range(values.shape[1]):
                     changed = poses[image : image + 1].clone()
-                    changed[0, label, dim] += values[dim, step]
+                    if change == "addition":
+                        changed[0, label, dim] += values[dim, step]
+                    else:
+                        changed[0, label, dim] = values[dim, step]
                     rows.append(decode(model, changed, torch.tensor([label]))[0])
     return torch.stack(rows).unflatten(0, (len(images), *values.shape))
 
@@ -51,6 +60,65 @@ def test_equals_one_picture_at_a_time(images, decoder, own):
     grid = perturbation_grid(model, images, labels, values)
     assert grid.shape == (2, 4, values.shape[-1], 2, 20, 20)
     assert_close(grid, one_at_a_time(model, images, labels, values.expand(4, -1)))
+
+
+def test_replacement_sets_the_dimension(images):
+    model, labels, values = build(), torch.tensor([2, 0]), torch.linspace(-1, 1, 20).view(4, 5)
+    grid = perturbation_grid(model, images, labels, values, change="replacement")
+    assert_close(grid, one_at_a_time(model, images, labels, values, "replacement"))
+
+
+def test_a_length_is_set_in_the_direction_of_the_pose(images):
+    model, labels = build(), torch.tensor([1, 1])
+    poses = model(images).poses.detach()
+    grid = perturbation_grid(model, images, labels, [0.0, 0.7], change="length")
+    assert grid.shape == (2, 1, 2, 2, 20, 20)
+    poses[:, 1] *= 0.7 / poses[:, 1].norm(dim=-1, keepdim=True)
+    assert_close(grid[:, 0, 1], decode(model, poses, labels))
+    poses[:, 1] = 0
+    assert_close(grid[:, 0, 0], decode(model, poses, labels))
+
+
+@pytest.mark.parametrize("change", ["addition", "replacement"])
+def test_directions_turn_the_axes(images, change):
+    model, labels = build(), torch.tensor([2, 0])
+    axes = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))[0][:2]
+    grid = perturbation_grid(model, images, labels, [-0.4, 0.3], change=change, directions=axes)
+    assert grid.shape[:3] == (2, 2, 2)
+    poses = model(images).poses.detach()
+    own = poses[0, 2]
+    along = own @ axes[1] if change == "replacement" else 0
+    poses[0, 2] = own + (0.3 - along) * axes[1]
+    assert_close(grid[0, 1, 1], decode(model, poses[:1], labels[:1])[0])
+    same = perturbation_grid(model, images, labels, [-0.4, 0.3], change=change, directions=torch.eye(4))
+    assert_close(same, perturbation_grid(model, images, labels, [-0.4, 0.3], change=change))
+
+
+@pytest.mark.parametrize("batch", [3, 500])
+def test_accuracy_on_its_own_perturbed_pictures(batch):
+    model = build()
+    pixels = torch.randint(0, 256, (5, 2, 20, 20), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    split = Split(pixels, torch.tensor([0, 1, 2, 1, 0]))
+    values = torch.tensor([-2.0, 0.1, 2.0])
+    grid = perturbation_grid(model, split.images, split.labels, values, change="replacement")
+    with torch.no_grad():
+        guesses = model(grid.flatten(0, 2)).scores.argmax(1).view(5, 4, 3)
+    expected = (guesses == split.labels[:, None, None]).float().mean(0)
+    assert_close(perturbed_accuracy(model, split, values, batch=batch), expected)
+    assert 0 < expected.mean() < 1
+    with pytest.raises(ValueError, match="no images"):
+        perturbed_accuracy(model, split.select(torch.arange(0)), values)
+
+
+def test_directions_of_poses_on_a_line():
+    line = torch.tensor([3.0, -4.0]) / 5
+    poses = torch.tensor([-2.0, 0.0, 2.0])[:, None] * line + torch.tensor([1.0, 2.0])
+    found = pose_directions(poses)
+    assert_close(found.axes, torch.tensor([[-0.6, 0.8], [0.8, 0.6]]))
+    assert_close(found.std, torch.tensor([2.0, 0.0]))
+    assert_close(found.mean, torch.tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match="at least 2 images"):
+        pose_directions(poses[:1])
 
 
 def test_a_step_of_zero_is_the_reconstruction(images):
@@ -89,6 +157,10 @@ def test_edits_reach_the_grid(images):
         (SMALL, {"labels": torch.zeros(2, 2, dtype=torch.int64)}, r"not \(2, 2\)"),
         (SMALL, {"values": torch.zeros(3, 5)}, r"values are \(S,\) or \(4, S\)"),
         (SMALL, {"values": 0.1}, r"values are \(S,\)"),
+        (SMALL, {"change": "swap"}, "change 'swap' is unknown; allowed: addition, replacement, length"),
+        (SMALL, {"directions": torch.zeros(2, 3)}, r"directions are \(M, 4\) .* not \(2, 3\)"),
+        (SMALL, {"change": "length", "directions": torch.eye(4)}, "a length has no directions"),
+        (SMALL, {"change": "length", "values": torch.zeros(4, 2)}, r"values are \(S,\) or \(1, S\)"),
     ],
 )
 def test_refuses(images, config, options, sentence):

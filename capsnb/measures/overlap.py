@@ -167,18 +167,23 @@ def _pixels(model: nn.Module, images: Tensor) -> Tensor:
 
 def _above(model: nn.Module, places: Places, states: Sequence[Tensor]) -> Tensor:
     """Scores from the units' poses (and activations) on: the layers above them, one after another."""
-    names = model.layers[model.layers.index(places.units) + 1 :] if places.units in model.layers else model.layers
-    for name in names:
+    for name in _layers_above(model, places):
         made = model.get_submodule(name)(*states)
         states = made if isinstance(made, tuple) else (made,)
     return states[1] if len(states) > 1 else length(states[0])
 
 
+def _layers_above(model: nn.Module, places: Places) -> list[str]:
+    names = list(model.layers)
+    return names[names.index(places.units) + 1 :] if places.units in names else names
+
+
 def _single(model: nn.Module, places: Places, unit: str) -> bool:
-    """Whether a layer with one child answers like the whole layer when the others are silent."""
+    """Whether one layer is left above the units, and answers with one child as it does when the others are silent."""
     layer = model.get_submodule(places.layer)
     plain = isinstance(layer, RoutedCapsules) and isinstance(layer.routing, Dynamic) and not layer.residual
-    return plain and unit == "position" and layer.prior is None and len(layer.weight) > 1
+    own = plain and layer.prior is None and len(layer.weight) > 1
+    return own and unit == "position" and _layers_above(model, places) == [places.layer]
 
 
 def _one_child(

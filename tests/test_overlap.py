@@ -1,0 +1,205 @@
+"""Relevance mass accuracy of hand-made maps; heatmaps of single units against one gradient at a time; captum's maps."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+from toys import TwoPaths, two_path_images
+
+from capsnb import taps
+from capsnb.measures import overlap as module
+from capsnb.measures.attribution import gradcam, smoothgrad
+from capsnb.measures.overlap import (
+    Heatmaps,
+    class_heatmaps,
+    mass_accuracy,
+    normalise,
+    overlap,
+    top_units,
+    unit_heatmaps,
+)
+from capsnb.measures.paths import Places, Reading, look
+from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.routing import Uniform
+
+SMALL = {"size": 20, "classes": 3, "dim": 4, "channels": 2, "decoder_widths": (8, 12)}
+STEM = StridedStem(channels=5, types=3, dim=2)
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    return CapsNetConfig(**(SMALL | {"stem": STEM} | changes)).build()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 2, 20, 20, generator=torch.Generator().manual_seed(7))
+
+
+def test_mass_accuracy_of_hand_made_maps():
+    mask = torch.zeros(4, 4)
+    mask[:, :2] = 1
+    left, right, even = mask.clone(), 1 - mask, torch.full((4, 4), 0.3)
+    assert mass_accuracy(torch.stack([left, right, even]), mask).tolist() == pytest.approx([1, 0, 0.5])
+    assert mass_accuracy(torch.zeros(4, 4), mask).isnan()
+    assert mass_accuracy(even, torch.zeros(4, 4)) == 0
+    with pytest.raises(ValueError, match="non-negative"):
+        mass_accuracy(-even, mask)
+    with pytest.raises(ValueError, match=r"\(4, 4\) pixels cannot be judged by a mask of \(2, 4\)"):
+        mass_accuracy(even, mask[:2])
+
+
+def test_maps_are_normalised_over_all_maps_of_their_unit():
+    maps = torch.tensor([[[1.0, 3.0]], [[2.0, 5.0]], [[4.0, 4.0]], [[7.0, 7.0]]])
+    heat = Heatmaps(maps, torch.zeros(4), torch.tensor([5, 5, 0, 2]))
+    assert normalise(heat).maps.flatten().tolist() == [0, 0.5, 0.25, 1, 0, 0, 0, 0]
+
+
+def one_at_a_time(model, images, units, unit):
+    """Each map by its own forward and backward pass of the whole network."""
+    found = []
+    for image, row in zip(images, units.tolist(), strict=True):
+        for u in row:
+            mask = torch.zeros(model.primary.capsules)
+            mask[u if unit == "position" else slice(u, None, model.primary.grid[2])] = 1
+            pixels = image[None].clone().requires_grad_()
+            with model.primary.keep(mask):
+                scores = model(pixels).scores[0]
+            scores.max().backward()
+            found.append((pixels.grad[0].abs().amax(0), int(scores.argmax())))
+    maps, guesses = zip(*found, strict=True)
+    return torch.stack(maps).unflatten(0, units.shape), torch.tensor(guesses).view(units.shape)
+
+
+@pytest.mark.parametrize(
+    ("unit", "changes"),
+    [
+        ("position", {}),
+        ("type", {}),
+        ("position", {"routing": Uniform(value="1/I")}),
+        ("position", {"hidden": ((4, 3),)}),
+        ("position", {"shared": True}),
+    ],
+    ids=["one child", "type", "uniform", "hidden", "shared"],
+)
+@pytest.mark.parametrize("rows", [1, 512])
+def test_heatmaps_equal_one_gradient_at_a_time(images, unit, changes, rows):
+    model = build(**changes)
+    units = torch.tensor([[0, 2], [1, 0], [2, 1]] if unit == "type" else [[0, 7], [5, 0], [11, 3]])
+    places = Places("conv1", "primary", "class")
+    found = unit_heatmaps(model, images, units, unit=unit, places=places, rows=rows)
+    maps, guesses = one_at_a_time(model, images, units, unit)
+    assert_close(found.maps, maps, atol=1e-7, rtol=1e-3)
+    assert torch.equal(found.predicted, guesses) and torch.equal(found.units, units)
+    assert model.decoder is not None and not any(
+        p.grad is not None and p.grad.isnan().any() for p in model.parameters()
+    )
+
+
+def test_class_heatmaps(images):
+    model = build()
+    pixels = images.clone().requires_grad_()
+    best, guess = model(pixels).scores.max(1)
+    (gradient,) = torch.autograd.grad(best.sum(), pixels)
+    found = class_heatmaps(model, images, pool="sum")
+    assert_close(found.maps, gradient.abs().sum(1))
+    assert torch.equal(found.predicted, guess) and torch.equal(found.units, guess)
+    assert_close(class_heatmaps(model, images, pool="positive").maps, gradient.clamp_min(0).sum(1))
+    whole = (images * 255).to(torch.uint8)
+    assert_close(class_heatmaps(model, whole).maps, class_heatmaps(model, whole / 255).maps)
+    with pytest.raises(ValueError, match="pool 'mean' is unknown; allowed: max, sum, positive"):
+        class_heatmaps(model, images, pool="mean")
+
+
+def test_top_units_are_those_of_the_relevance(images):
+    model = build()
+    reading = Reading(direction="forward", of="contribution")
+    with torch.no_grad():
+        _, units, _ = look(model, images, torch.zeros(3, dtype=torch.int64), reading, Places.of(model))
+    found = top_units(model, images, reading, 4)
+    assert_close(units.gather(1, found), units.sort(1, descending=True).values[:, :4])
+    assert top_units(model, images, reading, 200).shape == (3, model.primary.capsules)
+
+
+def test_parts_of_the_right_path_lie_in_the_whole():
+    model = TwoPaths()
+    images = two_path_images([[1.0, 0.9, 0.25, 0.1], [0.1, 0.3, 0.8, 1.0]])
+    whole = class_heatmaps(model, images)
+    parts = unit_heatmaps(model, images, torch.tensor([[0, 2], [0, 2]]))
+    # a unit sees its own pixel alone and names the class it votes for
+    assert (parts.maps[:, 0, 0, 1:] == 0).all() and (parts.maps[:, 1, 0, [0, 1, 3]] == 0).all()
+    assert parts.predicted.tolist() == [[0, 1], [0, 1]]
+    found = overlap(parts, whole, thresholds=(0.5,), shuffles=3)
+    # image 0's class map lies on pixels 0 and 1: unit 0 is inside, unit 2 outside; image 1 the other way round
+    assert found.isolated[0].tolist() == [[1, 0], [0, 1]]
+    # each image's only other one is of the other class
+    assert found.isolated_chance[0].tolist() == [[0, 1], [1, 0]]
+    assert found.area[0].tolist() == [0.5, 0.5]
+    inside = normalise(parts).maps.amax(1)[:, 0]
+    expected = [inside[0, :2].sum() / inside[0].sum(), inside[1, 2:].sum() / inside[1].sum()]
+    assert found.aggregated[0].tolist() == pytest.approx([float(value) for value in expected])
+
+
+def test_overlap_by_hand():
+    # one unit, two images; the class map of image 0 is high on the left half, that of image 1 on the right
+    whole = Heatmaps(torch.tensor([[[1.0, 0.3, 0, 0]], [[0, 0, 0.2, 1.0]]]), torch.zeros(2), torch.tensor([0, 0]))
+    parts = Heatmaps(
+        torch.tensor([[[[1.0, 1, 1, 1]], [[0, 0, 0, 1.0]]], [[[0, 0, 1.0, 1]], [[1.0, 0, 0, 0]]]]),
+        torch.zeros(2, 2),
+        torch.tensor([[1, 2], [1, 2]]),
+    )
+    found = overlap(parts, whole, thresholds=(0.1, 0.25, 0.5), shuffles=2)
+    assert found.isolated[:, 0].tolist() == [[0.5, 0], [0.5, 0], [0.25, 0]]
+    assert found.isolated[:, 1].tolist() == [[1, 0], [0.5, 0], [0.5, 0]]
+    assert found.isolated_chance[:, 0].tolist() == [[0.5, 1], [0.25, 1], [0.25, 1]]
+    expected = torch.tensor([[0.5, 2 / 3], [0.5, 1 / 3], [0.25, 1 / 3]])
+    assert_close(found.aggregated, expected)
+    assert found.area.tolist() == [[0.5, 0.5], [0.5, 0.25], [0.25, 0.25]]
+    with pytest.raises(ValueError, match="at least two images"):
+        overlap(parts._replace(maps=parts.maps[:1], units=parts.units[:1]), whole)
+
+
+def test_no_image_keeps_its_own_mask_in_the_chance_level():
+    eye = torch.eye(9).view(9, 1, 9)
+    whole = Heatmaps(eye, torch.zeros(9), torch.zeros(9, dtype=torch.int64))
+    found = overlap(Heatmaps(eye[:, None], torch.zeros(9, 1), torch.zeros(9, 1, dtype=torch.int64)), whole, shuffles=20)
+    assert (found.isolated == 1).all() and (found.isolated_chance == 0).all() and (found.aggregated_chance == 0).all()
+
+
+def test_grad_cam_is_its_formula(images):
+    model = build()
+    pixels = images.clone().requires_grad_()
+    with taps.record(model, "conv1") as seen:
+        scores = model(pixels).scores
+    (gradient,) = torch.autograd.grad(scores.max(1).values.sum(), seen["conv1"])
+    cam = torch.relu((gradient.mean((2, 3), keepdim=True) * seen["conv1"]).sum(1, keepdim=True))
+    expected = torch.nn.functional.interpolate(cam, (20, 20), mode="bilinear")[:, 0]
+    found = gradcam(model, images, rows=2)
+    assert_close(found.maps, expected.detach(), atol=1e-6, rtol=1e-4)
+    assert torch.equal(found.predicted, scores.argmax(1))
+
+
+def test_smooth_gradients_without_noise_are_the_gradients(images):
+    model, units = build(), torch.tensor([[0, 7], [5, 0], [11, 3]])
+    found = smoothgrad(model, images, samples=2, noise=1e-9)
+    assert_close(found.maps, class_heatmaps(model, images).maps, atol=1e-6, rtol=1e-3)
+    alone = smoothgrad(model, images, units=units, samples=2, noise=1e-9, rows=24)
+    assert_close(alone.maps, unit_heatmaps(model, images, units).maps, atol=1e-6, rtol=1e-3)
+    assert alone.maps.shape == (3, 2, 20, 20) and torch.equal(alone.units, units)
+    noisy = smoothgrad(model, images, samples=3, seed=1)
+    assert torch.equal(noisy.maps, smoothgrad(model, images, samples=3, seed=1).maps)
+    assert not torch.equal(noisy.maps, smoothgrad(model, images, samples=3, seed=2).maps)
+
+
+def test_a_unit_alone_by_grad_cam_differs_from_the_whole(images):
+    model = build()
+    found = gradcam(model, images, units=torch.tensor([[0], [5], [11]]))
+    assert found.maps.shape == (3, 1, 20, 20) and (found.maps >= 0).all()
+    _, guesses = one_at_a_time(model, images, found.units, "position")
+    assert torch.equal(found.predicted, guesses)
+
+
+def test_refuses_a_network_that_is_not_its_layers(images, monkeypatch):
+    model = build()
+    monkeypatch.setattr(module, "_above", lambda *_: torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="CapsNet makes its scores otherwise"):
+        unit_heatmaps(model, images, torch.tensor([[0], [0], [0]]))
