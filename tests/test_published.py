@@ -113,6 +113,13 @@ def test_tawalbeh_overall_interval_spans_the_classes():
         assert high["all-classes"].value == max(high[row].value for row in classes)
 
 
+def test_tawalbeh_steps_divide_the_intervals_into_eleven():
+    for images in ("mnist", "svhn"):
+        for label, step in find(f"tawalbeh2024/step/{images}").items():
+            low, high = (value(f"tawalbeh2024/table2/dr/{images}/{side}/{label}") for side in ("low", "high"))
+            assert step.value == pytest.approx((high - low) / 11, abs=0.003)
+
+
 def test_tawalbeh_overlap_falls_with_the_threshold():
     for images in ("mnist", "svhn", "celeba", "cifar10"):
         scores = [entry.value for entry in find(f"tawalbeh2024/table4/{images}").values()]

@@ -8,6 +8,7 @@ this module is ours; the paper has no such number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -70,8 +71,10 @@ def visual_features(images: Tensor, *, floor: float = 0.1) -> Tensor:
     yy = yy + 1 / 12  # a pixel is a square, not a point: a single row of ink has a height too
     rotation = torch.atan2(2 * xy, xx + 1 / 12 - yy) / 2
     width = (12 * (xx - xy**2 / yy) + 1).sqrt()
+    # gradients of cells of 2x2 pixels, which are as long across a slanted edge as across an upright one
     edges = F.pad(ink, (1, 1, 1, 1))
-    down, right = edges[..., 1:, :-1] - edges[..., :-1, :-1], edges[..., :-1, 1:] - edges[..., :-1, :-1]
+    down, right = edges.diff(dim=-2), edges.diff(dim=-1)
+    down, right = (down[..., 1:] + down[..., :-1]) / 2, (right[..., 1:, :] + right[..., :-1, :]) / 2
     thickness = 2 * area / (down**2 + right**2).sqrt().sum((-2, -1))
     slant = torch.atan(xy / yy)
     return torch.stack([rotation.rad2deg(), thickness, width, slant.rad2deg(), area], -1)
@@ -206,6 +209,6 @@ def _exclusive(size: Tensor) -> Tensor:
     """(K, D, F) -> (K,): 1 - entropy of each row over its F entries, weighted by the row's sum."""
     total = size.sum(-1, keepdim=True)
     share = size / total.clamp_min(torch.finfo(size.dtype).tiny)
-    entropy = torch.special.entr(share).sum(-1) / torch.tensor(float(size.shape[-1])).log().to(size)
+    entropy = torch.special.entr(share).sum(-1) / math.log(size.shape[-1])
     weight = total.squeeze(-1) / total.sum((1, 2)).clamp_min(torch.finfo(size.dtype).tiny).unsqueeze(-1)
     return (weight * (1 - entropy)).sum(-1)

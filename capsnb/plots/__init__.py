@@ -3,6 +3,14 @@ beyond layout, nothing written, nothing shown. `style()` once per notebook makes
 """
 
 from capsnb.plots.architecture import architecture
+from capsnb.plots.characterization import (
+    class_intervals,
+    class_perturbations,
+    feature_effects,
+    features_moved,
+    perturbed_accuracy,
+    picture_rows,
+)
 from capsnb.plots.dictionary import (
     coupling_distributions,
     entropy_by_class,
@@ -17,6 +25,7 @@ from capsnb.plots.live import LiveCurve
 from capsnb.plots.manifold import embedded_grid, embedded_grids, faithfulness_points, grid_distances, shift_images
 from capsnb.plots.maps import heat_maps
 from capsnb.plots.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
+from capsnb.plots.paths import ablation_curves, overlap_maps, overlap_scores, shared_activation, unit_sharing
 from capsnb.plots.robustness import (
     accuracy_against_parameters,
     accuracy_against_setting,
@@ -34,11 +43,14 @@ from capsnb.plots.training import confusion, learning_curve, lengths, seed_point
 __all__ = [
     "PALETTE",
     "LiveCurve",
+    "ablation_curves",
     "accuracy_against_parameters",
     "accuracy_against_setting",
     "accuracy_path",
     "architecture",
     "certainty_against_fitness",
+    "class_intervals",
+    "class_perturbations",
     "confusion",
     "coupling_distributions",
     "coupling_histogram",
@@ -48,6 +60,8 @@ __all__ = [
     "entropy_by_class",
     "factor_curves",
     "faithfulness_points",
+    "feature_effects",
+    "features_moved",
     "grid_distances",
     "heat_maps",
     "image_grid",
@@ -58,21 +72,27 @@ __all__ = [
     "level_curves",
     "network_life",
     "norm_bars",
+    "overlap_maps",
+    "overlap_scores",
     "paired_effects",
     "parse_tree",
     "parse_tree_statistics",
     "parse_trees",
     "perturbation_grid",
     "perturbation_panels",
+    "perturbed_accuracy",
+    "picture_rows",
     "pose_planes",
     "pull_balance",
     "reconstructions",
     "scaling",
     "seed_points",
+    "shared_activation",
     "shift_images",
     "style",
     "training_path",
     "transfer_points",
     "trial_bands",
+    "unit_sharing",
     "viewpoint_curves",
 ]

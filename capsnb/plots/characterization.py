@@ -48,7 +48,7 @@ def class_perturbations(
     shapes = [array(grid).shape for grid in panels.values()]
     with styled():
         width = sum(size * 1.08 * shape[1] + 1.1 for shape in shapes)
-        figure = plt.figure(figsize=(width, size * 1.08 * max(shape[0] for shape in shapes) + 0.8))
+        figure = plt.figure(figsize=(width, size * 1.08 * max(shape[0] for shape in shapes) + 1.0))
         found = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, (name, grid) in zip(found, panels.items(), strict=True):
         grid, steps = array(grid), array(values[name])
@@ -100,10 +100,13 @@ def class_intervals(
     *,
     published: Mapping[str, tuple[Any, Any]] | None = None,
     classes: Sequence[Any] | None = None,
-    xlabel: str = "value of a pose's dimension",
+    xlabel: str | Mapping[str, str] = "value of a pose's dimension",
     figure: Figure | None = None,
 ) -> Figure:
-    """Each class's interval (Table 2): network -> (low (K,), high (K,)), ours above the published one where it is."""
+    """Each class's interval (Table 2): panel -> (low (K,), high (K,)), ours above the published one where there is one.
+
+    xlabel: what the values are, of all panels or of each.
+    """
     published = published or {}
     with styled():
         count = len(next(iter(networks.values()))[0])
@@ -117,7 +120,8 @@ def class_intervals(
                 style = {"color": colour, "linewidth": 5 if lift < 0 else 3, "label": kind}
                 panel.hlines(np.arange(len(low)) + lift, low, high, **style)
         names = [str(each) for each in (classes if classes is not None else range(len(array(ends[0]))))]
-        named_rows(panel, names, xlabel, legend=2 if name in published else 0)
+        own = xlabel if isinstance(xlabel, str) else xlabel[name]
+        named_rows(panel, names, own, legend=2 if name in published else 0)
         panel.set_title(name, pad=22 if published else None)
     panels[0].set_ylabel("class")
     return figure

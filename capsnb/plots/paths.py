@@ -34,14 +34,14 @@ def ablation_curves(
         figure = plt.figure(figsize=(1 + 3.1 * columns, 0.9 + 2.5 * rows))
         found = figure.subplots(rows, columns, squeeze=False, sharey=True)
     legend: dict[str, Any] = {}
+    colours = _colours(panels)
     for place, (panel, (name, curves)) in enumerate(zip(found.flat, panels.items(), strict=False)):
-        colours, ticks = iter(PALETTE), set()
+        ticks: set[int] = set()
         for marker, (curve, (ks, shares)) in zip(MARKERS, curves.items(), strict=False):
             shares = 100 * array(shares).astype(float)
             if len(shares) != len(ks):
                 raise ValueError(f"{name}, {curve}: {len(ks)} values of k for {len(shares)} accuracies.")
-            null = curve.startswith("null")
-            colour, dashes = (GREY, "--") if null else (next(colours), "-")
+            colour, dashes = colours[curve], "--" if curve.startswith("null") else "-"
             if shares.ndim == 2:
                 panel.plot(ks, shares, color=colour, alpha=0.35, linewidth=0.8)
                 shares = shares.mean(1)
@@ -53,14 +53,12 @@ def ablation_curves(
             legend["whole network"] = panel.axhline(100 * dense, color=GREY, linewidth=1, linestyle=":")
         if chosen and name in chosen:
             legend["k in use"] = panel.axvline(chosen[name], color=RED, linewidth=1.2, linestyle="--")
-        panel.set(xscale="log", ylim=(0, 103))
+        panel.set(xscale="log", ylim=(0, 103), xlabel=xlabel)
         panel.xaxis.set_major_locator(FixedLocator(_apart(sorted(ticks))))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_major_formatter(lambda k, _: f"{k:g}")
         panel.set_title(name)
         panel.grid(axis="y", color=GREY, alpha=0.25)
-        if place >= len(panels) - columns:
-            panel.set_xlabel(xlabel)
         if place % columns == 0:
             panel.set_ylabel("accuracy (%)")
     for panel in found.flat[len(panels) :]:
@@ -158,13 +156,12 @@ def overlap_scores(
     with styled():
         figure = figure or plt.figure(figsize=(1.2 + 2.7 * len(scores), 3.5))
         panels = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
-    places, legend = np.arange(len(thresholds)), {}
+    places, legend, colours = np.arange(len(thresholds)), {}, _colours(scores)
     for panel, (name, curves) in zip(panels, scores.items(), strict=True):
-        colours, dashes = iter(PALETTE), iter(("--", ":", "-."))
+        dashes = iter(("--", ":", "-."))
         lift = iter(np.linspace(-0.12, 0.12, max(2, len(curves))))
         for marker, (curve, (mean, std)) in zip(MARKERS, curves.items(), strict=False):
-            null = curve.startswith("null")
-            style = {"color": GREY if null else next(colours), "linestyle": next(dashes) if null else "-"}
+            style = {"color": colours[curve], "linestyle": next(dashes) if curve.startswith("null") else "-"}
             mean, std = 100 * array(mean).astype(float), 100 * array(std).astype(float)
             drawn = panel.errorbar(places + next(lift), mean, std, marker=marker, capsize=2, elinewidth=1, **style)
             legend.setdefault(curve, drawn)
@@ -188,18 +185,29 @@ def shared_activation(
     Below the diagonal, shared units are less active, which is the paper's claim. classes: written beside the points.
     """
     ax = axes(ax, 4.4, 4.0)
-    top = 0.0
+    seen: list[float] = []
     for (name, pair), colour, marker in zip(networks.items(), PALETTE, MARKERS, strict=False):
         exclusive, shared = (array(part).astype(float) for part in pair)
         ax.plot(exclusive, shared, marker, color=colour, label=name, linestyle="none", alpha=0.85)
         for label, x, y in zip(classes if classes is not None else [], exclusive, shared, strict=False):
             if np.isfinite(x) and np.isfinite(y):
                 ax.annotate(str(label), (x, y), xytext=(4, 2), textcoords="offset points", fontsize=8)
-        top = max(top, np.nanmax([exclusive, shared], initial=0))
-    ax.plot([0, 1.08 * top], [0, 1.08 * top], color=GREY, linestyle="--", linewidth=1, label="equal")
-    ax.set(xlabel="activation of exclusive units", ylabel="activation of shared units", xlim=(0, None), ylim=(0, None))
+        seen += [*exclusive[np.isfinite(exclusive)], *shared[np.isfinite(shared)]]
+    if seen:
+        edge = 0.08 * (max(seen) - min(seen)) or 0.1
+        ends = (min(seen) - edge, max(seen) + edge)
+        ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="equal")
+        ax.set(xlim=ends, ylim=ends)
+    ax.set(xlabel="activation of exclusive units", ylabel="activation of shared units")
     ax.legend(loc="upper left")
     return ax
+
+
+def _colours(panels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """One colour per name of a curve in all panels; nulls are grey."""
+    names = dict.fromkeys(curve for curves in panels.values() for curve in curves)
+    own = [name for name in names if not name.startswith("null")]
+    return dict.fromkeys(names, GREY) | dict(zip(own, PALETTE, strict=False))
 
 
 def _apart(ticks: Sequence[int]) -> list[int]:

@@ -51,6 +51,15 @@ SHARED = {
 }
 THREES = "printed 3 (33): 33 % does not fit 3 of 10 units"
 
+EM_SHARED = ("2-8", "5-8", "5-7")
+
+# Figure 9's steps of class-specific intervals. Figure 8 has no printed numbers.
+STEPS = {
+    "mnist": {"class-2": 0.045, "class-8": 0.06, "class-9": 0.05},
+    "svhn": {"class-2": 0.048, "class-8": 0.04, "class-9": 0.07},
+}
+ELEVENTH = "an eleventh of Table 2's interval, rounded: 12 values, both ends included"
+
 # Table 4's rows: relevance mass accuracy in %, at the thresholds .1, .25, .5; isolated and aggregated, DR then EM.
 MASS_COLUMNS = tuple(
     f"{routing}-{kind}-{threshold}"
@@ -122,5 +131,17 @@ ENTRIES = (
         {"conv-filters": 35, "primary-capsules": 10},
         "chosen on validation data, for MNIST and SVHN",
     )
+    | column(
+        PAPER,
+        "text, sec. 6.3",
+        "tawalbeh2024/chosen-k",
+        "units",
+        {"overlap-capsules": 200},
+        "for Table 4; where there are 200 units, a unit is not one of 32 types",
+    )
     | column(PAPER, "text, sec. 6.2", "tawalbeh2024/shared/cifar10", "of 10 units", {"bird-cat": 2})
+    | column(PAPER, "text, sec. 6.2", "tawalbeh2024/shared/celeba", "of 10 units", {"male-female": 0})
+    | column(PAPER, "text, sec. 6.2", "tawalbeh2024/shared/em-mnist", "of 10 units", dict.fromkeys(EM_SHARED, 3))
+    | column(PAPER, "text, figure 9", "tawalbeh2024/step/mnist", "", STEPS["mnist"], ELEVENTH)
+    | column(PAPER, "text, figure 9", "tawalbeh2024/step/svhn", "", STEPS["svhn"], ELEVENTH)
 )
