@@ -99,4 +99,4 @@ def _alone(model: nn.Module, units: Tensor):
         mask = nn.functional.one_hot(units, tensor.shape[1]).repeat_interleave(len(tensor) // len(units), 0)
         return taps.keep(mask)(tensor)
 
-    return taps.edit(model, {places.activation_tap(model) or places.pose_tap(model): only})
+    return taps.edit(model, dict.fromkeys(places.taps(model), only))

@@ -8,7 +8,7 @@ unit's relevance inside it. A mask that covers half of the image already gives o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -84,19 +84,17 @@ def unit_heatmaps(
     """
     _pool(pool)
     places, images = places or Places.of(model), _pixels(model, images).requires_grad_()
-    taken = [name for name in (places.pose_tap(model), places.activation_tap(model)) if name]
+    taken = places.taps(model)
     count = units.shape[1]
     found: list[Tensor] = []
     guesses: list[Tensor] = []
     with taps.evaluating(model, gradients=True), undecoded(model):
         with taps.record(model, *taken) as seen:
-            scores = model(images).scores
+            model(images)
         states = [seen[name] for name in taken]
-        if not torch.allclose(_above(model, places, states), scores, atol=1e-5):
-            raise ValueError(f"{type(model).__name__} makes its scores otherwise than by its layers one after another.")
         alone = _one_child if _single(model, places, unit) else _masked
         for some in units.to(images.device).split(max(1, rows // len(images)), 1):
-            gradients, guess = alone(model, places, [state.detach() for state in states], some, unit)
+            gradients, guess = alone(model, places, [state.detach() for state in states], some, unit, images[:1])
             guesses.append(guess)
             for each in zip(*gradients, strict=True):
                 last = len(found) + 1 == count
@@ -165,29 +163,16 @@ def _pixels(model: nn.Module, images: Tensor) -> Tensor:
     return as_pixels(images.to(device), model.image_shape).detach().clone()
 
 
-def _above(model: nn.Module, places: Places, states: Sequence[Tensor]) -> Tensor:
-    """Scores from the units' poses (and activations) on: the layers above them, one after another."""
-    for name in _layers_above(model, places):
-        made = model.get_submodule(name)(*states)
-        states = made if isinstance(made, tuple) else (made,)
-    return states[1] if len(states) > 1 else length(states[0])
-
-
-def _layers_above(model: nn.Module, places: Places) -> list[str]:
-    names = list(model.layers)
-    return names[names.index(places.units) + 1 :] if places.units in names else names
-
-
 def _single(model: nn.Module, places: Places, unit: str) -> bool:
     """Whether one layer is left above the units, and answers with one child as it does when the others are silent."""
     layer = model.get_submodule(places.layer)
     plain = isinstance(layer, RoutedCapsules) and isinstance(layer.routing, Dynamic) and not layer.residual
     own = plain and layer.prior is None and len(layer.weight) > 1
-    return own and unit == "position" and _layers_above(model, places) == [places.layer]
+    return own and unit == "position" and ["primary", *model.layers][-2:] == [places.units, places.layer]
 
 
 def _one_child(
-    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str
+    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str, image: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """`_masked` by a layer that has no other children: hundreds of times less work, the same numbers."""
     layer = model.get_submodule(places.layer)
@@ -201,7 +186,7 @@ def _one_child(
 
 
 def _masked(
-    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str
+    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str, image: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """Gradients at the units' poses (and activations), (c, B, I, ...) each, and the classes (B, c) of c units alone."""
     capsules = states[0].shape[1]
@@ -210,8 +195,14 @@ def _masked(
         chosen = chosen % places.types(model)
     mask = (units.T.unsqueeze(-1) == chosen).flatten(0, 1)  # (c B, I)
     leaves = [state.repeat(units.shape[1], *[1] * (state.dim() - 1)).requires_grad_() for state in states]
-    kept = [*leaves[:-1], taps.keep(mask)(leaves[-1])]  # activations where there are some, else poses
-    best, guess = _above(model, places, kept).max(1)
+    # the network runs for one image up to the units, where the rows take its place
+    rows = {name: _replaced(taps.keep(mask)(leaf)) for name, leaf in zip(places.taps(model), leaves, strict=True)}
+    with taps.edit(model, rows):
+        best, guess = model(image.detach()).scores.max(1)
     gradients = torch.autograd.grad(best.sum(), leaves)
     split = [gradient.unflatten(0, (units.shape[1], -1)) for gradient in gradients]
     return split, guess.view(units.T.shape).T
+
+
+def _replaced(tensor: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda _: tensor

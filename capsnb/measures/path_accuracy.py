@@ -142,12 +142,8 @@ def _only(
         keep_filters = taps.keep(top(filters, [kept])[:, :, 0].flatten(0, 1))
         edits[places.filters] = lambda maps: keep_filters(maps.repeat_interleave(paths, 0))
         repeats = len(units)
-    poses, activations = places.pose_tap(model), places.activation_tap(model)
-    if activations is None:
-        edits[poses] = lambda tensor: keep_units(tensor.repeat_interleave(repeats, 0))
-    else:  # a pose of zeros would go on voting
-        edits[poses] = lambda tensor: tensor.repeat_interleave(repeats, 0)
-        edits[activations] = lambda tensor: keep_units(tensor.repeat_interleave(repeats, 0))
+    for name in places.taps(model):  # a pose of zeros alone would go on voting, where there are activations
+        edits[name] = lambda tensor: keep_units(tensor.repeat_interleave(repeats, 0))
     with taps.edit(model, edits):
         yield
 

@@ -80,16 +80,15 @@ class Places(NamedTuple):
     @classmethod
     def of(cls, model: nn.Module) -> Places:
         """The last convolution's map, and the children of the class capsules: in most networks the primary capsules."""
+        if not hasattr(model, "layers"):
+            raise ValueError(f"{type(model).__name__} has no capsule layers for a path to run through.")
         return cls(model.stages[-1], [*["primary"], *model.layers][-2], model.layers[-1])
 
-    def pose_tap(self, model: nn.Module) -> str:
-        """The tap of the units' poses."""
-        return self.units if self.units in taps.names(model) else f"{self.units}.poses"
-
-    def activation_tap(self, model: nn.Module) -> str | None:
-        """The tap of the units' activations, where they have some beside their poses (matrix capsules)."""
-        name = f"{self.units}.activations"
-        return name if name in taps.names(model) else None
+    def taps(self, model: nn.Module) -> tuple[str, ...]:
+        """The tap of the units' poses, and that of their activations where they have some beside (matrix capsules)."""
+        found = taps.names(model)
+        poses = self.units if self.units in found else f"{self.units}.poses"
+        return (poses, *(name for name in (f"{self.units}.activations",) if name in found))
 
     def types(self, model: nn.Module) -> int:
         """How many types the units have; each stands at several positions, type last."""
@@ -168,9 +167,7 @@ def look(model: nn.Module, images: Tensor, labels: Tensor, reading: Reading, pla
     """GAP of the filters (B, C), relevance of the units (B, U), predictions (B,): the whole network's, in one pass."""
     named = {"maps": places.filters}
     if reading.of in ("activation", "random"):
-        named["poses"] = places.pose_tap(model)
-        if places.activation_tap(model):
-            named["activations"] = places.activation_tap(model)
+        named["active"] = places.taps(model)[-1]
     else:
         named["coupling"] = f"{places.layer}.coupling"
         if reading.of != "coupling" or (reading.direction, reading.maximum) == ("forward", "layer"):
@@ -182,7 +179,7 @@ def look(model: nn.Module, images: Tensor, labels: Tensor, reading: Reading, pla
         target = predicted if reading.target == "prediction" else labels
         children = relevance(got["coupling"], got.get("votes"), target, reading, poses=got.get("parents"))
     else:
-        children = got["activations"] if "activations" in got else length(got["poses"])
+        children = got["active"] if got["active"].dim() == 2 else length(got["active"])
     units = children if reading.unit == "position" else children.unflatten(-1, (-1, places.types(model))).sum(-2)
     if reading.of == "random":
         generator = torch.Generator().manual_seed(reading.seed + int(images.double().sum()))

@@ -62,11 +62,11 @@ def activation_by_sharing(
     positions. sets: (K, U) bool of `unit_sets`.
     """
     places, classes = places or Places.of(model), len(sets)
-    name = places.activation_tap(model) or places.pose_tap(model)
+    name = places.taps(model)[-1]
     sums, count = torch.zeros(sets.shape, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
 
     def fold(state: None, seen: taps.Record, part: Any) -> None:
-        active = seen[name] if places.activation_tap(model) else length(seen[name])
+        active = seen[name] if seen[name].dim() == 2 else length(seen[name])
         if reading.unit == "type":
             active = active.unflatten(-1, (-1, places.types(model))).mean(-2)
         one_hot = nn.functional.one_hot(part.labels, classes).double()
