@@ -1,0 +1,114 @@
+"""A reader's own picture made to look like those of a data set: channels, ground, square, size."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from capsnb.data.pixels import resize
+
+MOST_BYTES = 10_000_000
+MOST_PIXELS = 40_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPicture:
+    """A reader's picture, as an image of a data set."""
+
+    image: Tensor  # (C, H, W) uint8
+    name: str
+
+
+def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
+    """A picture's bytes as uint8 (H, W, 4), red, green, blue and opacity.
+
+    Raises ValueError, in one sentence, for what is no picture, is damaged, has no pixels worth the name or too many.
+    """
+    if len(content) > MOST_BYTES:
+        raise ValueError(
+            f"{name} has {len(content) / 1e6:.0f} MB; pictures of up to {MOST_BYTES / 1e6:.0f} MB are read."
+        )
+    if not content:
+        raise ValueError(f"{name} is empty; choose a PNG or JPEG picture.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pictures that are large, which is checked below
+            with Image.open(BytesIO(content)) as picture:
+                width, height = picture.size
+                if width * height > MOST_PIXELS:
+                    raise ValueError(
+                        f"{name} has {width:,} x {height:,} pixels; up to {MOST_PIXELS / 1e6:.0f} million are read."
+                    )
+                if min(width, height) < 2:
+                    raise ValueError(f"{name} has {width} x {height} pixels, too few to show anything.")
+                return np.array(_eight_bits(picture).convert("RGBA"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not a picture that can be read; choose a PNG or JPEG picture.") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more than {MOST_PIXELS / 1e6:.0f} million pixels; choose a smaller one."
+        ) from error
+    except (OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+        # pillow has no one error for a damaged file: each format raises its own
+        raise ValueError(f"{name} is damaged: it begins like a picture and cannot be read to its end.") from error
+
+
+def fit(pixels: np.ndarray, image_shape: tuple[int, int, int], *, dark: bool = False) -> tuple[Tensor, str]:
+    """A picture (H, W, 4) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
+
+    Where it is clear it gets the ground, the median colour of its opaque border (white if there is none); it is padded
+    to a square with that colour, resized, averaged to grey for one channel. dark: the set shows light on dark, so that
+    a picture on a light ground is inverted.
+    """
+    channels, height, width = image_shape
+    opacity = pixels[..., 3:] / 255
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    opaque = border[border[:, 3] > 127]
+    clear = len(opaque) == 0
+    ground = np.full(3, 255.0) if clear else np.median(opaque[:, :3], 0)
+    if clear and (pixels[..., :3] * opacity).sum() > 127 * 3 * opacity.sum():
+        ground = np.zeros(3)  # light strokes on nothing
+    flat = pixels[..., :3] * opacity + ground * (1 - opacity)
+    done = []
+    if dark and ground.mean() > 127:
+        flat, ground = 255 - flat, 255 - ground
+        done.append("inverted to light on dark, as the pictures of this set are")
+    rows, columns = flat.shape[:2]
+    side = max(rows, columns)
+    if rows != columns:
+        done.append("padded to a square")
+    square = np.empty((side, side, 3))
+    square[:] = ground
+    top, left = (side - rows) // 2, (side - columns) // 2
+    square[top : top + rows, left : left + columns] = flat
+    image = torch.from_numpy(np.clip(square + 0.5, 0, 255).astype(np.uint8)).permute(2, 0, 1)
+    if channels == 1:
+        weights = torch.tensor([0.299, 0.587, 0.114])
+        image = (image.permute(1, 2, 0).float() @ weights + 0.5).clamp(0, 255).to(torch.uint8)[None]
+    if (side, side) != (height, width):
+        done.append(f"resized to {width} x {height}")
+        image = resize(image[None], height, width)[0]
+    return image, f"{columns} x {rows} pixels" + "".join(f", {each}" for each in done) + "."
+
+
+def is_dark(images: Tensor) -> bool:
+    """Whether images (N, C, H, W) uint8 stand on a dark ground: the mean of their borders is below a quarter."""
+    border = [images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]]
+    return bool(torch.cat([each.flatten() for each in border]).float().mean() < 64)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey pictures of 16 bits are scaled to 8, where Pillow would cut them off."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.array(picture, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("the picture has values that are no numbers.")
+    top = 65535 if picture.mode.startswith("I") and values.max() > 255 else max(255.0, values.max())
+    return Image.fromarray((values.clip(0) / top * 255).astype(np.uint8))
