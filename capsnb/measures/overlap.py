@@ -153,6 +153,31 @@ def overlap(
     return Overlap(*score(masks), *chances, masks.mean((-2, -1)))
 
 
+def score_table(found: Overlap, labels: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and standard deviation of each score at the T thresholds, as Table 4 prints them: name -> ((T,), (T,)).
+
+    The deviation is over images, or, with labels (B,), over the means of classes ("across all classes"; the table's
+    caption has neither). Table 4's isolated scores are said to be of the top unit, and of each of the top 200: both
+    are here. Maps without relevance do not count.
+    """
+    parts = {
+        "isolated, first unit": found.isolated[:, :, 0],
+        "isolated, all units": found.isolated.nanmean(2),
+        "aggregated": found.aggregated,
+        "null: isolated, shuffled pairs": found.isolated_chance.nanmean(2),
+        "null: aggregated, shuffled pairs": found.aggregated_chance,
+        "null: mask area": found.area,
+    }
+    if labels is not None:
+        owners = [labels.to(found.area.device) == label for label in labels.unique()]
+        parts = {name: torch.stack([part[:, own].nanmean(1) for own in owners], 1) for name, part in parts.items()}
+    table = {}
+    for name, part in parts.items():
+        mean = part.nanmean(1)
+        table[name] = mean, (part - mean.unsqueeze(1)).square().nanmean(1).sqrt()
+    return table
+
+
 def _pool(name: str) -> None:
     if name not in POOLS:
         raise ValueError(f"pool {name!r} is unknown; allowed: {', '.join(POOLS)}")
