@@ -14,17 +14,7 @@ from torch import Tensor, nn
 
 from capsnb import taps
 from capsnb.layers import length
-from capsnb.training import Moment
-
-
-class _Stateless:
-    """A hook of a training that has nothing to keep."""
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass
+from capsnb.training import Moment, Stateless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +36,7 @@ class DecoupledDecay:
         return _Decay(self.weight_decay)
 
 
-class _Decay(_Stateless):
+class _Decay(Stateless):
     def __init__(self, weight_decay: float) -> None:
         self.weight_decay = weight_decay
 
@@ -77,7 +67,7 @@ class KeepNorms:
         return _Keeper(model, self)
 
 
-class _Keeper(_Stateless):
+class _Keeper(Stateless):
     def __init__(self, model: nn.Module, config: KeepNorms) -> None:
         hidden = [name for name in taps.names(model) if name.endswith(".poses") and name != "class.poses"]
         if not hidden:

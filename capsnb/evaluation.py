@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -42,9 +43,11 @@ def correct(scores: Tensor, labels: Tensor) -> Tensor:
     return (top.sort(1).values == labels.sort(1).values).all(1)
 
 
-def batch_loss(output: Output, batch: Batch, loss: str, reconstruction_weight: float) -> Tensor:
-    """Class loss plus weighted reconstruction, one number per image. -> (B,)"""
-    total = LOSSES[loss](output.scores.float(), batch.labels)
+def batch_loss(
+    output: Output, batch: Batch, loss: str, reconstruction_weight: float, options: Mapping[str, Any] | None = None
+) -> Tensor:
+    """Class loss, with the loss's own options, plus weighted reconstruction, one number per image. -> (B,)"""
+    total = LOSSES[loss](output.scores.float(), batch.labels, **(options or {}))
     if output.reconstruction is not None and reconstruction_weight:
         target = (batch.images if batch.targets is None else batch.targets).to(total.dtype) / 255
         total = total + reconstruction_weight * reconstruction(output.reconstruction.to(total.dtype), target)

@@ -26,6 +26,17 @@ def margin(
     return (missed + down_weight * false).sum(1)
 
 
+def spread(scores: Tensor, labels: Tensor, *, margin: float | Tensor = 0.9) -> Tensor:
+    """Spread loss on activations: sum over the wrong classes i of max(0, margin - (a_t - a_i))^2. (B, K) -> (B,).
+
+    Hinton et al. 2018, eq. 3; with several labels t, the sum of their terms. Without `schedules.GrowMargin` the margin
+    is 0.9 from the start, as in Tawalbeh & Oramas' released code.
+    """
+    shown = present(labels, scores.shape[1]).to(scores.dtype)
+    gap = F.relu(margin - (scores.unsqueeze(2) - scores.unsqueeze(1))) ** 2
+    return (gap * shown.unsqueeze(2) * (1 - shown).unsqueeze(1)).sum((1, 2))
+
+
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Softmax cross-entropy on logits (B, K) -> (B,); with several labels, the mean of their terms."""
     if labels.dim() == 1:
@@ -61,6 +72,7 @@ def reconstruction(rebuilt: Tensor, target: Tensor) -> Tensor:
 
 LOSSES = {
     "margin": margin,
+    "spread": spread,
     "cross-entropy": cross_entropy,
     "bce": binary_cross_entropy,
     "length-bce": length_binary_cross_entropy,

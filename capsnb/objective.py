@@ -30,6 +30,7 @@ class Objective:
         self, model: nn.Module, loss: str, reconstruction_weight: float, *, low: bool = False, steps: int = 0
     ) -> None:
         self.model, self.loss, self.reconstruction_weight, self.low = model, loss, reconstruction_weight, low
+        self.options: dict[str, Tensor] = {}  # of the loss, on the device: a number in a graph would never change
         on_cuda = next(model.parameters()).device.type == "cuda"
         wanted = on_cuda and steps >= WORTH and os.environ.get("CAPSNB_COMPILE") != "0"
         self._compiled: Loss | None = torch.compile(self.value, mode="reduce-overhead") if wanted else None
@@ -38,7 +39,8 @@ class Objective:
         """Loss (a scalar) and scores (B, K), with their graph."""
         with torch.autocast(batch.images.device.type, torch.bfloat16) if self.low else nullcontext():
             output = self.model(batch.images, batch.labels)
-        return batch_loss(output, batch, self.loss, self.reconstruction_weight).mean(), output.scores
+        total = batch_loss(output, batch, self.loss, self.reconstruction_weight, self.options)
+        return total.mean(), output.scores
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self._compiled is not None:

@@ -55,10 +55,7 @@ def dynamic(
     """
     _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient)
     batch, children, parents = _vote_axes(votes)
-    if prior is None:
-        prior = votes.new_zeros(children, parents)
-    elif prior.shape != (children, parents):
-        raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
+    prior = votes.new_zeros(children, parents) if prior is None else _checked(prior, children, parents)
     logits = (prior / temperature).unsqueeze(0)
     coupling = (_over_parents(logits, leaky) if leaky else logits.softmax(-1)).expand(batch, -1, -1)
     through = gradient == "all" and torch.is_grad_enabled()
@@ -108,6 +105,28 @@ def attention(votes: Tensor, combine: Combine, *, iterations: int = 3, over: str
         logits = ballot.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
         coupling = _over_parents(logits) if over == "parents" else logits.softmax(1)
     return coupling
+
+
+def self_attention(votes: Tensor, combine: Combine, *, prior: Tensor | None = None) -> Tensor:
+    """Self-attention among the votes for one parent, without iterations (Mazzia et al. 2021, eqs. 5 to 8).
+
+    logit_ij = sum_k <vote_ij, vote_kj> / sqrt(D), coupling = softmax of it over the parents + prior: children are heard
+    as far as the others' votes agree with theirs. The paper divides by the root of the child's pose size; the released
+    code by that of the parent's, D, as here.
+    prior: (I, J), added after the softmax, so that a child may spend more or less than 1.
+    Returns (B, I, J).
+    """
+    _, children, parents = _vote_axes(votes)
+    ballot = _ballot(votes, combine)
+    everybody = ballot.weighted_sum(uniform(votes, value="1"))
+    coupling = _over_parents(ballot.agreement(everybody) * votes.shape[-1] ** -0.5)
+    return coupling if prior is None else coupling + _checked(prior, children, parents)
+
+
+def _checked(prior: Tensor, children: int, parents: int) -> Tensor:
+    if prior.shape != (children, parents):
+        raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
+    return prior
 
 
 def _ballot(votes: Tensor, combine: Combine) -> Ballot:
@@ -184,6 +203,16 @@ class Attention:
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         return attention(votes, combine, iterations=self.iterations, over=self.over)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfAttention:
+    """Routing by self-attention among votes, as a model's configuration (Efficient-CapsNet learns its prior)."""
+
+    learned_prior: bool = True
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return self_attention(votes, combine, prior=prior)
 
 
 @dataclass(frozen=True, kw_only=True)

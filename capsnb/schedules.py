@@ -1,11 +1,13 @@
-"""Routing that changes as a network learns, as a hook of a `Recipe`.
+"""What changes as a network learns: the margin of its loss, its routing. Hooks of a `Recipe`.
 
-Lin, Li & Ma 2018, sec. 3.1, end on a heuristic that they do not try: "the EM operation should be modulated such that
-the certainty of the resultant association matches the model fitness to the data". What follows is ours.
+`GrowMargin` is Hinton et al.'s. `FollowFitness` is ours: Lin, Li & Ma 2018, sec. 3.1, end on a heuristic that they do
+not try, "the EM operation should be modulated such that the certainty of the resultant association matches the model
+fitness to the data".
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +18,42 @@ from capsnb.data import ImageSet
 from capsnb.evaluation import correct
 from capsnb.layers import RoutedCapsules
 from capsnb.taps import evaluating
-from capsnb.training import Moment
+from capsnb.training import Moment, Stateless
 
 FIELDS = ("rate", "temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowMargin:
+    """The margin of the spread loss grows while training: start + growth * sigmoid(min(10, step / every - delay)).
+
+    The defaults are Hinton et al.'s (2018, their answer on OpenReview, batches of 64): from 0.21 to 0.99, half way
+    after 200,000 steps. Losses that are reported, of the validation split too, have the margin of `losses.spread`.
+    """
+
+    start: float = 0.2
+    growth: float = 0.79
+    every: float = 50_000
+    delay: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.every > 0:
+            raise ValueError(f"every = {self.every}: it must be above 0")
+
+    def margin(self, step: int) -> float:
+        """The margin of a step, counted from 0."""
+        return self.start + self.growth / (1 + math.exp(-min(10.0, step / self.every - self.delay)))
+
+    def build(self, model: nn.Module) -> _Margin:
+        return _Margin(self)
+
+
+class _Margin(Stateless):
+    def __init__(self, config: GrowMargin) -> None:
+        self.config = config
+
+    def loss_options(self, moment: Moment) -> dict[str, float]:
+        return {"margin": self.config.margin(moment.step)}
 
 
 @dataclass(frozen=True, kw_only=True)

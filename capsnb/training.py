@@ -50,8 +50,19 @@ class Hook(Protocol):
     def after_backward(self, model: nn.Module, moment: Moment) -> None: ...
     def after_step(self, model: nn.Module, moment: Moment) -> None: ...
     def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None: ...
+    def loss_options(self, moment: Moment) -> dict[str, float]: ...
     def state_dict(self) -> dict: ...
     def load_state_dict(self, state: dict) -> None: ...
+
+
+class Stateless:
+    """A hook that has nothing to keep."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +237,7 @@ class Training:
         self.model.train()
         for module in self.frozen:
             module.eval()
+        self.objective.options = self._loss_options()
         loss, scores = self.objective(batch)
         rate = recipe.learning_rate_at(self.step, self.epoch)
         for group in self.optimizer.param_groups:
@@ -238,6 +250,11 @@ class Training:
             count = len(batch.labels)
             right = correct(scores, batch.labels).sum()
             self.sums += torch.stack((loss.float() * count, right, right.new_tensor(count), ~loss.isfinite()))
+
+    def _loss_options(self) -> dict[str, Tensor]:
+        moment = Moment(self.epoch, self.step, self.recipe.learning_rate_at(self.step, self.epoch))
+        named = (hook.loss_options(moment) for hook in self.hooks if hasattr(hook, "loss_options"))
+        return {name: torch.tensor(value, device=self.device) for found in named for name, value in found.items()}
 
     def _call_hooks(self, moment: str, *more: Any) -> None:
         for hook in self.hooks:

@@ -11,7 +11,9 @@ from capsnb.models import (
     ConvNetAvgConfig,
     ConvNetFCConfig,
     DepthwiseStem,
+    MatrixCapsNetConfig,
     NeuronNetConfig,
+    ResCapsConfig,
     StridedStem,
 )
 from capsnb.synthesis import Augment, DataSpec, prepare
@@ -25,7 +27,7 @@ def reduced(config):
     if isinstance(config, CapsNetConfig):
         deep = isinstance(config.stem, DepthwiseStem)
         stem = (
-            DepthwiseStem(widths=(8, 16), kernels=(3, 3, 3), strides=(1, 2, 1), capsules=12)
+            replace(config.stem, widths=(8, 16), kernels=(3, 3, 3), strides=(1, 2, 1), capsules=12)
             if deep
             else StridedStem(channels=16, kernel=5, types=4)
         )
@@ -36,6 +38,10 @@ def reduced(config):
         return replace(config, size=SIZE, width=32, kernel=5)
     if isinstance(config, NeuronNetConfig):
         return replace(config, size=SIZE, width=16, primary=32, kernel=5)
+    if isinstance(config, MatrixCapsNetConfig):
+        return replace(config, size=SIZE, width=16, padding=0, types=4, layers=((4, 3, 2),), decoder="none")
+    if isinstance(config, ResCapsConfig):
+        return replace(config, size=SIZE, width=8, types=(4, 4), decoder_widths=(64,))
     return replace(config, size=SIZE, width=16, kernel=5, decoder_widths=(64,))
 
 

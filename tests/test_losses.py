@@ -50,6 +50,20 @@ def test_margin_gradient_is_zero_inside_the_margins():
     assert_close(scores.grad, torch.tensor([[0.0, 0.0, 0.4]], dtype=DOUBLE))  # 2 * 0.5 * (0.5 - 0.1)
 
 
+def test_spread_loss_by_hand():
+    scores = torch.tensor([[0.9, 0.3, 0.0], [0.2, 0.6, 0.5], [0.5, 0.5, 0.5]], dtype=DOUBLE)
+    labels = torch.tensor([0, 1, 2])
+    # at 0.9: gaps of 0.6 and 0.9 miss 0.3 and 0; of 0.4 and 0.1 miss 0.5 and 0.8; of 0 miss 0.9 twice
+    expected = torch.tensor([0.09, 0.25 + 0.64, 1.62], dtype=DOUBLE)
+    assert_close(losses.spread(scores, labels), expected)
+    # at 0.2 only 0.1 of the second image and both of the third are too near
+    expected = torch.tensor([0.0, 0.01, 0.08], dtype=DOUBLE)
+    assert_close(losses.spread(scores, labels, margin=0.2), expected)
+    assert_close(losses.spread(scores, labels, margin=torch.tensor(0.2, dtype=DOUBLE)), expected)
+    # both digits present: each against the one that is not, 0.9 - (0.9 - 0.0) and 0.9 - (0.3 - 0.0)
+    assert_close(losses.spread(scores[:1], torch.tensor([[0, 1]])).item(), 0.36)
+
+
 def test_cross_entropy_by_hand():
     scores = torch.tensor([[math.log(1), math.log(2), math.log(5)]], dtype=DOUBLE)  # softmax 1/8, 2/8, 5/8
     assert_close(losses.cross_entropy(scores, torch.tensor([2])).item(), math.log(8 / 5))

@@ -580,7 +580,7 @@ CHANGED = {
 STEMS = {
     "capsnet": {"channels": 4, "kernel": 4, "types": 3, "dim": 2},
     "global": {
-        "widths": (3, 5), "kernels": (3, 2, 2), "strides": (1, 2, 2), "capsules": 4, "dim": 3,
+        "widths": (3, 5), "kernels": (3, 2, 2), "strides": (1, 2, 2), "capsules": 4, "dim": 3, "pointwise": False,
     },
 }  # fmt: skip
 ROUTINGS = {

@@ -1,16 +1,17 @@
-"""A routing that follows the training accuracy: its values by hand, its effect on a run, a cut and a resume."""
+"""A growing margin and a routing that follows the training accuracy: values by hand, effect on a run, a resume."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from capsnb import runs
+from capsnb import losses, runs
 from capsnb.evaluation import evaluate
 from capsnb.models import CapsNetConfig, ConvNetAvgConfig, StridedStem
 from capsnb.routing import Dynamic, Uniform
 from capsnb.runs import Spec
-from capsnb.schedules import FollowFitness
+from capsnb.schedules import FollowFitness, GrowMargin
 from capsnb.specs import decode, encode
 from capsnb.synthesis import Augment, DataSpec, prepare
 from capsnb.training import Recipe, Training
@@ -70,9 +71,36 @@ def test_it_changes_the_run_and_a_resume_goes_on_bit_for_bit(tmp_path):
     assert not torch.equal(whole.model.caps1.weight, other.model.caps1.weight)
 
 
+def test_the_margin_by_hand():
+    """Hinton et al. on OpenReview: 0.2 + 0.79 sigmoid(min(10, step / 50000 - 4))."""
+    grown = GrowMargin()
+    sigmoid = [1 / (1 + math.exp(-x)) for x in (-4, 0, 10)]
+    assert [grown.margin(step) for step in (0, 200_000, 10**9)] == pytest.approx([0.2 + 0.79 * s for s in sigmoid])
+    assert decode(encode(GrowMargin(every=10.0))) == GrowMargin(every=10.0)
+
+
+def test_the_loss_of_each_step_has_the_margin_of_its_moment(monkeypatch):
+    seen, spread = [], losses.spread
+
+    def watched(scores, labels, *, margin=0.9):
+        seen.append(float(margin))
+        return spread(scores, labels, margin=margin)
+
+    monkeypatch.setitem(losses.LOSSES, "spread", watched)
+    hook = GrowMargin(every=2.0, delay=1.0)
+    recipe = Recipe(epochs=2, batch=20, augment=Augment(), loss="spread", hooks=(hook,))
+    training = Training(SPEC.build(), prepare(DATA), recipe, device="cpu")
+    for _ in training.rows(progress=False):
+        pass
+    steps = [hook.margin(step) for step in range(6)]
+    # after each epoch of 3 steps the validation split, with the loss's own margin
+    assert seen == pytest.approx([*steps[:3], 0.9, *steps[3:], 0.9])
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
+        (lambda: GrowMargin(every=0.0), "every = 0.0"),
         (lambda: FollowFitness(field="prior"), "field 'prior' is unknown; allowed: rate, temperature"),
         (lambda: FollowFitness(start=0.0), "start = 0.0 is no rate"),
         (lambda: FollowFitness(end=1.5), "end = 1.5 is no rate"),

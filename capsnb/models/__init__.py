@@ -8,8 +8,10 @@ from typing import Any
 from capsnb.models.capsnet import CapsNet, CapsNetConfig, Output, decode
 from capsnb.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
+from capsnb.models.matrix import MatrixCapsNet, MatrixCapsNetConfig
+from capsnb.models.residual import ResCaps, ResCapsConfig
 from capsnb.models.stems import DepthwiseStem, StridedStem
-from capsnb.routing import Dynamic, Uniform
+from capsnb.routing import Dynamic, SelfAttention, Uniform
 
 __all__ = [
     "ZOO",
@@ -20,8 +22,12 @@ __all__ = [
     "ConvNetRConfig",
     "DepthwiseStem",
     "Entry",
+    "MatrixCapsNet",
+    "MatrixCapsNetConfig",
     "NeuronNetConfig",
     "Output",
+    "ResCaps",
+    "ResCapsConfig",
     "StridedStem",
     "decode",
 ]
@@ -40,6 +46,12 @@ class Entry:
 AVERAGE = Uniform(value="1/I")
 # paper 3's released code: a routing that is not differentiated, a bias before the squash, Sabour's start
 REM = CapsNetConfig(decoder="none", routing=Dynamic(gradient="last"), bias=0.1, init="normal")
+# as Sabour's network, so that all is alike but stem and routing; its own recipe differs (Adam 5e-4 times 0.97 an epoch)
+EFFICIENT = CapsNetConfig(
+    stem=DepthwiseStem(widths=(32, 64, 64), pointwise=False), routing=SelfAttention(), squash="exponential"
+)
+# a 28x28 image padded by 2 has the maps of Hinton et al.'s 32x32 without padding: 14x14, 6x6, 4x4
+HINTON = MatrixCapsNetConfig(width=32, batch_norm=False, types=32, layers=((32, 3, 2), (32, 3, 1)), decoder="none")
 
 ZOO: dict[str, Entry] = {
     "capsnet": Entry(
@@ -97,6 +109,39 @@ ZOO: dict[str, Entry] = {
     ),
     "rem-40": Entry(
         config=replace(REM, size=40), loss="margin", parameters=11_228_064, paper="Renzulli et al. 2022, affNIST"
+    ),
+    "efficient-capsnet": Entry(
+        config=EFFICIENT, loss="margin", parameters=1_573_168, paper="Mazzia et al. 2021, MNIST, with its generator"
+    ),
+    "efficient-capsnet-no-decoder": Entry(
+        config=replace(EFFICIENT, decoder="none"),
+        loss="margin",
+        parameters=161_824,
+        paper="Mazzia et al. 2021, MNIST (printed 161K)",
+    ),
+    "em-12": Entry(
+        config=MatrixCapsNetConfig(),
+        loss="spread",
+        parameters=1_457_792,
+        paper="Tawalbeh & Oramas 2024, CapsNetEM (12 units per layer, Sabour's decoder)",
+    ),
+    "em-16": Entry(
+        config=replace(HINTON, width=64, types=8, layers=((16, 3, 2), (16, 3, 1))),
+        loss="spread",
+        parameters=68_444,
+        paper="Hinton et al. 2018, the small network (A = 64, B = 8, C = D = 16), for 10 classes",
+    ),
+    "em-32": Entry(
+        config=HINTON,
+        loss="spread",
+        parameters=318_964,
+        paper="Hinton et al. 2018 (A = B = C = D = 32; printed 310K for 5 classes), for 10 classes",
+    ),
+    "rescaps": Entry(
+        config=ResCapsConfig(),
+        loss="spread",
+        parameters=26_632_244,
+        paper="Liu et al. 2024 (ResCaps, by its released code), with Sabour's decoder",
     ),
     "convnet-fc-28": Entry(
         config=ConvNetFCConfig(padding="same"),

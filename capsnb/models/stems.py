@@ -40,6 +40,7 @@ class DepthwiseStem:
     convolution as large as the map and a 1x1 convolution: few primary capsules, each of which sees the whole image.
 
     strides: their notebooks have (1, 1, 1, 2); (1, 1, 2, 2) is their faster variant.
+    pointwise: the 1x1 convolution; Efficient-CapsNet (Mazzia et al. 2021), whose stem this is otherwise, has none.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -47,6 +48,7 @@ class DepthwiseStem:
     strides: tuple[int, ...] = (1, 1, 1, 2)
     capsules: int = 16
     dim: int = 8
+    pointwise: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.kernels) == len(self.strides) == len(self.widths) + 1:
@@ -64,24 +66,24 @@ class DepthwiseStem:
             check_size(size, kernel)
             stages.append(Stage(Conv2d(channels, width, kernel, stride), nn.ReLU(inplace=True), nn.BatchNorm2d(width)))
             channels, size = width, (size - kernel) // stride + 1
-        return stages, GlobalCapsules(self.capsules, self.dim, size, squash)
+        return stages, GlobalCapsules(self.capsules, self.dim, size, squash, self.pointwise)
 
 
 class GlobalCapsules(nn.Module):
-    """Primary capsules that see the whole map: depthwise convolution of the map's size, then 1x1. -> (B, I, P)."""
+    """Primary capsules that see the whole map: depthwise convolution of the map's size, perhaps 1x1. -> (B, I, P)."""
 
-    def __init__(self, capsules: int, dim: int, size: int, squash: str) -> None:
+    def __init__(self, capsules: int, dim: int, size: int, squash: str, pointwise: bool) -> None:
         super().__init__()
         self.capsules, self.dim, self.grid = capsules, dim, (1, 1, capsules)
         width = capsules * dim
         self.depthwise = nn.Conv2d(width, width, size, groups=width)
-        self.pointwise = nn.Conv2d(width, width, 1)
+        self.pointwise = nn.Conv2d(width, width, 1) if pointwise else nn.Identity()
         self.squash = squash_named(squash)
         self.tap = taps.Tap()
 
     def forward(self, maps: Tensor) -> Tensor:
         poses = full(self.pointwise(self.depthwise(maps))).reshape(len(maps), self.capsules, self.dim)
-        return self.tap(self.squash(poses).to(self.pointwise.weight.dtype))
+        return self.tap(self.squash(poses).to(self.depthwise.weight.dtype))
 
     def keep(self, mask: Tensor):
         """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose."""
