@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+import widgets as benchmark
 from PIL import Image
 
 from capsnb import checkpoints, runs
@@ -393,3 +394,23 @@ def test_votes_are_laid_in_even_blocks_around_where_they_look():
 def test_children_are_grouped_by_their_winner():
     coupling = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])
     assert grouped(coupling).tolist() == [3, 1, 0, 2]
+
+
+# the benchmark
+
+
+def test_the_benchmark_answers_every_kind_of_event():
+    explorer = ViewpointExplorer(build(), data=image_set())
+    before = explorer.latest.drawn
+    times = benchmark.answered(explorer, 20)
+    assert len(times) == 20
+    assert min(times) > 0
+    assert explorer.latest.drawn == before + 25
+    assert explorer.index != 0
+    assert benchmark.percentile([float(n) for n in range(1, 101)]) == 95.0
+    found = benchmark.dragged(explorer, rate=1000.0, seconds=0.2)
+    assert found["events"] == 200
+    assert 1 <= found["pictures"] < 200
+    assert "above 50" in benchmark.line(
+        {"explorer": "a", "model": "b", "opened ms": 1.0, "median ms": 2.0, "p95 ms": 51.0} | found
+    )

@@ -22,6 +22,11 @@ class Latest:
         self.requests = self.drawn = 0  # how often asked, how often answered
         self._waiting, self._timer, self._held = False, None, 0
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a request has not been answered yet."""
+        return self._waiting
+
     def request(self, *_: object) -> None:
         """Ask for a picture; takes and ignores what an observer is given."""
         self.requests += 1
