@@ -18,9 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import textbook
+import textbook_em
 import torch
 from torch import Tensor, nn
 
@@ -34,11 +36,12 @@ from capsnb.training import Recipe, train
 
 RATIO = "times capsnb's"
 WAYS = ("capsnb", "plain", "textbook", "convolutions")
-SIZES = {"capsnet": 28, "capsnet_dec": 28, "capsnet36": 36, "capsnet40": 40, "deep5": 40}
-BATCHES = {"capsnet": (64, 128, 1024), "capsnet_dec": (64, 128, 1024)}
+SIZES = {"capsnet36": 36, "capsnet40": 40, "deep5": 40}  # 28 where not named
+BATCHES = {"capsnet": (64, 128, 1024), "capsnet_dec": (64, 128, 1024), "em32": (8,), "em16": (32,)}
+MATRIX = {"em32": (32, 32, 32), "em16": (64, 8, 16)}  # channels, types of primary and of convolutional capsules
 # what a textbook step keeps: broadcast products (B, I, J, D, P) of the votes and their gradients; 2.6 GB were measured
-# where one product has 0.75 GB
-TEXTBOOK_COPIES = 3.5
+# where one product has 0.75 GB. EM keeps of the votes (B, L, N, C, 16) what each of three iterations makes
+TEXTBOOK_COPIES, EM_COPIES = 3.5, 20
 
 Step = Callable[[Tensor, Tensor], object]
 
@@ -47,7 +50,7 @@ def ways(task: str, device: torch.device) -> dict[str, tuple[Step, Step]]:
     """name -> (training step, inference step), each a function of images and labels."""
     fast, plain = Timed(task, device), Timed(task, device)
     for timed in (fast, plain):
-        timed._made_for(torch.zeros(1, 1, SIZES[task], SIZES[task], device=device))
+        timed._made_for(torch.zeros(1, 1, _size(task), _size(task), device=device))
     for module in plain.model.modules():
         if isinstance(module, Conv2d):
             module.fast = False
@@ -63,15 +66,22 @@ def _stem(task: str, device: torch.device) -> nn.Module:
     return nn.Sequential(*(model._modules[name] for name in model.stages), model.primary)
 
 
+def _size(task: str) -> int:
+    return SIZES.get(task, 28)
+
+
 def _textbook(task: str, device: torch.device) -> tuple[Step, Step]:
-    size = SIZES[task]
-    model = textbook.deep(size, _stem(task, device)) if task == "deep5" else textbook.sabour(size, task != "capsnet")
-    model = model.to(device)
+    made = {
+        "deep5": lambda: textbook.deep(40, _stem(task, device)),
+        "efficient": lambda: textbook.efficient(_stem(task, device)),
+    } | {name: partial(textbook_em.MatrixCapsNet, *sizes) for name, sizes in MATRIX.items()}
+    model = made.get(task, lambda: textbook.sabour(_size(task), task != "capsnet"))().to(device)
+    loss = textbook_em.loss if task in MATRIX else textbook.loss
     optimizer = torch.optim.Adam(model.parameters())
 
     def step(x: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()
-        textbook.loss(*model(x, y), x, y).backward()
+        loss(*model(x, y), x, y).backward()
         optimizer.step()
 
     def infer(x: Tensor, y: Tensor) -> None:
@@ -83,7 +93,9 @@ def _textbook(task: str, device: torch.device) -> tuple[Step, Step]:
 
 def _convolutions(task: str, device: torch.device) -> tuple[Step, Step]:
     stem = _stem(task, device)
-    if isinstance(stem[-1], nn.Module) and hasattr(stem[-1], "conv"):
+    if task in MATRIX:
+        stem = nn.Sequential(*stem[:-1], stem[-1].pose)
+    elif hasattr(stem[-1], "conv"):
         stem = nn.Sequential(*stem[:-1], stem[-1].conv)
     low = device.type == "cuda"
 
@@ -105,7 +117,7 @@ def _convolutions(task: str, device: torch.device) -> tuple[Step, Step]:
 
 def images_for(task: str, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Real digits where they fit, in a black frame, as numbers from 0 to 1."""
-    digits = prepare(DataSpec(pad=(SIZES[task] - 28) // 2)).train.batch(torch.arange(batch) % 3000)
+    digits = prepare(DataSpec(pad=(_size(task) - 28) // 2)).train.batch(torch.arange(batch) % 3000)
     return (digits.images.float() / 255).to(device), digits.labels.to(device)
 
 
@@ -151,7 +163,11 @@ def measure(task: str, batch: int, rounds: int, device: torch.device) -> dict:
 
 
 def _textbook_bytes(task: str, batch: int) -> float:
-    children = 16 if task == "deep5" else ((SIZES[task] - 16) // 2) ** 2 * 32
+    if task in MATRIX:
+        _, types, parents = MATRIX[task]
+        votes = (36 * 9 * types + 16 * 9 * parents) * parents * 16 + 16 * parents * 10 * 16
+        return 4.0 * batch * votes * EM_COPIES
+    children = 16 if task in ("deep5", "efficient") else ((_size(task) - 16) // 2) ** 2 * 32
     return 4.0 * batch * children * 10 * 16 * 8 * TEXTBOOK_COPIES
 
 
@@ -273,17 +289,30 @@ NETWORKS = {
     "capsnet36": "36x36, decoder",
     "capsnet40": "40x40, decoder",
     "deep5": "five layers of capsules, 40x40",
+    "efficient": "Efficient-CapsNet, 28x28",
+    "em16": "matrix capsules 64-8-16-16, 28x28, batch 32",
+    "em32": "matrix capsules 32-32-32-32, 28x28, batch 8",
 }
 
 
 def table(record: dict, batch: int = 128) -> str:
-    """A record's training steps at one batch size as a Markdown table, each way's time in multiples of capsnb's."""
-    found = {result["task"]: result for result in record["tasks"] if result["batch"] == batch}
+    """A record's training steps as a Markdown table, each way's time in multiples of capsnb's.
+
+    Of one batch size, but where a network was measured at another one only. Networks that the record lacks are left
+    out.
+    """
+    found = {
+        result["task"]: result
+        for result in record["tasks"]
+        if result["batch"] == batch or batch not in BATCHES.get(result["task"], (128,))
+    }
     lines = [
         "| network | capsnb | direct convolution | textbook | convolutions alone | peak memory: capsnb, textbook |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for task, name in NETWORKS.items():
+        if task not in found:
+            continue
         steps, peaks = found[task]["train"], found[task]["peak MB"]
         times = [f"{steps[way][RATIO][0]:.1f} x" for way in WAYS[1:]]
         memory = ", ".join(f"{peaks[way] / 1000:.2f}" for way in ("capsnb", "textbook"))

@@ -44,6 +44,21 @@ class Capsules(nn.Module):
         return poses
 
 
+class Attending(nn.Module):
+    """Efficient-CapsNet's routing (Mazzia et al. 2021): poses (B, I, P) -> (B, J, D)."""
+
+    def __init__(self, children: int, child_dim: int, parents: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(children, parents, dim, child_dim) * 0.1)
+        self.prior = nn.Parameter(torch.zeros(children, parents))
+
+    def forward(self, u: Tensor) -> Tensor:
+        votes = torch.matmul(self.weight, u[:, :, None, :, None]).squeeze(-1)
+        attention = torch.einsum("bijd,bkjd->bjik", votes, votes) / votes.shape[-1] ** 0.5
+        coupling = attention.sum(3).softmax(1).transpose(1, 2) + self.prior
+        return squash_exponential(torch.einsum("bij,bijd->bjd", coupling, votes))
+
+
 class Primary(nn.Module):
     """The convolution whose output is cut into poses of 8."""
 
@@ -86,6 +101,11 @@ def deep(size: int, stem: nn.Module) -> CapsNet:
     """Five capsule layers of 16, 16, 16, 16 and 10 (Mitterreiter et al. 2023) on a given stem of 16 poses of 8."""
     layers = [Capsules(16, 8, parents, 8, squash_exponential) for parents in (16, 16, 16, 10)]
     return CapsNet(size, stem, layers, 8, decoder=True)
+
+
+def efficient(stem: nn.Module) -> CapsNet:
+    """Efficient-CapsNet without its generator, on a given stem of 16 poses of 8."""
+    return CapsNet(28, stem, [Attending(16, 8, 10, 16)], 16, decoder=False)
 
 
 def loss(poses: Tensor, rebuilt: Tensor | None, images: Tensor, labels: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ TASKS = {
     "capsnet36": "capsnet-36",
     "capsnet40": "capsnet-40",
     "deep5": "deep-rba-40",
+    "em32": "em-32",
+    "em16": "em-16",
+    "efficient": "efficient-capsnet-no-decoder",
 }
 
 
@@ -72,11 +75,11 @@ class Timed:
     def _made_for(self, x: Tensor) -> None:
         if self.model is not None:
             return
-        recipe, config = Recipe(), ZOO[TASKS[self.task]].config
+        recipe, entry = Recipe(), ZOO[TASKS[self.task]]
         on_cuda = self.device.type == "cuda"
-        self.model = replace(config, channels=x.shape[1], size=x.shape[2]).build().to(self.device).train()
+        self.model = replace(entry.config, channels=x.shape[1], size=x.shape[2]).build().to(self.device).train()
         self.objective = Objective(
-            self.model, recipe.loss, recipe.reconstruction_weight, low=on_cuda, steps=WORTH if on_cuda else 0
+            self.model, entry.loss, recipe.reconstruction_weight, low=on_cuda, steps=WORTH if on_cuda else 0
         )
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=recipe.learning_rate, fused=self.device.type in ("cuda", "cpu")

@@ -1,20 +1,23 @@
 """What outside tools time is a true training step, and what it is compared with computes the same network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import speed
 import textbook
+import textbook_em
 import torch
 from torch.testing import assert_close
 
 from capsnb import bench, losses
 from capsnb.layers import RoutedCapsules
-from capsnb.models import ZOO, CapsNetConfig, StridedStem
+from capsnb.models import ZOO, CapsNetConfig, MatrixCapsNetConfig, StridedStem
 from capsnb.models.stems import DepthwiseStem
-from capsnb.routing import Dynamic
+from capsnb.routing import Dynamic, SelfAttention
 
+SMALL_STEM = DepthwiseStem(widths=(4, 4), kernels=(5, 3, 3), strides=(2, 1, 2), capsules=4, pointwise=False)
 PROJECT = Path(__file__).parents[1]
 
 
@@ -25,8 +28,11 @@ def small(monkeypatch):
         "capsnet": CapsNetConfig(stem=StridedStem(channels=6, types=2), decoder="none"),
         "capsnet_dec": CapsNetConfig(stem=StridedStem(channels=6, types=2), decoder_widths=(8, 8)),
         "deep5": CapsNetConfig(stem=DepthwiseStem(widths=(4, 4, 4), capsules=4), hidden=((4, 8),), dim=8),
+        "em16": MatrixCapsNetConfig(width=8, types=2, layers=((2, 3, 3),), batch_norm=False, decoder="none"),
+        "efficient": replace(ZOO["efficient-capsnet-no-decoder"].config, stem=SMALL_STEM),
     }
-    zoo = {bench.TASKS[task]: type("Entry", (), {"config": config}) for task, config in entries.items()}
+    made = {task: {"config": config, "loss": ZOO[bench.TASKS[task]].loss} for task, config in entries.items()}
+    zoo = {bench.TASKS[task]: type("Entry", (), fields) for task, fields in made.items()}
     monkeypatch.setattr(bench, "ZOO", zoo)
     return list(entries)
 
@@ -36,16 +42,17 @@ def test_a_step_trains_and_inference_scores(small):
     for task in small:
         torch.manual_seed(0)
         train, infer = bench.entries()["capsnb"](task, 16, "cpu")
-        before = losses.margin(infer(x), y).mean()
-        for _ in range(30):
+        loss = losses.LOSSES[ZOO[bench.TASKS[task]].loss]
+        before = loss(infer(x), y).mean()
+        for _ in range(60):
             train(x, y)
         assert infer(x).shape == (16, 10)
-        assert losses.margin(infer(x), y).mean() < before
+        assert loss(infer(x), y).mean() < before
 
 
 def test_every_task_is_a_model_of_the_zoo_and_others_are_none():
     assert set(bench.TASKS.values()) <= set(ZOO)
-    assert bench.entries()["capsnb"]("em32", 16, "cpu") is None
+    assert bench.entries()["capsnb"]("em8", 16, "cpu") is None
 
 
 @pytest.mark.parametrize("decoder", [True, False])
@@ -87,6 +94,33 @@ def test_the_deep_textbook_layer_routes_like_ours():
     assert_close(theirs(u), ours(u), rtol=1e-3, atol=1e-4)
 
 
+def test_the_attending_textbook_layer_routes_like_ours():
+    torch.manual_seed(0)
+    ours = RoutedCapsules(5, 3, 4, 2, routing=SelfAttention(), squash="exponential")
+    theirs = textbook.Attending(5, 3, 4, 2)
+    theirs.weight.data = ours.weight.detach().permute(0, 2, 3, 1).contiguous()
+    ours.prior.data = theirs.prior.data = torch.randn(5, 4)
+    u = torch.randn(6, 5, 3)
+    assert_close(theirs(u), ours(u), rtol=1e-3, atol=1e-4)
+
+
+def test_the_textbook_matrix_capsules_are_the_same_function():
+    torch.manual_seed(0)
+    config = replace(ZOO["em-16"].config, width=6, types=2, layers=((3, 3, 2), (3, 3, 1)))
+    ours, theirs = config.build().double(), textbook_em.MatrixCapsNet(6, 2, 3).double()
+    alike = (ours.conv1[0], theirs.conv), (ours.primary.pose, theirs.pose), (ours.primary.active, theirs.active)
+    for our, their in alike:
+        their.load_state_dict(our.state_dict())
+    for name, their in zip(ours.layers, theirs.layers, strict=True):
+        our = ours.get_submodule(name)
+        their.weight.data = our.weight.detach().transpose(1, 2).contiguous()
+        their.beta_u.data, their.beta_a.data = our.beta_u.detach(), our.beta_a.detach()
+    x, y = torch.rand(2, 1, 28, 28, dtype=torch.float64), torch.tensor([3, 7])
+    output, (active, _) = ours(x), theirs(x)
+    assert_close(active, output.scores)
+    assert_close(textbook_em.loss(active, None, x, y), losses.spread(output.scores, y).mean())
+
+
 def test_readme_shows_the_recorded_speeds():
     record = json.loads((PROJECT / "results" / "bench_cpu.json").read_text())
     assert speed.table(record) in (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -98,4 +132,5 @@ def test_a_table_of_speeds_has_ratios_and_peaks():
     peaks = {"capsnb": 400.0, "plain": 300.0, "textbook": 2600.0}
     tasks = [{"task": task, "batch": 128, "train": found, "peak MB": peaks} for task in speed.NETWORKS]
     last = speed.table({"tasks": tasks}).splitlines()[-1]
-    assert last == "| five layers of capsules, 40x40 | 200 images/s | 2.0 x | 5.0 x | 4.0 x | 0.40, 2.60 GB |"
+    name = "matrix capsules 32-32-32-32, 28x28, batch 8"
+    assert last == f"| {name} | 200 images/s | 2.0 x | 5.0 x | 4.0 x | 0.40, 2.60 GB |"
