@@ -6,19 +6,20 @@ from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
 from capsnb import taps
-from capsnb.measures import overlap as module
 from capsnb.measures.attribution import gradcam, smoothgrad
 from capsnb.measures.overlap import (
     Heatmaps,
+    Overlap,
     class_heatmaps,
     mass_accuracy,
     normalise,
     overlap,
+    score_table,
     top_units,
     unit_heatmaps,
 )
 from capsnb.measures.paths import Places, Reading, look
-from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.models import CapsNetConfig, MatrixCapsNetConfig, StridedStem
 from capsnb.routing import Uniform
 
 SMALL = {"size": 20, "classes": 3, "dim": 4, "channels": 2, "decoder_widths": (8, 12)}
@@ -68,6 +69,22 @@ def one_at_a_time(model, images, units, unit):
             found.append((pixels.grad[0].abs().amax(0), int(scores.argmax())))
     maps, guesses = zip(*found, strict=True)
     return torch.stack(maps).unflatten(0, units.shape), torch.tensor(guesses).view(units.shape)
+
+
+def test_heatmaps_of_matrix_capsules(images):
+    torch.manual_seed(0)
+    model = MatrixCapsNetConfig(channels=2, size=20, classes=3, width=4, types=2, layers=((3, 3, 2), (2, 3, 1))).build()
+    model.eval()
+    units = torch.tensor([[0, 3], [1, 0], [2, 5]])
+    found = unit_heatmaps(model, images, units, rows=3)
+    for image, row, maps, guesses in zip(images, units, found.maps, found.predicted, strict=True):
+        for u, heat, guess in zip(row, maps, guesses, strict=True):
+            pixels = image[None].clone().requires_grad_()
+            with model.caps2.keep(torch.nn.functional.one_hot(u, model.caps2.capsules)):
+                scores = model(pixels).scores[0]
+            scores.max().backward()
+            assert_close(heat, pixels.grad[0].abs().amax(0), atol=1e-8, rtol=1e-3)
+            assert guess == scores.argmax()
 
 
 @pytest.mark.parametrize(
@@ -158,6 +175,25 @@ def test_overlap_by_hand():
         overlap(parts._replace(maps=parts.maps[:1], units=parts.units[:1]), whole)
 
 
+def test_the_table_has_means_over_images_or_classes():
+    nan = float("nan")
+    isolated = torch.tensor([[[0.2, 0.4], [0.6, nan], [0.4, 0.0]]])
+    flat = torch.tensor([[0.1, 0.2, 0.6]])
+    table = score_table(Overlap(isolated, flat, isolated, flat, flat))
+    assert table["isolated, first unit"][0].item() == pytest.approx(0.4)
+    assert table["isolated, first unit"][1].item() == pytest.approx((0.08 / 3) ** 0.5)
+    assert table["isolated, all units"][0].item() == pytest.approx((0.3 + 0.6 + 0.2) / 3)
+    assert table["aggregated"][0].item() == pytest.approx(0.3)
+    by_class = score_table(Overlap(isolated, flat, isolated, flat, flat), torch.tensor([0, 0, 1]))
+    assert by_class["aggregated"][0].item() == pytest.approx((0.15 + 0.6) / 2)
+    assert by_class["aggregated"][1].item() == pytest.approx(0.225)
+    assert [name for name in table if name.startswith("null")] == [
+        "null: isolated, shuffled pairs",
+        "null: aggregated, shuffled pairs",
+        "null: mask area",
+    ]
+
+
 def test_no_image_keeps_its_own_mask_in_the_chance_level():
     eye = torch.eye(9).view(9, 1, 9)
     whole = Heatmaps(eye, torch.zeros(9), torch.zeros(9, dtype=torch.int64))
@@ -196,10 +232,3 @@ def test_a_unit_alone_by_grad_cam_differs_from_the_whole(images):
     assert found.maps.shape == (3, 1, 20, 20) and (found.maps >= 0).all()
     _, guesses = one_at_a_time(model, images, found.units, "position")
     assert torch.equal(found.predicted, guesses)
-
-
-def test_refuses_a_network_that_is_not_its_layers(images, monkeypatch):
-    model = build()
-    monkeypatch.setattr(module, "_above", lambda *_: torch.zeros(3, 3))
-    with pytest.raises(ValueError, match="CapsNet makes its scores otherwise"):
-        unit_heatmaps(model, images, torch.tensor([[0], [0], [0]]))

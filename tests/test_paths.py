@@ -13,8 +13,8 @@ from capsnb.data import Split
 from capsnb.layers import length
 from capsnb.measures import sharing
 from capsnb.measures.path_accuracy import choose_k, path_accuracy, path_reconstructions
-from capsnb.measures.paths import Places, Ranking, Reading, look, rank, relevance, top
-from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.measures.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
+from capsnb.models import CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
 
 SMALL = CapsNetConfig(size=20, classes=3, dim=4, stem=StridedStem(channels=5, types=3, dim=2), decoder_widths=(8, 12))
 HAND = two_path_images([[1.0, 0.5, 0.25, 0.0], [0.0, 0.2, 0.4, 1.0], [0.2, 0.9, 0.6, 0.0], [0.5, 0.0, 0.9, 0.4]])
@@ -81,6 +81,9 @@ def test_the_path_of_two_units_decides_as_the_whole_network():
     # without any unit all classes score 0 and the first is taken
     assert found.accuracy.tolist() == [[0.5, 1, 1, 1]]
     assert found.by_class.tolist() == [[[1, 0], [1, 1], [1, 1], [1, 1]]]
+    assert found.drops(None, 0).tolist() == [0, 1] and found.drops(None, 2).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="put None into both lists"):
+        path_accuracy(model, split, ranking, reading, units=(2,)).drops(None, 2)
     # the other class's path answers for the other class
     swapped = Ranking(ranking.filters, ranking.units.flip(0), ranking.count)
     wrong = path_accuracy(model, split, swapped, reading, units=(2,)).accuracy.item()
@@ -189,6 +192,51 @@ def slow_answer(model, split, n, row, ranking, reading, k, limit):
     return int(scores[0].argmax())
 
 
+@pytest.mark.parametrize("unit", ["position", "type"])
+def test_paths_of_matrix_capsules(small, unit):
+    torch.manual_seed(0)
+    model = MatrixCapsNetConfig(size=20, classes=3, width=4, types=2, layers=((3, 3, 2), (2, 3, 1))).build().eval()
+    split, reading = small[1], Reading(unit=unit, sets="image")
+    assert Places.of(model) == ("conv1", "caps2", "class")
+    ranking = rank(model, split, reading, classes=3)
+    found = path_accuracy(model, split, ranking, reading, units=(1, None), filters=(2, None))
+    with torch.no_grad(), taps.record(model, "class.coupling") as seen:
+        dense = model(split.images).scores.argmax(1)
+    units = seen["class.coupling"].gather(2, dense[:, None, None].expand(-1, model.caps2.capsules, 1))[..., 0]
+    units = units if unit == "position" else units.unflatten(1, (-1, 2)).sum(1)
+    mask = top(units, [1])[:, 0]
+    with torch.no_grad(), model.caps2.keep(mask if unit == "position" else mask.repeat(1, model.caps2.capsules // 2)):
+        guesses = model(split.images).scores.argmax(1)
+    right = [(guess == split.labels).double().mean().item() for guess in (guesses, dense)]
+    assert found.accuracy[1].tolist() == pytest.approx(right)
+    strength = sharing.activation_by_sharing(model, split, sharing.unit_sets(ranking, 1), reading)
+    assert torch.stack(strength).nan_to_num(0.5).le(1).all()
+
+
+def test_paths_where_there_is_no_coupling(small):
+    torch.manual_seed(0)
+    model, split = ResCapsConfig(size=20, classes=3, width=4, types=(2, 2)).build().eval(), small[1]
+    with pytest.raises(ValueError, match=r"ResCaps has no tap 'class.coupling'"):
+        rank(model, split, Reading(), classes=3)
+    reading = Reading(of="activation", sets="image")
+    ranking = rank(model, split, reading, classes=3)
+    found = path_accuracy(model, split, ranking, reading, units=(3, None))
+    with torch.no_grad(), taps.record(model, "caps4.activations") as seen:
+        dense = model(split.images).scores.argmax(1)
+    with torch.no_grad(), model.caps4.keep(top(seen["caps4.activations"], [3])[:, 0]):
+        guesses = model(split.images).scores.argmax(1)
+    right = [(guess == split.labels).double().mean().item() for guess in (guesses, dense)]
+    assert found.accuracy[0].tolist() == pytest.approx(right)
+
+
+def test_protocols_differ_in_who_tells_the_class():
+    backward, forward = (protocols(Reading(direction=way, of="contribution")) for way in ("backward", "forward"))
+    assert len(set(backward.values())) == 6 and len(set(forward.values())) == 5
+    assert {reading.of for reading in backward.values()} == {"contribution"}
+    told = {name for name, reading in backward.items() if "label" in (reading.assign, reading.target)}
+    assert told == {name for name in backward if "true class" in name}
+
+
 def test_pictures_of_a_path(small):
     model, split = small
     reading = Reading(sets="image")
@@ -294,6 +342,8 @@ def test_refuses(small):
         Reading(unit="pixel")
     with pytest.raises(ValueError, match="assign = 'label' chooses between sets per class, but sets = 'image'"):
         Reading(sets="image", assign="label")
+    with pytest.raises(ValueError, match="Bare has no capsule layers"):
+        Places.of(Bare())
     with pytest.raises(ValueError, match="'units' has no grid"):
         Places("", "units", "").types(Bare())
     none = split.select(torch.arange(0))
@@ -302,6 +352,9 @@ def test_refuses(small):
         rank(model, none, Reading(), classes=3)
     with pytest.raises(ValueError, match="no images"):
         path_accuracy(model, none, ranking, Reading())
+    few = Ranking(ranking.filters[:1], ranking.units[:1], ranking.count[:1])
+    with pytest.raises(ValueError, match="the ranking is of 1 classes, but an image belongs to class 2"):
+        path_accuracy(model, split.select(torch.tensor([2])), few, Reading(assign="label"))
     with pytest.raises(ValueError, match="one path"):
         path_reconstructions(model, split.images, split.labels, ranking, Reading(assign="each"), units=(1,))
     with pytest.raises(ValueError, match="TwoPaths has no decoder"):

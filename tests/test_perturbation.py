@@ -115,8 +115,13 @@ def test_directions_of_poses_on_a_line():
     poses = torch.tensor([-2.0, 0.0, 2.0])[:, None] * line + torch.tensor([1.0, 2.0])
     found = pose_directions(poses)
     assert_close(found.axes, torch.tensor([[-0.6, 0.8], [0.8, 0.6]]))
-    assert_close(found.std, torch.tensor([2.0, 0.0]))
-    assert_close(found.mean, torch.tensor([1.0, 2.0]))
+    assert_close(found.std, torch.tensor([2.0, 0.0]), atol=1e-6, rtol=0)
+    assert_close(found.mean, torch.tensor([1.0, 2.0]))  # (1, 2) along (-0.6, 0.8) and (0.8, 0.6)
+    assert_close(found.steps(3), torch.tensor([[-3.0, 1.0, 5.0], [2.0, 2.0, 2.0]]))
+    plain = pose_directions(poses, torch.eye(2))
+    assert_close(plain.axes, torch.eye(2))
+    assert_close(plain.std, torch.tensor([1.2, 1.6]))
+    assert_close(plain.steps(3, reach=1), torch.tensor([[-0.2, 1.0, 2.2], [0.4, 2.0, 3.6]]))
     with pytest.raises(ValueError, match="at least 2 images"):
         pose_directions(poses[:1])
 

@@ -21,6 +21,13 @@ class PathAccuracy(NamedTuple):
     accuracy: Tensor  # (filters, units), shares
     by_class: Tensor  # (filters, units, K), shares of the images of each class
 
+    def drops(self, filters: int | None, units: int | None) -> Tensor:
+        """How much of its accuracy each class loses by a path; both lists must hold None, the whole. -> (K,), shares"""
+        if None not in self.filters or None not in self.units:
+            raise ValueError("drops are measured from the whole network: put None into both lists of k.")
+        whole = self.by_class[self.filters.index(None), self.units.index(None)]
+        return whole - self.by_class[self.filters.index(filters), self.units.index(units)]
+
 
 def path_accuracy(
     model: nn.Module,
@@ -115,6 +122,8 @@ def _rows(
         filters, units = (weight @ filters).unsqueeze(0), (weight @ units).unsqueeze(0)
     elif reading.assign != "each":
         owner = labels if reading.assign == "label" else model(images).scores.argmax(1)
+        if owner.max() >= len(units):
+            raise ValueError(f"the ranking is of {len(units)} classes, but an image belongs to class {owner.max()}.")
         return filters[owner].unsqueeze(1), units[owner].unsqueeze(1)
     return filters.expand(len(images), -1, -1), units.expand(len(images), -1, -1)
 

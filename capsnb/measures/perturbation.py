@@ -23,11 +23,15 @@ CHANGES = ("addition", "replacement", "length")
 
 
 class Directions(NamedTuple):
-    """Axes of a class's poses, most variance first."""
+    """Axes of a class's poses, and how the poses spread along them."""
 
     axes: Tensor  # (D, D), a unit vector per row
     std: Tensor  # (D,) of the poses along each axis
-    mean: Tensor  # (D,)
+    mean: Tensor  # (D,) of the poses along each axis
+
+    def steps(self, count: int = 12, *, reach: float = 2.0) -> Tensor:
+        """Values for a replacement along each axis, from the mean - reach std to the mean + reach std. -> (D, count)"""
+        return self.mean[:, None] + self.std[:, None] * torch.linspace(-reach, reach, count).to(self.std)
 
 
 def perturbation_grid(
@@ -90,15 +94,20 @@ def perturbed_accuracy(
     return (right / len(split)).cpu()
 
 
-def pose_directions(poses: Tensor) -> Directions:
-    """Principal components of poses (N, D) of one class; N at least 2. Each axis points to its largest entry."""
+def pose_directions(poses: Tensor, axes: Tensor | None = None) -> Directions:
+    """Principal components of poses (N, D) of one class, most variance first; each points to its largest entry.
+
+    axes (D, D): other orthonormal axes, such as the dimensions themselves (`torch.eye`), to be perturbed as far in
+    proportion to how the poses spread along them. Raises ValueError for fewer than 2 poses.
+    """
     if poses.dim() != 2 or len(poses) < 2:
-        raise ValueError(f"principal directions need poses (N, D) of at least 2 images, not {tuple(poses.shape)}.")
-    mean = poses.double().mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov(poses.double().T).reshape(poses.shape[1], -1))
-    axes = vectors.T.flip(0)
-    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    return Directions(axes.to(poses), values.clamp_min(0).sqrt().flip(0).to(poses), mean.to(poses))
+        raise ValueError(f"directions need poses (N, D) of at least 2 images, not {tuple(poses.shape)}.")
+    exact = poses.double()
+    if axes is None:
+        axes = torch.linalg.eigh(torch.cov(exact.T).reshape(poses.shape[1], -1)).eigenvectors.T.flip(0)
+        axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    along = exact @ axes.to(exact).T
+    return Directions(axes.to(poses), along.std(0).to(poses), along.mean(0).to(poses))
 
 
 def kept_beyond_class(model: nn.Module, data: ImageSet, *, batch: int = 500) -> float:

@@ -151,7 +151,8 @@ class ResidualPoses(nn.Module):
         made, activations = fused.unflatten(0, (len(poses), size * size)).split((types * DIM, types), -1)
         made = self.poses(made.reshape(len(poses), self.capsules, DIM))
         activations = self.activations(activations.reshape(len(poses), self.capsules))
-        maps = made.reshape(len(poses), size, size, -1), activations.reshape(len(poses), size, size, -1)
+        # an edit at the taps may have made more rows of each image
+        maps = made.reshape(len(made), size, size, -1), activations.reshape(len(made), size, size, -1)
         return torch.cat(maps, -1)
 
     def poses_of(self, maps: Tensor) -> Tensor:
