@@ -190,6 +190,20 @@ def test_the_taps_of_matrix_capsules():
     assert model.layers == ["caps1", "caps2", "class"] and model.caps1.grid == (3, 3, 3)
 
 
+def test_a_dense_coupling_has_each_child_and_parent_in_its_place():
+    model, images = make(MATRIX), images_for(MATRIX, 2)
+    with torch.no_grad(), taps.record(model, "caps1.coupling", "class.coupling") as seen:
+        model(images)
+    dense = model.caps1.dense(seen["caps1.coupling"])
+    assert dense.shape == (2, 98, 27)
+    assert_close(dense.sum(-1), torch.ones(2, 98, dtype=DOUBLE))  # 7 places of stride 2 leave no child unseen
+    at, place, kind = 4, 7, 2  # the middle window starts at row and column 2; place 7 is row 1, column 0, type 1
+    child, parent = ((2 + 1) * 7 + 2 + 0) * 2 + 1, at * 3 + kind
+    assert torch.equal(dense[:, child, parent], seen["caps1.coupling"][:, at, place, kind])
+    assert dense[:, 0, 3:].abs().sum() == 0  # the first child is in the first window alone
+    assert model.get_submodule("class").dense(seen["class.coupling"]) is seen["class.coupling"]
+
+
 def slow_votes(layer, poses, size, types):
     """Pose matrix times transform, one child, parent, row and column at a time. -> votes[l][n][c][h] and child[l][n]"""
     kernel, stride = layer.kernel or size, layer.stride

@@ -215,6 +215,11 @@ class MatrixCapsules(Activated):
         # what the class capsules hear has the shape that it has in every other network, without an axis of positions
         return tensor if tap.idle else tap(tensor) if self.kernel else tap(tensor.squeeze(1)).unsqueeze(1)
 
+    def dense(self, coupling: Tensor) -> Tensor:
+        """This layer's recorded coupling as (B, I, J), whatever its windows; 0 where child and parent do not meet."""
+        size, types = self.child_grid
+        return em.dense(coupling, self.child, size * size * types) if self.kernel else coupling
+
     def vote(self, poses: Tensor) -> Tensor:
         """What each child predicts for each parent: (B, I, D) -> (B, L, N, C, D), in (B, L, C, D, N) memory.
 
