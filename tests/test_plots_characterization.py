@@ -54,7 +54,12 @@ def test_accuracy_under_perturbation_has_its_mean_and_its_range():
 
 def test_intervals_stand_beside_the_published_ones():
     ends = (torch.tensor([-0.4, -0.2]), torch.tensor([0.4, 0.3]))
-    figure = encoded.class_intervals({"DR": ends, "EM": ends}, published={"DR": ([-0.44, -0.24], [0.4, 0.3])})
+    figure = encoded.class_intervals(
+        {"DR": ends, "EM": ends},
+        published={"DR": ([-0.44, -0.24], [0.4, 0.3])},
+        xlabel={"DR": "a dimension's value", "EM": "activation"},
+    )
+    assert [ax.get_xlabel() for ax in figure.axes] == ["a dimension's value", "activation"]
     ours, published = figure.axes[0].collections
     assert [segment[:, 0].tolist() for segment in ours.get_segments()] == [
         pytest.approx([-0.4, 0.4]),
