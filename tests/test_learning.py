@@ -16,6 +16,7 @@ from capsnb.models import (
     ResCapsConfig,
     StridedStem,
 )
+from capsnb.schedules import GrowMargin
 from capsnb.synthesis import Augment, DataSpec, prepare
 from capsnb.training import Recipe, train
 
@@ -39,7 +40,7 @@ def reduced(config):
     if isinstance(config, NeuronNetConfig):
         return replace(config, size=SIZE, width=16, primary=32, kernel=5)
     if isinstance(config, MatrixCapsNetConfig):
-        sizes = {"width": 16, "stride": 3, "padding": 0, "types": 4, "layers": ((4, 3, 2),)}
+        sizes = {"width": 16, "padding": 0, "types": 4, "layers": ((4, 3, 2),)}
         return replace(config, size=SIZE, batch_norm=True, decoder="none", **sizes)
     if isinstance(config, ResCapsConfig):
         return replace(config, size=SIZE, width=8, types=(4, 4), decoder_widths=(64,))
@@ -61,7 +62,9 @@ def test_the_model_leaves_chance(name, digits):
     torch.manual_seed(0)
     model = reduced(entry.config).build()
     rate = 1e-2 if entry.loss == "spread" else 1e-3
-    recipe = Recipe(epochs=10, batch=50, learning_rate=rate, augment=Augment(), loss=entry.loss, target_accuracy=0.5)
+    hooks = (GrowMargin(every=50),) if isinstance(entry.config, MatrixCapsNetConfig) else ()
+    options = {"learning_rate": rate, "augment": Augment(), "hooks": hooks}
+    recipe = Recipe(epochs=10, batch=50, loss=entry.loss, target_accuracy=0.5, **options)
     rows = list(train(model, digits, recipe, device="cpu", every=50, progress=False))
     # chance is 0.1; the recipe stops at the first report above one half, after at most 400 steps
     assert rows[-1]["validation accuracy"] >= 0.5, [row["validation accuracy"] for row in rows]
