@@ -15,7 +15,7 @@ sabour                 Sabour et al.'s network on MNIST: does its entropy fall a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,8 @@ from capsnb.synthesis import Augment, DataSpec, Pairs
 from capsnb.training import Recipe
 
 PAPER = ZOO["lin-36"].config
-NARROW = replace(PAPER, stem=StridedStem(channels=64, types=8))
+# 20x20 pixels hold nearly all ink of a digit: moved by 4 px it stays on 28x28, and the paper's 36x36 has an empty frame
+NARROW = replace(PAPER, size=28, stem=StridedStem(channels=32, types=4), hidden=((16, 8),))
 REDUCED = replace(PAPER, size=20, stem=StridedStem(channels=16, kernel=5, types=4), hidden=((8, 8),), dim=8)
 SMALLEST = replace(PAPER, size=18, stem=StridedStem(channels=4, kernel=5, types=2, dim=4), hidden=((4, 4),), dim=4)
 # the paper: 30,889 training and 4,738 test images of 36x36, fixed
@@ -40,11 +41,17 @@ RECIPE = Recipe(epochs=20, augment=Augment())
 ITERATIONS = (1, 2, 3, 4, 5, 6, 7, 9)
 RATES = (0.01, 0.1, 0.5)
 SOFT = 6  # the iterations of figure 2b
-CHOICES = {
-    "32 capsules of 8": {"hidden": ((32, 8),)},
-    "exponential squash": {"squash": "exponential"},
-    "gradient of the last iteration": {"routing": Dynamic(gradient="last")},
+HALVED = ("half the learning rate",)
+CHOICES: dict[str, Callable[[Spec], Spec]] = {
+    "half the learning rate": lambda spec: _with(spec, "recipe", learning_rate=spec.recipe.learning_rate / 2),
+    "32 capsules of 8": lambda spec: _with(spec, "model", hidden=((32, 8),)),
+    "exponential squash": lambda spec: _with(spec, "model", squash="exponential"),
+    "gradient of the last iteration": lambda spec: _with(spec, "model", routing=Dynamic(gradient="last")),
 }
+
+
+def _with(spec: Spec, part: str, **changes: Any) -> Spec:
+    return replace(spec, **{part: replace(getattr(spec, part), **changes)})
 
 
 def routed(spec: Spec, **changes: Any) -> Spec:
@@ -92,12 +99,17 @@ def schedules(base: Spec, fields: Sequence[str] = ("rate", "temperature")) -> di
     return {name: replace(hard, recipe=replace(hard.recipe, hooks=(hooks[name],))) for name in fields}
 
 
-def choices(base: Spec, names: Sequence[str] = tuple(CHOICES)) -> dict[str, Spec]:
+def choices(
+    base: Spec,
+    names: Sequence[str] = tuple(CHOICES),
+    iterations: Sequence[int] = (3, 6, 7),
+    rates: Sequence[float] = (0.01,),
+) -> dict[str, Spec]:
     """CHOICE/variant: what figures 2a and 2b compare, one choice made otherwise."""
     found = {}
     for name in names:
-        other = replace(base, model=replace(base.model, **CHOICES[name]))
-        found |= {f"{name}/{variant}": spec for variant, spec in updates(other, (3, 6, 7), (0.01,)).items()}
+        other = CHOICES[name](base)
+        found |= {f"{name}/{variant}": spec for variant, spec in updates(other, iterations, rates).items()}
     return found
 
 
@@ -153,27 +165,31 @@ def _smoke() -> dict[str, Any]:
     data = DataSpec(crop=20, resize=10, derive=Pairs(size=18, train=64, validation=40, test=40))
     base = Spec(model=SMALLEST, data=data, recipe=replace(RECIPE, epochs=1, batch=32))
     variants = updates(base, (1, 3, 6, 7), (0.01,)) | convnets(base) | named("transfer", transfers(base, data))
-    variants |= named("schedule", schedules(base, ("rate",)))
-    sizes = {"sets": 1, "embedding seeds": 2, "perplexity": 10.0, "null draws": 3, "entropy images": 40}
-    return _plan(base, variants, 1, 20, None, **sizes)
+    variants |= named("schedule", schedules(base, ("rate",))) | named("other", choices(base, HALVED, (3, 7), ()))
+    sizes = {"sets": 1, "embedding seeds": 1, "perplexity": 10.0, "null draws": 3, "entropy images": 40}
+    return _plan(base, variants | {"sabour": _sabour(base, 64)}, 1, 20, 1, **sizes)
 
 
 def _quick() -> dict[str, Any]:
     # digits of 12 px move by 4 as those of 28 do: the grid of shifts is the paper's
-    data = DataSpec(crop=20, resize=12, derive=Pairs(size=20, train=4_500, validation=250, test=500))
-    base = Spec(model=REDUCED, data=data, recipe=replace(RECIPE, epochs=4, batch=32, learning_rate=6e-3))
-    domain = replace(data, derive=replace(data.derive, train=2_500))
+    data = DataSpec(crop=20, resize=12, derive=Pairs(size=20, train=6_000, validation=200, test=500))
+    base = Spec(model=REDUCED, data=data, recipe=replace(RECIPE, epochs=3, batch=32, learning_rate=6e-3))
+    domain = replace(data, derive=replace(data.derive, train=4_500))
     variants = updates(base, (1, 3, 6, 7), (0.01,)) | convnets(base)
     variants |= named("transfer", transfers(base, domain)) | named("schedule", schedules(base, ("rate",)))
-    sizes = {"sets": 2, "embedding seeds": 3, "null draws": 20, "entropy images": 500}
-    return _plan(base, variants, 1, 250, None, **sizes)
+    variants |= named("other", choices(base, HALVED, (3, 7), ())) | {"sabour": _sabour(base, 3_500)}
+    sizes = {"sets": 1, "embedding seeds": 2, "null draws": 20, "entropy images": 500}
+    return _plan(base, variants, 1, 200, 94, **sizes)  # twice per pass
 
 
 def _long() -> dict[str, Any]:
-    base = Spec(model=NARROW, data=MULTIMNIST, recipe=replace(RECIPE, epochs=8))
-    variants = updates(base, (1, 3, 5, 6, 7), (0.01, 0.1)) | convnets(base)
-    variants |= named("transfer", transfers(base, _half(MULTIMNIST))) | named("schedule", schedules(base, ("rate",)))
-    return _plan(base, variants, 3, 500, 121)
+    data = DataSpec(name="mnist", crop=20, derive=replace(MULTIMNIST.derive, size=28, validation=500, test=1_500))
+    base = Spec(model=NARROW, data=data, recipe=replace(RECIPE, epochs=2, batch=32, learning_rate=3e-3))
+    variants = updates(base, (1, 3, 6, 7), (0.01, 0.1)) | convnets(base)
+    half = replace(data, derive=replace(data.derive, train=MULTIMNIST.derive.train // 2))
+    variants |= named("transfer", transfers(base, half)) | named("schedule", schedules(base, ("rate",)))
+    variants |= named("other", choices(base, HALVED, (3, 7), ())) | {"sabour": _sabour(base, 20_000)}
+    return _plan(base, variants, 3, 250, 322, **{"sets": 3})  # three times per pass
 
 
 def _full() -> dict[str, Any]:
@@ -185,6 +201,13 @@ def _full() -> dict[str, Any]:
     variants |= named("schedule", schedules(base)) | named("other", choices(base))
     mnist = Spec(model=CapsNetConfig(), data=DataSpec(name="mnist"), recipe=Recipe(epochs=20))
     return _plan(base, variants | {"sabour": mnist}, 5, 500, 121)  # twice per pass
+
+
+def _sabour(base: Spec, train: int) -> Spec:
+    """Primary and class capsules alone, on so many single digits as they are before they are paired."""
+    pairs = base.data.derive
+    single = replace(base.data, derive=None, train=train, validation=pairs.validation, test=pairs.test)
+    return replace(base, model=replace(base.model, size=single.resize or single.crop, hidden=(), dim=16), data=single)
 
 
 def _half(data: DataSpec) -> DataSpec:
