@@ -23,8 +23,7 @@ from capsnb.training import Recipe
 from capsnb.widgets import PerturbationExplorer, ViewpointExplorer, charts, encoding, uploads
 from capsnb.widgets.chooser import OWN, SHOWN, PictureChooser
 from capsnb.widgets.events import Latest
-from capsnb.widgets.rerouting import Field, field
-from capsnb.widgets.routing import grouped, spread_over
+from capsnb.widgets.rerouting import Field, field, grouped, spread_over
 from capsnb.widgets.subjects import subject
 
 STEM = StridedStem(channels=4, kernel=5, types=2, dim=4)

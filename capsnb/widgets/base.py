@@ -111,6 +111,10 @@ class Explorer(widgets.VBox):
         """The chosen picture, (C, H, W) uint8."""
         return self.chooser.image
 
+    def keep_data(self) -> None:
+        """Show the present images also to models that are chosen later."""
+        self._data = self.subject.data
+
     def head(self) -> list[widgets.Widget]:
         """Everything above the view that may serve two views at once."""
         return [self.chooser, self.controls, self.tools]

@@ -34,8 +34,7 @@ class Compare(widgets.VBox):
         **state: Any,
     ) -> None:
         self.left = explorer(first, data=data, **state)
-        # the first one's pictures, whatever the other was trained on, and also when another model is chosen
-        self.left._data = self.left.subject.data
+        self.left.keep_data()
         self.right = explorer(second, data=self.left.subject.data, **state)
         for name in explorer.state_names():
             traitlets.link((self.left, name), (self.right, name))

@@ -17,6 +17,8 @@ STYLE = """<style>
 .capsnb .capsnb-sliders{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));
 gap:0 10px;overflow:visible}
 .capsnb figure{margin:0}
+.capsnb .capsnb-view figcaption{min-height:33px;display:flex;align-items:flex-end}
+.capsnb .widget-html-content{overflow:visible}
 .capsnb .capsnb-model{width:min(100%,420px)!important}
 .capsnb figcaption,.capsnb p{font-size:12px;line-height:1.35;margin:0 0 3px;color:var(--jp-ui-font-color1,inherit)}
 .capsnb img{image-rendering:pixelated;display:block;background:var(--jp-layout-color2,#8882);max-width:100%}
@@ -76,7 +78,7 @@ class Picture(widgets.HTML):
         width, height = self._size
         size = f'width="{width}" height="{height}" style="width:{width}px;height:{height}px"'
         image = f'<img {size} decoding="sync" alt="{escape(alt or caption)}" src="{data_uri(png)}">'
-        self.value = f"<figure><figcaption>{escape(caption)}</figcaption>{image}</figure>"
+        self.value = f'<figure style="width:{width}px"><figcaption>{escape(caption)}</figcaption>{image}</figure>'
 
 
 class Chart(widgets.HTML):

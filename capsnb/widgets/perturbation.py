@@ -144,9 +144,10 @@ class PerturbationExplorer(Explorer):
         self.original.show(encoding.png(encoding.as_bytes(self.image)), f"Picture ({true})")
         self.changed.show(encoding.png(encoding.as_bytes(picture)), f"Decoded from capsule {names[label]}")
         against = self.image / 255 if self.difference == "original" else before
-        what = "the picture" if self.difference == "original" else "that of the unchanged pose"
-        caption = f"Less {what} (orange: more ink, blue: less)"
-        self.differs.show(encoding.png(encoding.signed(picture - against)), caption)
+        what = "picture" if self.difference == "original" else "unchanged pose"
+        caption = f"Its difference to the {what}"
+        alt = f"{caption}: orange where there is more ink, blue where there is less"
+        self.differs.show(encoding.png(encoding.signed(picture - against)), caption, alt)
         now, again = self._lengths
         chart = charts.bars(names, again, marks=now, chosen=label, label="class scores of the decoded picture")
         self.fed_back.show(chart, "The network on the decoded picture (ticks: on the original)")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +98,24 @@ def field(model: nn.Module) -> Field | None:
             step *= module.stride[0]
     known = grid is not None and size > 1 and start + step * (grid[0] - 1) < model.image_shape[-1]
     return Field(start, step, size) if known else None
+
+
+def grouped(coupling: Tensor) -> Tensor:
+    """An order of children (I, J): by the parent that wins them, the surest first. -> (I,)"""
+    winner = coupling.argmax(-1).numpy()
+    return torch.from_numpy(np.lexsort((-coupling.amax(-1).numpy(), winner)))
+
+
+def spread_over(values: Tensor, where: Field, size: tuple[int, int]) -> Tensor:
+    """Values (H', W') at the middle of what each position sees, on a picture of that size; 0 beside them."""
+    canvas = torch.zeros(size)
+    rows, columns = (torch.arange(n) for n in size)
+    # floor, not round, which would make blocks of 1 and 3 pixels where steps are 2
+    row, column = (((each - where.start) / where.step + 0.5).floor().long() for each in (rows, columns))
+    inside = [(place >= 0) & (place < n) for place, n in zip((row, column), values.shape, strict=True)]
+    block = values[row[inside[0]]][:, column[inside[1]]]
+    canvas[inside[0][:, None] & inside[1]] = block.flatten()
+    return canvas
 
 
 class _Watched:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -20,14 +19,15 @@ from capsnb.widgets.base import Explorer
 from capsnb.widgets.parts import LABEL, Chart, Picture, dropdown, slider
 from capsnb.widgets.rerouting import (
     SETTINGS,
-    Field,
     Trail,
     agreement,
     field,
+    grouped,
     reaching,
     rerouted,
     routed_layers,
     settings_of,
+    spread_over,
 )
 
 
@@ -234,24 +234,6 @@ class RoutingExplorer(Explorer):
         figure = plots.couplings(coupling, **chosen)
         figure.suptitle(f"{self.subject.name}, {name}", fontsize=11)
         return figure
-
-
-def grouped(coupling: Tensor) -> Tensor:
-    """An order of children (I, J): by the parent that wins them, the surest first. -> (I,)"""
-    winner = coupling.argmax(-1).numpy()
-    return torch.from_numpy(np.lexsort((-coupling.amax(-1).numpy(), winner)))
-
-
-def spread_over(values: Tensor, where: Field, size: tuple[int, int]) -> Tensor:
-    """Values (H', W') at the middle of what each position sees, on a picture of that size; 0 beside them."""
-    canvas = torch.zeros(size)
-    rows, columns = (torch.arange(n) for n in size)
-    # floor, not round, which would make blocks of 1 and 3 pixels where steps are 2
-    row, column = (((each - where.start) / where.step + 0.5).floor().long() for each in (rows, columns))
-    inside = [(place >= 0) & (place < n) for place, n in zip((row, column), values.shape, strict=True)]
-    block = values[row[inside[0]]][:, column[inside[1]]]
-    canvas[inside[0][:, None] & inside[1]] = block.flatten()
-    return canvas
 
 
 def _grid(model: torch.nn.Module) -> tuple[int, int, int] | None:

@@ -1,0 +1,217 @@
+"""The explorers in a real browser, in JupyterLab and served by Voila: sliders, play, upload, another model.
+
+Needs Chromium (Debian's package, or CHROMIUM=path) and the packages playwright and, for one half, voila; without them
+the tests are skipped, and say what is missing.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import nbformat
+import nbformat.v4 as v4
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+MISSING = [name for name in ("playwright",) if importlib.util.find_spec(name) is None]
+MISSING += [] if CHROMIUM else ["chromium (apt install chromium, or CHROMIUM=path)"]
+VOILA = [] if importlib.util.find_spec("voila") else ["voila"]
+PATIENCE = 180_000  # ms: a kernel that imports torch on a busy machine
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no test in a browser: {', '.join(MISSING)} is missing")
+SERVERS = [
+    "lab",
+    pytest.param("voila", marks=pytest.mark.skipif(bool(VOILA), reason="no page by Voila: voila is missing")),
+]
+CELL = """from capsnb.widgets import PerturbationExplorer
+explorer = PerturbationExplorer("capsnet-small")
+explorer"""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextmanager
+def serving(kind, folder):
+    """The address of a notebook with one explorer, served on loopback while the block runs."""
+    spec = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(CELL)], metadata={"kernelspec": spec})
+    nbformat.write(notebook, folder / "page.ipynb")
+    port = free_port()
+    start, ready, page = {
+        "lab": (["jupyterlab", "--allow-root", "--ServerApp.token="], "api", "lab/tree/page.ipynb"),
+        "voila": (["voila", "page.ipynb"], "voila/static/main.js", ""),
+    }[kind]
+    command = [sys.executable, "-m", *start, "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
+    environment = os.environ | {
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}",
+    }
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/{ready}", process, folder)
+            yield f"http://127.0.0.1:{port}/{page}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for(address, process, folder):
+    end = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < end:
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise TimeoutError((folder / "log").read_text())
+
+
+class Page:
+    """An explorer on a page, as a hand and an eye have it."""
+
+    def __init__(self, page):
+        self.page = page
+        self.explorer = page.locator(".capsnb").first
+
+    def pictures(self):
+        return self.page.eval_on_selector_all(".capsnb figure img", "all => all.map(each => each.src)")
+
+    def changes(self, before, place=1):
+        """Wait until the picture at that place has other bytes."""
+        self.page.wait_for_function(
+            "([place, before]) => document.querySelectorAll('.capsnb figure img')[place]?.src != before",
+            arg=[place, before[place]],
+            timeout=PATIENCE,
+        )
+        return self.pictures()
+
+    def handle(self, number):
+        return self.explorer.locator(".capsnb-sliders .noUi-handle").nth(number)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def opened(request, tmp_path_factory):
+    """A page with an explorer, and the errors of its console."""
+    from playwright.sync_api import sync_playwright
+
+    folder = tmp_path_factory.mktemp(request.param)
+    with serving(request.param, folder) as address, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.goto(address, timeout=PATIENCE)
+        if request.param == "lab":
+            # what is run before the kernel is ready is forgotten
+            page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
+            page.locator(".jp-CodeCell .cm-content").first.click()
+            page.keyboard.press("Shift+Enter")
+        page.wait_for_selector(".capsnb figure img", timeout=PATIENCE)
+        if request.param == "lab":
+            page.keyboard.press("Control+b")  # the list of files, which leaves little room in a narrow window
+        yield Page(page), errors, folder
+        browser.close()
+
+
+def test_a_slider_moves_by_keys_and_by_dragging(opened):
+    page, _, _ = opened
+    before = page.pictures()
+    assert all(each.startswith("data:image/png;base64,") for each in before)
+    page.handle(2).focus()
+    for _ in range(5):
+        page.page.keyboard.press("PageUp")
+    after = page.changes(before)
+    assert after[0] == before[0]  # the original stays
+    box = page.handle(4).bounding_box()
+    page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 70, box["y"] + 5, steps=30)
+    page.page.mouse.up()
+    page.changes(after)
+
+
+def test_play_sweeps_and_stops(opened):
+    page, _, _ = opened
+    first = page.pictures()
+    buttons = page.explorer.locator(".widget-play button")
+    buttons.nth(0).click()
+    second = page.changes(first)
+    page.changes(second)
+    buttons.nth(1).click()
+
+
+def test_a_picture_is_uploaded_and_a_bad_one_told(opened):
+    page, _, folder = opened
+    ink = np.full((60, 60), 255, np.uint8)
+    ink[10:50, 28:34] = 0
+    Image.fromarray(ink).save(folder / "one.png")
+    (folder / "words.png").write_text("not a picture")
+    before = page.pictures()
+    with page.page.expect_file_chooser() as chooser:
+        page.explorer.get_by_text("Your own picture").click()
+    chooser.value.set_files(folder / "one.png")
+    page.changes(before, place=0)
+    page.explorer.get_by_text("60 x 60 pixels, inverted").wait_for(timeout=PATIENCE)
+    with page.page.expect_file_chooser() as chooser:
+        page.explorer.get_by_text("Your own picture").click()
+    chooser.value.set_files(folder / "words.png")
+    page.explorer.get_by_text("words.png is not a picture").wait_for(timeout=PATIENCE)
+
+
+def test_another_model_is_chosen(opened):
+    page, _, _ = opened
+    select = page.explorer.locator(".capsnb-model select")
+    names = select.locator("option").all_inner_texts()
+    other = next((name for name in names if name not in ("capsnet-small",)), None)
+    if other is None:
+        pytest.skip("there is one checkpoint only")
+    before = page.pictures()
+    select.select_option(label=other)
+    page.changes(before)
+    select.select_option(label="capsnet-small")
+    page.page.wait_for_timeout(500)
+
+
+def test_it_fits_wide_and_narrow_windows(opened):
+    page, _, folder = opened
+    for width in (1280, 800):
+        page.page.set_viewport_size({"width": width, "height": 1000})
+        page.page.wait_for_timeout(500)
+        over = page.explorer.evaluate("each => each.scrollWidth - each.clientWidth")
+        assert over <= 1, f"{over} pixels stand over at a width of {width}"
+        page.explorer.screenshot(path=folder / f"{width}.png")
+        assert len(np.unique(np.array(Image.open(folder / f"{width}.png").convert("L")))) > 20
+
+
+def test_the_console_has_no_error(opened):
+    _, errors, _ = opened
+    # pages by Voila ask a server elsewhere for their icons' style, which a machine without network cannot have
+    own = [
+        each for each in errors if not re.search(r"net::ERR_(NAME_NOT_RESOLVED|INTERNET_DISCONNECTED|\w*REFUSED)", each)
+    ]
+    assert not own
