@@ -241,10 +241,10 @@ def test_the_amount_of_data_is_the_same_in_every_layer(layer):
     (votes, activations, _, _), seen = case(*grid, images=1)
     activations = torch.ones_like(activations)
     # the activations' logits are DATA lambda (beta_a - sum_h (beta_u + ln sigma) amount): beta_u reads the amount
-    nothing = torch.zeros(grid[-1], dtype=DOUBLE, requires_grad=True)
-    logs = couple(votes, activations, seen, nothing, nothing, EM())
-    logits = m_step(votes, logs.detach(), activations, seen, nothing, nothing, EM(), 2).logits
-    (reading,) = torch.autograd.grad(logits.sum(), nothing)
+    beta_u, beta_a = (torch.zeros(grid[-1], dtype=DOUBLE, requires_grad=True) for _ in range(2))
+    logs = couple(votes, activations, seen, beta_u, beta_a, EM())
+    logits = m_step(votes, logs.detach(), activations, seen, beta_u, beta_a, EM(), 2).logits
+    (reading,) = torch.autograd.grad(logits.sum(), beta_u)
     parents, size = logits.numel(), votes.shape[-1]
     amount = -reading.sum() / (EM().inverse_temperature(2) * size * parents)
     assert_close(amount.item(), 100.0)
