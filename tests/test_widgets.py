@@ -17,8 +17,8 @@ from capsnb.measures.entropy import mean_entropy
 from capsnb.measures.intervals import activation_statistics, class_intervals
 from capsnb.measures.perturbation import perturbation_grid
 from capsnb.measures.viewpoint import KINDS, transformed, viewpoint
-from capsnb.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, StridedStem
-from capsnb.routing import Dynamic, Uniform
+from capsnb.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
+from capsnb.routing import Dynamic, SelfAttention, Uniform
 from capsnb.widgets import Compare, PerturbationExplorer, RoutingExplorer, ViewpointExplorer, encoding
 from capsnb.widgets.rerouting import agreement, reaching, rerouted
 from capsnb.widgets.viewpoint import KIND, warped
@@ -297,7 +297,7 @@ def test_a_routing_without_settings_has_no_sliders(data):
 def test_a_network_without_routing_is_told_in_the_widget(data):
     model = build(ConvNetRConfig(size=16, classes=3, dim=4, kernel=3, width=8, decoder_widths=(8,)))
     explorer = RoutingExplorer(model, data=data)
-    assert explorer.message.text == "ConvNetR has no routed capsules."
+    assert explorer.message.text == "ConvNetR has no layer of vector capsules whose routing could be exchanged."
 
 
 def test_an_unknown_layer_is_told_in_the_widget(data):
@@ -390,6 +390,29 @@ def test_a_network_without_couplings_has_norms_and_no_tree(data):
     assert explorer.figure() is not None
     plain = build(ConvNetFCConfig(size=16, classes=3, widths=(4,), hidden=(8,)))
     assert "has no capsules" in ViewpointExplorer(plain, data=data).message.text
+
+
+def test_matrix_capsules_are_shown_by_their_activations(data):
+    model = build(MatrixCapsNetConfig(size=16, classes=3, width=4, types=2, layers=((2, 3, 1),), decoder="none"))
+    explorer = ViewpointExplorer(model, data=data, rotation=10.0)
+    with taps.evaluating(model), taps.record(model, "primary.activations", "class.activations") as seen:
+        model(explorer.moved_image[None])
+    assert list(explorer.layer_norms) == [name for name in taps.names(model) if name.endswith("activations")]
+    for name in seen:
+        assert_close(explorer.layer_norms[name], seen[name][0].flatten())
+    assert "couplings by windows" in explorer.tree.value
+    assert 0 < explorer.invariance["class.activations"] <= 1 + 1e-6
+    told = "MatrixCapsNet has no decoder, so a changed pose cannot be turned into a picture."
+    assert PerturbationExplorer(model, data=data).message.text == told
+
+
+def test_self_attention_has_a_coupling_and_no_settings(data):
+    explorer = RoutingExplorer(build(replace(SMALL, routing=SelfAttention())), data=data)
+    model = explorer.subject.model
+    with taps.evaluating(model), taps.record(model, "class.coupling") as seen:
+        model(explorer.image[None])
+    assert_close(explorer.trails["class"].coupling[-1], seen["class.coupling"])
+    assert all(each.disabled for each in explorer.sliders.values())
 
 
 # two models

@@ -29,7 +29,7 @@ def routed_layers(model: nn.Module) -> dict[str, RoutedCapsules]:
     """The layers of a model that are routed, in order; ValueError where there are none."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, RoutedCapsules)}
     if not found:
-        raise ValueError(f"{type(model).__name__} has no routed capsules.")
+        raise ValueError(f"{type(model).__name__} has no layer of vector capsules whose routing could be exchanged.")
     return found
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from capsnb import checkpoints, runs
 from capsnb.data import ImageSet
-from capsnb.layers import length
 from capsnb.models import Output
 from capsnb.runs import Run
 from capsnb.synthesis import DataSpec, prepare
@@ -83,9 +81,8 @@ def _checked(found: Subject) -> Subject:
 
 
 def class_shares(output: Output) -> Tensor:
-    """How much a network says for each class, in [0, 1]: lengths of poses as they are, logits by softmax. -> (B, K)"""
-    scores, poses, _ = output
+    """How much a network says for each class, in [0, 1]: lengths and activations as they are, logits by softmax.
+    -> (B, K)"""
+    scores = output.scores
     plain = bool(scores.min() >= 0 and scores.max() <= 1)
-    if poses is not None:
-        plain = plain and torch.allclose(scores, length(poses), atol=1e-4)
     return (scores if plain else scores.softmax(1)).cpu()

@@ -59,12 +59,14 @@ class ViewpointExplorer(Explorer):
         self._start_of = None
 
     def _fit(self) -> None:
-        try:
-            self._nodes, self._edges = layer_taps(self.subject.model)
-        except ValueError:
-            known = names(self.subject.model)
-            self._nodes = [name for name in known if name == "primary" or name.endswith(".poses")]
-            self._edges = []
+        known = names(self.subject.model)
+        self._nodes, self._edges = [name for name in known if name.endswith("activations")], []
+        self._treeless = "its couplings by windows join no whole layers" if self._nodes else "it has no couplings"
+        if not self._nodes:
+            try:
+                self._nodes, self._edges = layer_taps(self.subject.model)
+            except ValueError:
+                self._nodes = [name for name in known if name == "primary" or name.endswith(".poses")]
         self.norms.children = [Chart() for _ in self._nodes]
         self._start_of = None
 
@@ -76,7 +78,7 @@ class ViewpointExplorer(Explorer):
         with evaluating(model), record(model, *self._nodes, *self._edges) as seen:
             both = torch.cat([image[None], self._image]).to(next(model.parameters()).device)
             self._scores = class_shares(model(both))
-        norms = {name: length(seen[name]).cpu() for name in self._nodes}
+        norms = {name: sizes(name, seen[name]).flatten(1).cpu() for name in self._nodes}
         self._couplings = [seen[name][1].cpu() for name in self._edges]
         self._norms = {name: each[1] for name, each in norms.items()}
         plain = {name: each[0] for name, each in norms.items()}
@@ -108,7 +110,7 @@ class ViewpointExplorer(Explorer):
         )
         self.told.say(f"Invariance, {told}: cosine of a capsule's norms before and after, mean over its layer.")
         if not self._edges:
-            self.tree.show("", "No parse tree: this network has no couplings.")
+            self.tree.show("", f"No parse tree: {self._treeless}.")
             return
         titles = [short(tap) for tap in self._nodes]
         drawing = charts.tree(
@@ -188,6 +190,11 @@ def invariance(plain: Tensor, moved: Tensor) -> Tensor:
     return (before * after).sum(0) / (length(before.T) * length(after.T))
 
 
+def sizes(tap: str, values: Tensor) -> Tensor:
+    """What says that a capsule's thing is there: an activation where the tap has them, else the length of a pose."""
+    return values if tap.endswith("activations") else length(values)
+
+
 def short(tap: str) -> str:
     """A layer's name, from that of its tap."""
-    return tap.removesuffix(".poses")
+    return tap.removesuffix(".poses").removesuffix(".activations")
