@@ -10,22 +10,46 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capsnb import runs
 from capsnb.evaluation import evaluate
-from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.models import CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.places import project
+from capsnb.pruning import Lobster, Penalty
+from capsnb.routing import Dynamic
 from capsnb.runs import Run, Spec
-from capsnb.synthesis import prepare
+from capsnb.synthesis import Augment, prepare
 from capsnb.training import Recipe
 
+# all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32
+SMALL = CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256))
+BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
+
 CHECKPOINTS: dict[str, Spec] = {
-    "capsnet-small": Spec(
-        model=CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256)),
-        recipe=Recipe(epochs=150),
+    # Sabour et al. 2017
+    "capsnet-small": Spec(model=SMALL, recipe=Recipe(epochs=150)),
+    # Renzulli et al. 2022: 2,750 steps where the paper has some 80,000, hence a penalty ten times as strong
+    "rem-small": Spec(
+        model=SMALL,
+        recipe=replace(BRIEF, hooks=(Lobster(penalty=Penalty(strength=1e-3), images=250, trials=12),)),
     ),
+    # Mitterreiter et al. 2023: 16/16/16/16/10 capsules; without their weight decay, whose capsules die
+    "deep-rba-small": Spec(
+        model=CapsNetConfig(
+            stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
+            hidden=((16, 8), (16, 8), (16, 8)),
+            dim=8,
+            routing=Dynamic(learned_prior=True),
+            squash="exponential",
+            decoder_widths=(128, 256),
+        ),
+        recipe=replace(BRIEF, epochs=40, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)),
+    ),
+    # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
+    "convnet-cr-sf-small": Spec(model=ConvNetRConfig(width=32, decoder_widths=(128, 256)), recipe=BRIEF),
 }
 
 
