@@ -46,7 +46,9 @@ CHECKPOINTS: dict[str, Spec] = {
             squash="exponential",
             decoder_widths=(128, 256),
         ),
-        recipe=replace(BRIEF, epochs=20, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)),
+        recipe=replace(
+            BRIEF, epochs=20, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
+        ),
     ),
     # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
     "convnet-cr-sf-small": Spec(model=ConvNetRConfig(width=32, decoder_widths=(128, 256)), recipe=BRIEF),
