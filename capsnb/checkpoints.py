@@ -31,10 +31,10 @@ BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
 CHECKPOINTS: dict[str, Spec] = {
     # Sabour et al. 2017
     "capsnet-small": Spec(model=SMALL, recipe=Recipe(epochs=150)),
-    # Renzulli et al. 2022: 1,375 steps where the paper has some 80,000, hence a penalty twenty times as strong
+    # Renzulli et al. 2022: 825 steps where the paper has some 80,000, hence a penalty twenty times as strong
     "rem-small": Spec(
         model=SMALL,
-        recipe=replace(BRIEF, epochs=25, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),
+        recipe=replace(BRIEF, epochs=15, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),
     ),
     # Mitterreiter et al. 2023: 16/16/16/16/10 capsules; without their weight decay, whose capsules die
     "deep-rba-small": Spec(
@@ -47,7 +47,7 @@ CHECKPOINTS: dict[str, Spec] = {
             decoder_widths=(128, 256),
         ),
         recipe=replace(
-            BRIEF, epochs=20, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
+            BRIEF, epochs=15, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
         ),
     ),
     # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
