@@ -16,12 +16,11 @@ from typing import Any
 
 from capsnb import runs
 from capsnb.evaluation import evaluate
-from capsnb.models import CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
+from capsnb.models import CapsNetConfig, ConvNetRConfig, StridedStem
 from capsnb.places import project
 from capsnb.pruning import Lobster, Penalty
-from capsnb.routing import Dynamic
 from capsnb.runs import Run, Spec
-from capsnb.synthesis import Augment, prepare
+from capsnb.synthesis import prepare
 from capsnb.training import Recipe
 
 # all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32
@@ -35,20 +34,6 @@ CHECKPOINTS: dict[str, Spec] = {
     "rem-small": Spec(
         model=SMALL,
         recipe=replace(BRIEF, epochs=15, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),
-    ),
-    # Mitterreiter et al. 2023: 16/16/16/16/10 capsules; without their weight decay, whose capsules die
-    "deep-rba-small": Spec(
-        model=CapsNetConfig(
-            stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
-            hidden=((16, 8), (16, 8), (16, 8)),
-            dim=8,
-            routing=Dynamic(learned_prior=True),
-            squash="exponential",
-            decoder_widths=(128, 256),
-        ),
-        recipe=replace(
-            BRIEF, epochs=15, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
-        ),
     ),
     # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
     "convnet-cr-sf-small": Spec(model=ConvNetRConfig(width=32, decoder_widths=(128, 256)), recipe=BRIEF),
