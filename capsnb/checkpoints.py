@@ -10,22 +10,33 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from capsnb import runs
 from capsnb.evaluation import evaluate
-from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.models import CapsNetConfig, ConvNetRConfig, StridedStem
 from capsnb.places import project
+from capsnb.pruning import Lobster, Penalty
 from capsnb.runs import Run, Spec
 from capsnb.synthesis import prepare
 from capsnb.training import Recipe
 
+# all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32
+SMALL = CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256))
+BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
+
 CHECKPOINTS: dict[str, Spec] = {
-    "capsnet-small": Spec(
-        model=CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256)),
-        recipe=Recipe(epochs=150),
+    # Sabour et al. 2017
+    "capsnet-small": Spec(model=SMALL, recipe=Recipe(epochs=150)),
+    # Renzulli et al. 2022: 825 steps where the paper has some 80,000, hence a penalty twenty times as strong
+    "rem-small": Spec(
+        model=SMALL,
+        recipe=replace(BRIEF, epochs=15, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),
     ),
+    # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
+    "convnet-cr-sf-small": Spec(model=ConvNetRConfig(width=32, decoder_widths=(128, 256)), recipe=BRIEF),
 }
 
 
