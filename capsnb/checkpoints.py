@@ -30,7 +30,8 @@ BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
 CHECKPOINTS: dict[str, Spec] = {
     # Sabour et al. 2017
     "capsnet-small": Spec(model=SMALL, recipe=Recipe(epochs=150)),
-    # Renzulli et al. 2022: 825 steps where the paper has some 80,000, hence a penalty twenty times as strong
+    # Renzulli et al. 2022: 825 steps where the paper has some 80,000, hence a penalty twenty times as strong;
+    # 43 % of its weights are gone, its couplings are no surer: the paper says that a decoder in training undoes that
     "rem-small": Spec(
         model=SMALL,
         recipe=replace(BRIEF, epochs=15, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),

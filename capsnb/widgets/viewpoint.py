@@ -28,7 +28,7 @@ KIND = {"rotation": "rotation", "right": "translation x", "down": "translation y
 class ViewpointExplorer(Explorer):
     """Sliders that rotate, shift, scale and shear the picture; norms of every capsule layer and the parse tree follow.
 
-        ViewpointExplorer("deep-rba-small", rotation=15)
+        ViewpointExplorer("capsnet-small", rotation=15)
 
     rotation, shear: in degrees, clockwise and along x; right, down: pixels; scale: a factor. The picture is scaled,
     sheared, rotated, then shifted, about its centre. The invariance of a layer is that of `measures.viewpoint`, over
