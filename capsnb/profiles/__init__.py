@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from capsnb.profiles import first_network, lin, parse_trees, rem, robustness
+from capsnb.profiles import characterization, first_network, lin, parse_trees, rem, robustness
 from capsnb.profiles.plans import PROFILES, RECORDED, Plan, seeded
 
 PLANS: dict[str, Callable[[str], dict[str, Any]]] = {
     "00": first_network.content,
+    "01": characterization.content,
     "02": lin.content,
     "03": rem.content,
     "04": parse_trees.content,

@@ -1,0 +1,113 @@
+"""The plan of notebook 01: the paper's sets and recipe in full, what smaller profiles leave out, what is measured."""
+
+from functools import partial
+
+import helpers
+import pytest
+import torch
+
+from capsnb import profiles
+from capsnb.measures.paths import Places
+from capsnb.models import ZOO
+from capsnb.profiles import characterization
+from capsnb.published import find, lookup
+from capsnb.specs import decode, encode
+from capsnb.synthesis import Augment
+
+PLANS = {profile: profiles.plan("01", profile) for profile in profiles.PROFILES}
+changes = partial(helpers.changes, into=("model", "data", "recipe"))
+
+
+def first(plan, name):
+    return plan.specs[name][0]
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_every_profile_has_the_four_networks_with_decoders_and_what_the_notebook_reads(profile):
+    plan = PLANS[profile]
+    settings = plan.settings
+    assert {f"mnist/{name}" for name in characterization.NETWORKS} <= set(plan.specs)
+    assert all(specs[0].model.decoder == "conditional" for specs in plan.specs.values())
+    assert settings["protocols"] in plan.specs and settings["protocols"].endswith("/dr")
+    assert settings["chosen"]["filters"] in settings["filters"]
+    assert settings["chosen"]["units"] in settings["units"]
+    assert settings["smooth"] <= settings["overlap"] and settings["overlap"] >= 2 <= settings["effects"]
+    assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 3, "full": 3}[profile]
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_nothing_is_augmented_and_every_spec_can_be_written_down(profile):
+    for specs in PLANS[profile].specs.values():
+        assert specs[0].recipe.augment == Augment()
+        assert decode(encode(specs[0])) == specs[0]
+
+
+def test_full_is_the_paper_s_recipe():
+    plan = PLANS["full"]
+    names = {f"{name}/{network}" for name in characterization.SETS for network in ("dr", "em")}
+    enhanced = {f"{name}/{network}" for name in characterization.ENHANCED for network in ("efficient", "rescaps")}
+    assert set(plan.specs) == names | enhanced
+    zoo = {"dr": "capsnet", "em": "em-12", "efficient": "efficient-capsnet", "rescaps": "rescaps"}
+    assert {name: first(plan, f"mnist/{name}").model for name in zoo} == {n: ZOO[key].config for n, key in zoo.items()}
+    epochs = {name: first(plan, name).recipe.epochs for name in names}
+    assert [epochs[f"{name}/dr"] for name in characterization.SETS] == [50, 32, 7, 35]
+    assert (epochs["mnist/em"], epochs["svhn/em"], epochs["cifar10/em"]) == (50, 32, 120)
+    recipes = [specs[0].recipe for specs in plan.specs.values()]
+    assert {(recipe.batch, recipe.decay) for recipe in recipes} == {(32, 1.0)}
+    for name in names:
+        recipe = first(plan, name).recipe
+        rate, decay, loss = (3e-3, 2e-7, "spread") if name.endswith("em") else (1e-3, 0.0, "margin")
+        assert (recipe.learning_rate, recipe.weight_decay, recipe.loss) == (rate, decay, loss)
+        assert recipe.loss == ZOO[zoo[name.split("/")[1]]].loss
+    assert plan.settings["protocols"] == "cifar10/dr"
+
+
+def test_full_has_the_paper_s_image_sizes_and_splits():
+    plan = PLANS["full"]
+    found = {name: first(plan, f"{name}/dr") for name in characterization.SETS}
+    assert [spec.model.size for spec in found.values()] == [28, 32, 32, 64]
+    assert [spec.model.channels for spec in found.values()] == [1, 3, 3, 3]
+    assert [spec.model.classes for spec in found.values()] == [10, 10, 2, 10]
+    assert [spec.data.validation for spec in found.values()] == [10_000, 10_000, None, 10_000]
+    assert found["cifar10"].data.resize == 64 and found["mnist"].data.resize is None
+    published = {name.split("/")[0] for name in find("tawalbeh2024/table1")}
+    assert published == set(characterization.SETS)
+
+
+def test_the_paper_s_own_k():
+    chosen = PLANS["full"].settings["chosen"]
+    keys = {"filters": "conv-filters", "units": "primary-capsules", "heatmaps": "overlap-capsules"}
+    assert chosen == {name: lookup(f"tawalbeh2024/chosen-k/{key}").value for name, key in keys.items()}
+    assert max(PLANS["full"].settings["filters"]) == 256 and max(PLANS["full"].settings["units"]) == 1152
+
+
+def test_long_has_dr_at_full_width_and_the_paper_s_validation_and_test_digits():
+    plan = PLANS["long"]
+    assert first(plan, "mnist/dr").model == ZOO["capsnet"].config
+    for name in characterization.NETWORKS:
+        data = first(plan, f"mnist/{name}").data
+        assert (data.name, data.validation, data.test) == ("mnist", 10_000, None)
+    assert set(plan.specs) == {f"mnist/{name}" for name in characterization.NETWORKS} | {"cifar10/dr"}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_the_network_of_the_experiment_has_fewer_digits(profile):
+    plan = PLANS[profile]
+    found = changes(first(plan, "mnist/dr"), first(plan, "few/dr"))
+    assert "data.train" in found and found <= {"data.train", "recipe.batch", "recipe.epochs"}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "long"])
+def test_networks_fit_their_images_and_have_places_for_paths(profile):
+    plan = PLANS[profile]
+    for name in characterization.NETWORKS:
+        spec = first(plan, f"mnist/{name}")
+        assert spec.model.size == (spec.data.crop or spec.data.resize or 28)
+        if profile == "smoke":
+            model = spec.build().eval()
+            places = Places.of(model)
+            assert places.layer == "class"
+            assert model.get_submodule(places.units).capsules >= plan.settings["chosen"]["units"]
+            with torch.no_grad():
+                output = model(torch.zeros(2, 1, spec.model.size, spec.model.size))
+            assert output.scores.shape == (2, 10) and output.reconstruction.shape == (2, 1, 14, 14)
