@@ -19,7 +19,7 @@ PACKAGE = PROJECT / "capsnb"
 ORDER = [
     *("data", "synthesis", "taps", "fastconv", "convolution", "votes", "routing", "layers", "losses", "models"),
     *("evaluation", "objective", "training", "sparsity", "pruning", "runs", "profiles", "published", "claims", "plots"),
-    *("execute", "preview", "offline", "report", "sweep", "cli_sweep", "cli"),
+    *("widgets", "execute", "preview", "offline", "report", "sweep", "cli_sweep", "cli"),
 ]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
