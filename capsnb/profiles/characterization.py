@@ -46,7 +46,7 @@ WIDE = {
     "dr": CapsNetConfig(),
     "em": MatrixCapsNetConfig(width=64, stride=3, padding=0, types=8, layers=((8, 3, 2),), decoder_widths=(128, 256)),
     "efficient": replace(EFFICIENT, decoder_widths=(128, 256)),
-    "rescaps": ResCapsConfig(width=16, types=(8, 8, 8), decoder_widths=(128, 256)),
+    "rescaps": ResCapsConfig(width=16, types=(4, 4, 8), decoder_widths=(128, 256)),
 }
 FULL = {"dr": CapsNetConfig(), "em": MatrixCapsNetConfig(), "efficient": EFFICIENT, "rescaps": ResCapsConfig()}
 # set -> (channels, side, classes, validation images, epochs of DR and EM); Efficient and ResCaps are trained on two
@@ -132,11 +132,11 @@ def _quick() -> dict[str, Any]:
 
 
 def _long() -> dict[str, Any]:
-    data = DataSpec(name="mnist", validation=10_000, train=40_000)
+    data = DataSpec(name="mnist", validation=10_000, train=30_000)
     fewer = replace(data, train=25_000)
     recipe = replace(PAPER, batch=50, loss="spread", hooks=(GrowMargin(every=100),))
     recipes = {
-        "dr": replace(PAPER, epochs=2),
+        "dr": replace(PAPER, batch=64, epochs=2),
         "em": replace(recipe, epochs=3, learning_rate=1e-2),
         "efficient": replace(PAPER, epochs=2),
         "rescaps": replace(recipe, epochs=1, learning_rate=3e-3, hooks=()),
