@@ -89,7 +89,9 @@ BAD = {
     "results record 00 --from notebooks": (
         "notebooks/00_only.ipynb names no profile it was executed at: only long and full are recorded."
     ),
-    "checkpoints make nothing": "There is no checkpoint 'nothing'; there are: capsnet-small",
+    "checkpoints make nothing": (
+        "There is no checkpoint 'nothing'; there are: capsnet-small, rem-small, convnet-cr-sf-small"
+    ),
     "results --readme nowhere": "Invalid value for '--readme': File 'nowhere' does not exist.",
 }
 
