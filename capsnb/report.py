@@ -92,18 +92,22 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
     """Recorded runs as a Markdown table, a row per claim that a record decides.
 
     What was published and the verdict are those of the executed notebooks, which know the rules; a claim that no
-    notebook has shown since it was recorded has the mean of every variant instead.
+    notebook has shown since it was recorded has the mean of every variant instead. What only earlier records hold
+    and no notebook states any more is left out.
     """
     known = {(row["notebook"], row["claim"]): row for path in sorted(notebooks.glob(PATTERN)) for row in _rows(path)}
     folder = root or claims.results_dir()
     lines = []
     for file in sorted(folder.glob("[0-9][0-9].json")):
         record = claims.recorded(file.stem, folder)
+        stated = any(notebook == file.stem for notebook, _ in known)
         for name in dict.fromkeys(name for run in record.runs for name in run["values"]):
             row = known.get((file.stem, name), {})
             measured = row.get("recorded run")
             if row.get("recorded origin") and not measured:
                 continue  # only some of the rule's variants were trained
+            if not row and stated and name not in record.runs[-1]["values"]:
+                continue
             means = (f"{variant} {_mean(list(found.values()))}" for variant, found in record.measured(name).items())
             shown = (row.get("published") or "-", measured or ", ".join(means), row.get("recorded verdict") or "-")
             lines.append((file.stem, name, *shown, record.origin(name)))

@@ -189,6 +189,20 @@ def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
     assert "half" not in table
 
 
+def test_the_results_table_leaves_out_what_no_notebook_states_any_more(tmp_path):
+    options = {"seeds": [0], "settings": {}, "device": "a device", "root": tmp_path}
+    claims.record("00", {"old": {"a": {0: 1.0}}, "kept": {"a": {0: 2.0}}}, **options)
+    claims.record("00", {"kept": {"a": {0: 3.0}}, "new": {"a": {0: 4.0}}}, **options)
+    assert "| 00 | old |" in report.results_table(tmp_path, tmp_path)  # no notebook: nobody knows
+    row = {"notebook": "00", "claim": "kept", "published": "1"}
+    output = v4.new_output("display_data", data={claims.MIME: [row]})
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
+    table = report.results_table(tmp_path, tmp_path)
+    assert (
+        "old" not in table and "| 00 | kept | 1 | a 3 (1) | - |" in table and "| 00 | new | - | a 4 (1) | - |" in table
+    )
+
+
 def test_the_readme_is_filled_between_its_marks():
     text = f"a\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nb\n"
     filled = report.fill_readme(text, "new")
