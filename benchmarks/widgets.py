@@ -66,10 +66,12 @@ def dragged(explorer: Explorer, rate: float = 200.0, seconds: float = 2.0) -> di
         stream, loop, latest = events(explorer), asyncio.get_running_loop(), explorer.latest
         drawn, asked = latest.drawn, latest.requests
         # events have their times, as a finger's do, whether or not a picture is being drawn
-        begun = loop.time()
+        begun, sent = loop.time(), asyncio.Event()
         for number in range(int(rate * seconds)):
             loop.call_at(begun + number / rate, next(stream))
-        while loop.time() < begun + seconds or latest.waiting:
+        loop.call_at(begun + seconds, sent.set)
+        await sent.wait()
+        while latest.waiting:
             await asyncio.sleep(0.0005)
         late = 1000 * (loop.time() - begun - (rate * seconds - 1) / rate)
         return {"events": latest.requests - asked, "pictures": latest.drawn - drawn, "last after ms": late}
