@@ -136,7 +136,8 @@ def group_models(scale: Scale, *, own: bool = False) -> Models:
     return {f"{name}-groups": (replace(aff, stem=stem), "margin") for name, stem in stems.items()}
 
 
-def uniform_models(scale: Scale) -> Models:
-    """Ours: Aff-CapsNet with the other values of its uniform coupling."""
+def uniform_models(scale: Scale, *, own: bool = False) -> Models:
+    """Ours: Aff-CapsNet with the other values of its uniform coupling; own: also with its usual 1/I."""
     aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
-    return {name: (replace(aff, routing=Uniform(value=name)), "margin") for name in ("1/J", "1")}
+    values = ("1/I", "1/J", "1") if own else ("1/J", "1")
+    return {f"coupling-{value}": (replace(aff, routing=Uniform(value=value)), "margin") for value in values}

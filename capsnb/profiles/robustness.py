@@ -175,10 +175,10 @@ def _long() -> dict[str, Any]:
     scale = REDUCED
     data, augment = placed(scale, name="mnist", train=20_000, validation=2_000, test=5_000)
     recipe = Recipe(epochs=5, batch=64, learning_rate=2e-3, augment=augment)
-    chosen = {name: affine_models(scale)[name] for name in (*SIX, "no-squash")}
     plain = DataSpec(name="mnist", train=20_000, validation=2_000, test=5_000)
     near = replace(recipe, epochs=3, augment=Augment(shift=2))
-    variants = specs("affine", chosen, data, recipe) | specs("semantic", semantic_models(scale), plain, near)
+    variants = specs("affine", affine_models(scale), data, recipe)
+    variants |= specs("semantic", semantic_models(scale), plain, near)
     variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
     fewer, brief = replace(data, train=8_000, test=2_000), replace(recipe, epochs=4, batch=32)
     kernels = specs("kernel", kernel_models(scale, own=True), fewer, brief)
@@ -194,6 +194,7 @@ def _long() -> dict[str, Any]:
         | {AVG: trained_by(variants[AVG], epochs=10)}
         | kernels
         | specs("groups", group_models(scale, own=True), fewer, brief)
+        | specs("uniform", uniform_models(scale, own=True), fewer, brief)
         | _halved_pairs(),
         "settings": settings(scale, **{"surface images": 1000, "pair scale": HALVED}),
     }
