@@ -244,6 +244,16 @@ def test_similarity_against_a_loop(model, images, kind):
         assert float(found.chance[0, capsule]) == pytest.approx(float(shuffled), abs=1e-5)
 
 
+def test_the_share_kept_runs_from_unrelated_to_the_same_by_hand():
+    # two amounts, two capsules, one of them silent: (.9 - .6) / (1 - .6) and (.6 - .6) / (1 - .6)
+    nan = math.nan
+    cosine, chance = torch.tensor([[0.9, nan], [0.6, nan]]), torch.tensor([[0.6, nan], [0.6, nan]])
+    kept = viewpoint.share_kept(viewpoint.Similarity(cosine, cosine, chance))
+    assert kept.tolist() == pytest.approx([0.75, 0.0])
+    silent = torch.full((1, 2), nan)
+    assert viewpoint.share_kept(viewpoint.Similarity(silent, silent, silent)).isnan().all()
+
+
 def test_a_silent_capsule_has_no_similarity_and_is_left_out(model, images):
     with model.caps1.keep(torch.tensor([1, 0, 1, 1, 1])):
         found = viewpoint.viewpoint(model, batches(images), "rotation", (10.0,))["caps1.poses"]

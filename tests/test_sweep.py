@@ -15,10 +15,12 @@ import torch
 from click.testing import CliRunner
 
 from capsnb import cli, cli_sweep, runs, sweep
+from capsnb.cures import DecoupledDecay, KeepNorms
 from capsnb.measures import parse_tree
 from capsnb.models import ZOO
+from capsnb.routing import Attention, Dynamic, Uniform
 from capsnb.sweep import Cell, backends, expand, plan, read, read_grid, table
-from capsnb.sweep.measures import accuracies, tree
+from capsnb.sweep.measures import accuracies, invariance, tree
 
 # a network of 5 ms a step, on 20 images
 TINY = """
@@ -92,6 +94,7 @@ def test_an_empty_grid_is_the_network_of_tables_1_and_2():
 
 
 OTHER = {
+    "case": "another",
     "primary": 5,
     "routing": "uniform",
     "learned_prior": False,
@@ -106,18 +109,46 @@ OTHER = {
     "placement": "affine-b",
     "augment": False,
     "target_accuracy": 0.5,
+    "leaky": True,
+    "hidden_squash": "layer-norm",
+    "residual": True,
+    "decoupled": True,
+    "loss": "cross-entropy",
+    "keep_norms": 0.5,
 }
 
 
-def test_every_setting_makes_another_run():
-    base = expand(tiny(alpha=0.1, placement="affine-c", augment=True))[0]
+def test_every_setting_but_the_name_of_a_case_makes_another_run():
+    # hidden layers alike, so that poses can be residual
+    base = expand(tiny(depth=3, alpha=0.1, placement="affine-c", augment=True))[0]
     found = {"": base.spec((1, 24, 24), 10)}
     for name in sweep.grid.SETTINGS:
         old = getattr(base, name)
         value = OTHER[name] if name in OTHER else old + 1 if isinstance(old, int) else old / 2
         found[name] = dataclasses.replace(base, **{name: value}).spec((1, 24, 24), 10)
     assert len(found) == len(dataclasses.fields(Cell)) + 1
+    assert found.pop("case") == found[""]
     assert len(set(found.values())) == len(found)
+
+
+def test_routings_and_what_works_against_dead_capsules():
+    cells = expand(tiny(depth=3, routing=["dynamic", "uniform", "attention", "attention-over-children"]))
+    wanted = [Dynamic(learned_prior=True), Uniform(), Attention(), Attention(over="children")]
+    assert [cell.spec((1, 20, 20), 10).model.routing for cell in cells] == wanted
+    (cell,) = expand(tiny(depth=3, weight_decay=0.01, decoupled=True, keep_norms=2))
+    recipe = cell.spec((1, 20, 20), 10).recipe
+    assert (recipe.weight_decay, recipe.hooks) == (0, (DecoupledDecay(weight_decay=0.01), KeepNorms(weight=2.0)))
+
+
+def test_cases_stand_in_for_settings_and_the_product_is_made_for_each():
+    cases = [{"case": "plain"}, {"case": "deep", "depth": 5, "weight_decay": 0}, {"widths": [4, 8]}]
+    cells = expand({"depth": 3, "weight_decay": 0.1, "seed": [0, 1], "cases": cases})
+    settings = [(cell.case, cell.depth, cell.weight_decay, cell.seed) for cell in cells]
+    plain, deep, last = settings[:2], settings[2:4], settings[4:]
+    assert plain == [("plain", 3, 0.1, 0), ("plain", 3, 0.1, 1)]
+    assert deep == [("deep", 5, 0.0, 0), ("deep", 5, 0.0, 1)]
+    assert last == [("", 3, 0.1, 0), ("", 3, 0.1, 1)]
+    assert [cell.widths for cell in cells[3:5]] == [Cell().widths, (4, 8)]
 
 
 def test_a_digest_does_not_depend_on_how_the_grid_says_it():
@@ -144,7 +175,7 @@ def test_networks_that_are_the_same_are_trained_once():
     assert tasks[0].parameters - tasks[2].parameters == 3 * 3 + 3 * 10
 
 
-@pytest.mark.parametrize(("file", "count"), [("parse_tree", 144), ("parse_tree_small", 48)])
+@pytest.mark.parametrize(("file", "count"), [("parse_tree", 144), ("parse_tree_small", 48), ("starvation_small", 66)])
 def test_committed_grids(project, file, count):
     cells = read_grid(project / f"notebooks/sweeps/{file}.toml")
     assert len(set(cells)) == count
@@ -221,6 +252,7 @@ def test_rows_hold_settings_and_measures(folder):
         assert row["cnm"] == pytest.approx([float(layer.norm_mean.mean()) for layer in layers], abs=1e-6)
         assert row["alive"] == [int((~layer.dead()).sum()) for layer in layers]
         assert [len(row[name]) for name in ("alive", "cdr", "cnm", "cas", "dyr", "dys")] == [3, 3, 3, 3, 2, 2]
+        assert row["kept"] == invariance(run.model, data)["kept"]
     assert rows[1]["dyr"] == rows[1]["dys"] == [0, 0]
     assert rows[0]["dyr"] != [0, 0]
 
@@ -368,9 +400,16 @@ BAD = {
     "augment = 1": "grid.toml: augment = 1: true or false is needed.",
     "data = 3": "grid.toml: data = 3: a string is needed.",
     "seeds = [0, 1]": "grid.toml: there is no setting 'seeds'; did you mean seed?",
-    "[network]": "grid.toml: there is no setting 'network'; there are: depth, capsules, ",
+    "[network]": "grid.toml: there is no setting 'network'; there are: case, depth, capsules, ",
+    "[cases]": "grid.toml: cases are tables: write [[cases]] and below it the settings of one case.",
+    "cases = []": "grid.toml: cases are tables: write [[cases]] and below it the settings of one case.",
+    "[[cases]]\nseed = [0, 1]": "grid.toml: seed has 2 values in a case: it takes one; lists stand above the cases.",
+    "[[cases]]\nseeds = 1": "grid.toml: there is no setting 'seeds'; did you mean seed?",
+    "[[cases]]\nseed = -1": "grid.toml: seed = -1: it must not be negative.",
+    "loss = 'hinge'": "loss 'hinge' is unknown; allowed: ",
+    "keep_norms = -1": "grid.toml: keep_norms = -1.0: it must not be negative.",
     "seed = -1": "grid.toml: seed = -1: it must not be negative.",
-    "routing = 'em'": "grid.toml: routing 'em' is unknown; allowed: dynamic, uniform.",
+    "routing = 'em'": "grid.toml: routing 'em' is unknown; allowed: dynamic, uniform, attention, attention-over-children.",
     "placement = 'left'": "grid.toml: placement 'left' is unknown; allowed: none, translated, affine-a, ",
     "depth 2": "grid.toml is not TOML: Expected '=' after a key in a key/value pair",
     "iterations = 0": "iterations = 0: a whole number of at least 1 is needed",
@@ -445,4 +484,14 @@ def test_the_command_names_the_backends_that_there_are():
 
 
 def test_measures_are_named_by_functions_of_model_and_data():
-    assert {"accuracies": accuracies, "tree": tree} == sweep.MEASURES
+    assert {"accuracies": accuracies, "tree": tree, "invariance": invariance} == sweep.MEASURES
+
+
+def test_invariance_of_silent_layers_is_none(folder):
+    (task,) = plan(expand(tiny()))
+    model, data = task.spec.model.build(), runs.prepare(task.spec.data)
+    with torch.no_grad():
+        model.caps1.weight.zero_()
+    kept = invariance(model, data)["kept"]
+    assert kept[1:] == [None, None]
+    assert -1 < kept[0] < 1

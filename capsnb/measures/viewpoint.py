@@ -85,6 +85,16 @@ def layer_mean(values: Tensor, kept: Tensor | None = None) -> Tensor:
     return (values if kept is None else values[:, kept]).nanmean(1)
 
 
+def share_kept(found: Similarity) -> Tensor:
+    """How much of the way from unrelated images (0) to the same ones (1) a layer's cosine keeps, (A,).
+
+    Ours: Mitterreiter et al. print the cosine alone, which is high by chance where every capsule is active. NaN for a
+    layer whose norms are all 0, and for one whose chance is 1.
+    """
+    cosine, chance = layer_mean(found.cosine), layer_mean(found.chance)
+    return (cosine - chance) / (1 - chance)
+
+
 def _enlarged(batches: Iterable, kind: str, amounts: Sequence[float]) -> Iterator[tuple[Tensor, int]]:
     """Each batch followed by its transforms, with its own size: one pass through the model sees them all."""
     for batch in batches:

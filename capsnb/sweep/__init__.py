@@ -21,7 +21,8 @@ from capsnb.data import ImageSet
 from capsnb.evaluation import pick_device
 from capsnb.runs import Spec
 from capsnb.sweep import backends
-from capsnb.sweep.grid import Cell, expand, read_grid, varied
+from capsnb.sweep.cell import Cell
+from capsnb.sweep.grid import expand, read_grid, varied
 from capsnb.sweep.measures import MEASURES
 from capsnb.sweep.records import hidden_means, recorded
 from capsnb.sweep.table import Row, Table, read

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from capsnb.data import ImageSet
 from capsnb.evaluation import evaluate
-from capsnb.measures import parse_tree
+from capsnb.measures import parse_tree, viewpoint
 
 Measure = Callable[[nn.Module, ImageSet], dict[str, Any]]
 ACTIVE = 0.1  # norm from which a capsule is active; the paper's threshold is not printed
+TURN = 25.0  # degrees; the largest rotation of the authors' figure 4
 
 
 def accuracies(model: nn.Module, data: ImageSet) -> dict[str, Any]:
@@ -39,5 +42,13 @@ def tree(model: nn.Module, data: ImageSet) -> dict[str, Any]:
     }
 
 
+def invariance(model: nn.Module, data: ImageSet) -> dict[str, Any]:
+    """`viewpoint.share_kept` of each capsule layer on 200 test images turned by TURN degrees; None where it has none."""
+    batch = data.test.to(next(model.parameters()).device).batch(torch.arange(min(200, len(data.test))))
+    found = viewpoint.viewpoint(model, [batch], "rotation", [TURN])
+    shares = [viewpoint.share_kept(layer).item() for layer in found.values()]
+    return {"kept": [None if math.isnan(share) else share for share in shares]}
+
+
 # The names are part of a task's digest: a new measure has every network measured again, on its run that is on disk.
-MEASURES: dict[str, Measure] = {"accuracies": accuracies, "tree": tree}
+MEASURES: dict[str, Measure] = {"accuracies": accuracies, "tree": tree, "invariance": invariance}

@@ -18,10 +18,20 @@ def recorded(name: str, root: str | Path | None = None) -> list[Row]:
 
 
 def hidden_means(row: Row) -> dict[str, float]:
-    """Of one network: living hidden capsules and test accuracy in percent, and dyr, the mean over routed layers.
+    """Of one network: living hidden capsules and test accuracy in percent, dyr, and what a rotation leaves in percent.
 
-    A network without a hidden layer has no hidden capsule that could die: its "living %" is nan.
+    dyr is the mean over routed layers, "kept %" that over hidden layers of `viewpoint.share_kept`. A network without a
+    hidden layer has no hidden capsule that could die: its "living %" is nan, and so is "kept %" where all are silent.
     """
     hidden = row["alive"][1:-1]
-    living = 100 * sum(hidden) / (row["capsules"] * len(hidden)) if hidden else float("nan")
-    return {"living %": living, "dyr": sum(row["dyr"]) / len(row["dyr"]), "accuracy %": 100 * row["test accuracy"]}
+    kept = [share for share in row["kept"][1:-1] if share is not None]
+    return {
+        "living %": 100 * _mean(hidden) / row["capsules"],
+        "dyr": _mean(row["dyr"]),
+        "accuracy %": 100 * row["test accuracy"],
+        "kept %": 100 * _mean(kept),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
