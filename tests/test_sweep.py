@@ -409,7 +409,7 @@ BAD = {
     "loss = 'hinge'": "loss 'hinge' is unknown; allowed: ",
     "keep_norms = -1": "grid.toml: keep_norms = -1.0: it must not be negative.",
     "seed = -1": "grid.toml: seed = -1: it must not be negative.",
-    "routing = 'em'": "grid.toml: routing 'em' is unknown; allowed: dynamic, uniform, attention, attention-over-children.",
+    "routing = 'em'": "grid.toml: routing 'em' is unknown; allowed: dynamic, uniform, attention, ",
     "placement = 'left'": "grid.toml: placement 'left' is unknown; allowed: none, translated, affine-a, ",
     "depth 2": "grid.toml is not TOML: Expected '=' after a key in a key/value pair",
     "iterations = 0": "iterations = 0: a whole number of at least 1 is needed",

@@ -43,7 +43,7 @@ def tree(model: nn.Module, data: ImageSet) -> dict[str, Any]:
 
 
 def invariance(model: nn.Module, data: ImageSet) -> dict[str, Any]:
-    """`viewpoint.share_kept` of each capsule layer on 200 test images turned by TURN degrees; None where it has none."""
+    """`viewpoint.share_kept` of each capsule layer, 200 test images turned by TURN degrees; None for a silent one."""
     batch = data.test.to(next(model.parameters()).device).batch(torch.arange(min(200, len(data.test))))
     found = viewpoint.viewpoint(model, [batch], "rotation", [TURN])
     shares = [viewpoint.share_kept(layer).item() for layer in found.values()]
