@@ -72,6 +72,17 @@ def test_cross_entropy_by_hand():
     assert_close(two.item(), (math.log(8 / 5) + math.log(8)) / 2)  # the mean over the labels
 
 
+def test_cross_entropy_of_lengths_as_shares_by_hand():
+    scores = torch.tensor([[0.1, 0.2, 0.5], [0.0, 0.0, 0.9]], dtype=DOUBLE)  # shares 1/8, 2/8, 5/8, and all for one
+    found = losses.length_cross_entropy(scores, torch.tensor([2, 2]))
+    assert_close(found, torch.tensor([math.log(8 / 5), 0.0], dtype=DOUBLE), atol=1e-9, rtol=0)
+    assert_close(losses.length_cross_entropy(3 * scores, torch.tensor([2, 2])), found)  # only shares count
+    two = losses.length_cross_entropy(scores[:1], torch.tensor([[2, 0]]))
+    assert_close(two.item(), (math.log(8 / 5) + math.log(8)) / 2)
+    silent = losses.length_cross_entropy(torch.zeros(1, 4, dtype=DOUBLE), torch.tensor([1]))
+    assert_close(silent.item(), math.log(4))
+
+
 def test_binary_cross_entropy_by_hand():
     scores = torch.tensor([[0.0, math.log(3), -math.log(4)]], dtype=DOUBLE)  # sigmoid 1/2, 3/4, 1/5
     expected = math.log(2) - math.log(3 / 4) - math.log(4 / 5)
@@ -110,7 +121,7 @@ def test_reconstruction_of_another_shape_is_an_error_and_never_broadcast(shape):
     assert str(shape) in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["margin", "cross-entropy", "bce", "length-bce"])
+@pytest.mark.parametrize("name", ["margin", "cross-entropy", "length-cross-entropy", "bce", "length-bce"])
 @pytest.mark.parametrize("labels", [torch.tensor([0, 2, 1, 1]), torch.tensor([[0, 1], [2, 0], [1, 2], [0, 2]])])
 def test_every_loss_gives_one_number_per_image(name, labels):
     scores = torch.rand(4, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(1)).requires_grad_()

@@ -56,7 +56,8 @@ def test_an_ablation_changes_one_thing_alone():
     for name, field in fields.items():
         config = vars(models[name][0])
         assert [key for key in base if config[key] != base[key]] == [field]
-    assert models["cross-entropy"] == (models["aff-capsnet"][0], "cross-entropy")
+    for name, loss in {"cross-entropy": "cross-entropy", "cross-entropy-shares": "length-cross-entropy"}.items():
+        assert models[name] == (models["aff-capsnet"][0], loss)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])

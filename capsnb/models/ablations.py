@@ -76,6 +76,7 @@ def affine_models(scale: Scale) -> Models:
         "normal-reconstruction": (replace(aff, decoder="plain"), "margin"),
         "no-reconstruction": (replace(aff, decoder="none"), "margin"),
         "cross-entropy": (aff, "cross-entropy"),  # the lengths are its logits
+        "cross-entropy-shares": (aff, "length-cross-entropy"),  # or shares of a whole
     }
 
 
@@ -136,8 +137,7 @@ def group_models(scale: Scale, *, own: bool = False) -> Models:
     return {f"{name}-groups": (replace(aff, stem=stem), "margin") for name, stem in stems.items()}
 
 
-def uniform_models(scale: Scale, *, own: bool = False) -> Models:
-    """Ours: Aff-CapsNet with the other values of its uniform coupling; own: also with its usual 1/I."""
+def uniform_models(scale: Scale) -> Models:
+    """Ours: Aff-CapsNet with the other values of its uniform coupling."""
     aff = scale.capsnet(scale.canvas, routing=AVERAGE, shared=True)
-    values = ("1/I", "1/J", "1") if own else ("1/J", "1")
-    return {f"coupling-{value}": (replace(aff, routing=Uniform(value=value)), "margin") for value in values}
+    return {f"coupling-{value}": (replace(aff, routing=Uniform(value=value)), "margin") for value in ("1/J", "1")}

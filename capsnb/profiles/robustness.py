@@ -194,7 +194,7 @@ def _long() -> dict[str, Any]:
         | {AVG: trained_by(variants[AVG], epochs=10)}
         | kernels
         | specs("groups", group_models(scale, own=True), fewer, brief)
-        | specs("uniform", uniform_models(scale, own=True), fewer, brief)
+        | specs("uniform", uniform_models(scale), fewer, brief)
         | _halved_pairs(),
         "settings": settings(scale, **{"surface images": 1000, "pair scale": HALVED}),
     }
