@@ -52,6 +52,12 @@ class Keys:
         """Images of each key, (M,)."""
         return np.bincount(self.codes, minlength=len(self.digests))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the dictionary holds: bins of each different key, and a few numbers per image."""
+        arrays = (self.codes, self.labels, self.owners, self.bins)
+        return sum(array.nbytes for array in arrays) + sum(map(len, self.digests))
+
     def text(self, code: int) -> str:
         """A key as the paper's string of bin numbers, from 1, joined by hyphens."""
         return "-".join(str(number + 1) for number in self.bins[code].tolist())
