@@ -90,8 +90,8 @@ def perturbed_accuracy(
         panel.set_title(name)
         panel.grid(axis="y", color=GREY, alpha=0.25)
     panels[0].set_ylabel("accuracy on own pictures (%)")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    lines = {line.get_label(): line for panel in panels for line in panel.get_lines()}  # ranges differ among networks
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=len(lines))
     return figure
 
 
