@@ -23,7 +23,8 @@ def paired_effects(
     """What each change does, paired by seed: a dot per seed, a bar for the interval, the published difference.
 
     effects: change -> {"differences": values, "interval": (low, high) or None, "published": number or None,
-    "recorded": values}, all optional. Zero is marked: an interval that holds it decides nothing.
+    "recorded": values}, all optional; the interval is that of the differences, or of the recorded values where there are
+    none. Zero is marked: an interval that holds it decides nothing.
     """
     ax = axes(ax, 7.0, 1.2 + 0.48 * len(effects))
     labelled: set[str] = set()
@@ -46,7 +47,8 @@ def paired_effects(
                 ax.vlines(np.mean(values), row + lift - 0.13, row + lift + 0.13, color=colour, linewidth=2.5, zorder=5)
         if found.get("interval") is not None:
             low, high = found["interval"]
-            ax.hlines(row + 0.2, low, high, color=BLUE, linewidth=1.4, zorder=2, label=once("95 % interval"))
+            colour, lift = (BLUE, 0.2) if found.get("differences") else (ORANGE, -0.2)
+            ax.hlines(row + lift, low, high, color=colour, linewidth=1.4, zorder=2, label=once("95 % interval"))
     return named_rows(ax, list(effects), unit, legend=len(labelled))
 
 
