@@ -23,8 +23,8 @@ def paired_effects(
     """What each change does, paired by seed: a dot per seed, a bar for the interval, the published difference.
 
     effects: change -> {"differences": values, "interval": (low, high) or None, "published": number or None,
-    "recorded": values}, all optional; the interval is that of the differences, or of the recorded values where there are
-    none. Zero is marked: an interval that holds it decides nothing.
+    "recorded": values}, all optional; the interval is that of the differences, of the recorded values if there are none.
+    Zero is marked: an interval that holds it decides nothing.
     """
     ax = axes(ax, 7.0, 1.2 + 0.48 * len(effects))
     labelled: set[str] = set()

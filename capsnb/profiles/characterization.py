@@ -114,7 +114,7 @@ def _quick() -> dict[str, Any]:
     recipe = replace(PAPER, batch=50, learning_rate=3e-3)
     recipes = {
         "dr": replace(recipe, epochs=8),
-        "em": replace(recipe, epochs=8, learning_rate=1e-2, loss="spread", hooks=(GrowMargin(every=50),)),
+        "em": replace(recipe, epochs=12, learning_rate=1e-2, loss="spread", hooks=(GrowMargin(every=80),)),
         "efficient": replace(recipe, epochs=8),
         "rescaps": replace(recipe, epochs=4, loss="spread"),
     }
