@@ -23,7 +23,7 @@ def paired_effects(
     """What each change does, paired by seed: a dot per seed, a bar for the interval, the published difference.
 
     effects: change -> {"differences": values, "interval": (low, high) or None, "published": number or None,
-    "recorded": values}, all optional; the interval is that of the differences, of the recorded values if there are none.
+    "recorded": values}, all optional. The interval is that of the differences, of the recorded values where none are.
     Zero is marked: an interval that holds it decides nothing.
     """
     ax = axes(ax, 7.0, 1.2 + 0.48 * len(effects))
