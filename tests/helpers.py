@@ -1,6 +1,10 @@
-"""What several test files need: which fields differ, what a legend says, a training cut short."""
+"""What several test files need: which fields differ, what a legend says, a training cut short, images of noise."""
 
 from dataclasses import fields
+
+import torch
+
+from capsnb.data import ImageSet, Split
 
 
 def changes(first, second, into=("model", "recipe")):
@@ -27,3 +31,16 @@ def cut_after(training, steps, images):
         if training._advance(len(index)):
             training._report(1.0, {})
     return training
+
+
+def noise_set(train, validation, test, border=0):
+    """16x16 images of noise in three classes, so many pixels at their edges black."""
+    generator = torch.Generator().manual_seed(1)
+
+    def split(count):
+        images = torch.randint(0, 256, (count, 1, 16, 16), generator=generator).to(torch.uint8)
+        inside = torch.zeros(16, 16, dtype=torch.uint8)
+        inside[border : 16 - border, border : 16 - border] = 1
+        return Split(images * inside, torch.arange(count) % 3)
+
+    return ImageSet("toy", "made of noise", ("a", "b", "c"), split(train), split(validation), split(test))

@@ -6,8 +6,9 @@ Each is a widget whose traits are its state: set one in Python and its control m
 """
 
 from capsnb.widgets.compare import Compare
+from capsnb.widgets.paths import PathExplorer
 from capsnb.widgets.perturbation import PerturbationExplorer
 from capsnb.widgets.routing import RoutingExplorer
 from capsnb.widgets.viewpoint import ViewpointExplorer
 
-__all__ = ["Compare", "PerturbationExplorer", "RoutingExplorer", "ViewpointExplorer"]
+__all__ = ["Compare", "PathExplorer", "PerturbationExplorer", "RoutingExplorer", "ViewpointExplorer"]

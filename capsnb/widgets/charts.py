@@ -24,24 +24,26 @@ def bars(
     *,
     marks: Any = None,
     chosen: int | None = None,
+    longest: bool = True,
     largest: float = 1.0,
     label: str,
 ) -> str:
-    """A horizontal bar per name, the longest one orange. marks: a second set of values, as ticks. chosen: a name in
-    bold. largest: the value of a full bar. label: what a screen reader says of the chart."""
+    """A horizontal bar per name. marks: a second set of values, as ticks; nan in either is left out. chosen: a name in
+    bold. longest: it is orange. largest: the value of a full bar. label: what a screen reader says of the chart."""
     shown = array(values)
-    ticks = None if marks is None else array(marks)
-    best, parts = int(shown.argmax()), []
+    ticks = np.full(len(shown), np.nan) if marks is None else array(marks)
+    best, parts = int(shown.argmax()) if longest else -1, []
     for row, (name, value) in enumerate(zip(names, shown, strict=True)):
-        y, width = row * ROW, 150 * float(np.clip(value / largest, 0, 1))
+        y = row * ROW
         weight = ' font-weight="bold"' if row == chosen else ""
         parts.append(f'<text x="62" y="{y + 12}" text-anchor="end"{weight}>{escape(_short(name))}</text>')
-        colour = ORANGE if row == best else BLUE
-        parts.append(f'<rect x="68" y="{y + 3}" width="{width:.1f}" height="11" fill="{colour}"/>')
-        if ticks is not None:
+        if np.isfinite(value):
+            colour, width = ORANGE if row == best else BLUE, 150 * float(np.clip(value / largest, 0, 1))
+            parts.append(f'<rect x="68" y="{y + 3}" width="{width:.1f}" height="11" fill="{colour}"/>')
+            parts.append(f'<text x="224" y="{y + 12}">{value:.2f}</text>')
+        if np.isfinite(ticks[row]):
             x = 68 + 150 * float(np.clip(ticks[row] / largest, 0, 1))
             parts.append(f'<path d="M{x:.1f} {y + 1}v15" stroke="currentColor" stroke-width="1.5"/>')
-        parts.append(f'<text x="224" y="{y + 12}">{value:.2f}</text>')
     return _svg(parts, 256, len(names) * ROW + 2, label)
 
 

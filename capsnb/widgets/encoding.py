@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -64,6 +65,17 @@ def overlay(image: Any, weight: Any) -> np.ndarray:
     grey = (grey[..., None] if grey.ndim == 2 else grey) * 0.6
     share = np.clip(array(weight), 0, 1)[..., None] * 0.85
     return ((1 - share) * grey + share * MORE).astype(np.uint8)
+
+
+def tiles(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures (H, W, 3) in rows of so many, with a clear pixel between them. (H', W', 4)"""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    canvas = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = (place // columns) * (height + 1), (place % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = np.dstack([picture, np.full((height, width), 255, np.uint8)])
+    return canvas
 
 
 @cache

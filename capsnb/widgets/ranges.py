@@ -10,6 +10,7 @@ from torch import nn
 
 from capsnb import taps
 from capsnb.measures.intervals import activation_statistics, class_intervals
+from capsnb.widgets.subjects import sample
 
 SABOUR = (-0.25, 0.25)  # added to a dimension, Sabour et al. 2017, sec. 5.1
 IMAGES = 250
@@ -41,10 +42,9 @@ def measured(model: nn.Module, split: Any, *, images: int = IMAGES) -> Ranges:
 def _measure(model: nn.Module, split: Any, images: int) -> Ranges:
     if PLACE not in taps.names(model):
         raise ValueError(f"{type(model).__name__} has no class poses to change.")
-    count = min(images, len(split))
-    chosen = split.select(torch.arange(count, device=split.labels.device) * len(split) // max(count, 1))
+    chosen = sample(split, images)
     found = activation_statistics(model, chosen, [PLACE], classes=len(_scores(model, chosen)))[PLACE]
-    return Ranges(class_intervals(found).alpha, found.mean.shape[-1], count)
+    return Ranges(class_intervals(found).alpha, found.mean.shape[-1], len(chosen))
 
 
 def _scores(model: nn.Module, split: Any) -> torch.Tensor:

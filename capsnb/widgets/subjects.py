@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from capsnb import checkpoints, runs
@@ -78,6 +79,12 @@ def _checked(found: Subject) -> Subject:
             "give it images of its own with data=."
         )
     return found
+
+
+def sample(split: Any, images: int) -> Any:
+    """So many images of a split, evenly spaced; all of a smaller one."""
+    count = min(images, len(split))
+    return split.select(torch.arange(count, device=split.labels.device) * len(split) // max(count, 1))
 
 
 def class_shares(output: Output) -> Tensor:
