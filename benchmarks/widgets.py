@@ -27,10 +27,10 @@ import torch
 
 from capsnb import checkpoints
 from capsnb.provenance import circumstances
-from capsnb.widgets import Compare, PerturbationExplorer, RoutingExplorer, ViewpointExplorer
+from capsnb.widgets import Compare, PathExplorer, PerturbationExplorer, RoutingExplorer, ViewpointExplorer
 from capsnb.widgets.base import Explorer
 
-KINDS = (PerturbationExplorer, RoutingExplorer, ViewpointExplorer)
+KINDS = (PerturbationExplorer, RoutingExplorer, ViewpointExplorer, PathExplorer)
 LIMIT = 50.0  # ms
 
 Event = Callable[[], None]

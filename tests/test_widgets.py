@@ -7,11 +7,11 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from helpers import noise_set
 from PIL import Image
 from torch.testing import assert_close
 
 from capsnb import taps, widgets
-from capsnb.data import ImageSet, Split
 from capsnb.layers import length
 from capsnb.measures.entropy import mean_entropy
 from capsnb.measures.intervals import activation_statistics, class_intervals
@@ -19,11 +19,19 @@ from capsnb.measures.perturbation import perturbation_grid
 from capsnb.measures.viewpoint import KINDS, transformed, viewpoint
 from capsnb.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
 from capsnb.routing import Dynamic, SelfAttention, Uniform
-from capsnb.widgets import Compare, PerturbationExplorer, RoutingExplorer, ViewpointExplorer, encoding
+from capsnb.widgets import (
+    Compare,
+    PathExplorer,
+    PerturbationExplorer,
+    RoutingExplorer,
+    ViewpointExplorer,
+    encoding,
+)
 from capsnb.widgets.rerouting import agreement, reaching, rerouted
 from capsnb.widgets.viewpoint import KIND, warped
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
+EXPLORERS = (PathExplorer, PerturbationExplorer, RoutingExplorer, ViewpointExplorer)
 STEM = StridedStem(channels=4, kernel=5, types=2, dim=4)
 SMALL = CapsNetConfig(size=16, classes=3, dim=4, stem=STEM, decoder_widths=(8, 12), init_scale=2.0)
 DEEP = CapsNetConfig(size=16, classes=3, dim=4, stem=STEM, hidden=((5, 4), (4, 4)), decoder_widths=(8,))
@@ -36,14 +44,7 @@ def build(config=SMALL, seed=0):
 
 @pytest.fixture(scope="module")
 def data():
-    generator = torch.Generator().manual_seed(1)
-
-    def split(count):
-        images = torch.randint(0, 256, (count, 1, 16, 16), generator=generator).to(torch.uint8)
-        images[..., :4, :] = images[..., -4:, :] = images[..., :4] = images[..., -4:] = 0
-        return Split(images, torch.arange(count) % 3)
-
-    return ImageSet("toy", "made of noise", ("a", "b", "c"), split(6), split(40), split(20))
+    return noise_set(6, 40, 20, border=4)
 
 
 # the pose of a class capsule
@@ -150,9 +151,10 @@ def test_the_difference_is_to_the_picture_or_to_the_unchanged_pose(explorer):
     assert pixels.getextrema()[3] == (0, 0)  # nothing was changed, all is clear
 
 
-@pytest.mark.parametrize("kind", [PerturbationExplorer, RoutingExplorer, ViewpointExplorer])
+@pytest.mark.parametrize("kind", EXPLORERS)
 def test_the_state_as_code_opens_the_same_state(kind, data, tmp_path):
     states = {
+        PathExplorer: {"units": 9, "filters": 3, "direction": "forward", "of": "agreement", "sets": "image"},
         PerturbationExplorer: {"capsule": 1, "values": {0: 0.125}, "ranges": "sabour"},
         RoutingExplorer: {"iterations": 5, "temperature": 0.5, "type": 1, "votes": "share x length"},
         ViewpointExplorer: {"rotation": 12.5, "scale": 1.1},
@@ -418,10 +420,11 @@ def test_self_attention_has_a_coupling_and_no_settings(data):
 # two models
 
 
-@pytest.mark.parametrize("kind", [PerturbationExplorer, RoutingExplorer, ViewpointExplorer])
+@pytest.mark.parametrize("kind", EXPLORERS)
 def test_two_models_have_one_state(kind, data):
     pair = Compare(build(seed=0), build(seed=1), kind, data=data, index=2)
     state = {
+        PathExplorer: {"units": 9, "direction": "forward"},
         PerturbationExplorer: {"values": {1: 0.02}, "capsule": 1},
         RoutingExplorer: {"iterations": 2},
         ViewpointExplorer: {"rotation": 20.0},
