@@ -19,15 +19,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from capsnb.data import ImageSet
+from capsnb.data import ImageSet, content_name
 from capsnb.evaluation import pick_device
+from capsnb.own_code import own_code
 from capsnb.places import project
 from capsnb.provenance import circumstances
 from capsnb.specs import decode, digest, encode
@@ -84,11 +85,25 @@ def folder_of(
     spec: Spec, *, observe: Iterable[str] = (), every: int | None = None, root_folder: str | Path | None = None
 ) -> Path:
     """The folder of a run: its name tells model, data and seed, and ends in a hash of all that decides the result."""
-    identity = {"spec": encode(spec), "observe": sorted(observe), "every": every, "semantics": SEMANTICS}
-    if isinstance(spec.start, str):
-        identity["start"] = hashlib.sha256(_read(Path(spec.start))).hexdigest()
+    named = identity(spec) | {"observe": sorted(observe), "every": every}
     kind = type(spec.model).__name__.removesuffix("Config").lower()
-    return root(root_folder) / f"{kind}-{Path(spec.data.name).stem}-s{spec.seed}-{digest(identity)}"
+    return root(root_folder) / f"{kind}-{Path(spec.data.name).stem}-s{spec.seed}-{digest(named)}"
+
+
+def identity(spec: Spec) -> dict[str, Any]:
+    """All of a spec that decides a result, to be hashed: a user's images by their content, a user's classes by their
+    code, a file to start from by its content; wherever they lie."""
+    found = {"spec": encode(_by_content(spec)), "semantics": SEMANTICS}
+    if code := own_code(spec):
+        found["code"] = code
+    if isinstance(spec.start, str):
+        found["start"] = hashlib.sha256(_read(Path(spec.start))).hexdigest()
+    return found
+
+
+def _by_content(spec: Spec) -> Spec:
+    start = _by_content(spec.start) if isinstance(spec.start, Spec) else spec.start
+    return replace(spec, data=replace(spec.data, name=content_name(spec.data.name)), start=start)
 
 
 def follow(
@@ -116,6 +131,9 @@ def follow(
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "spec.json", encode(spec))
     image_set = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
+    shown, known = len(image_set.classes), getattr(spec.model, "classes", None)
+    if known is not None and known < shown:
+        raise ValueError(f"{image_set.name} has {shown} classes, the model only {known}: give it classes={shown}")
     model = spec.build()
     where = {"root_folder": root_folder, "data_dir": data_dir, "device": device, "progress": progress}
     _start_from(model, spec, observed={"observe": observe or (), "every": every}, **where)
@@ -164,14 +182,17 @@ def get(
     )
     for _ in rows:
         pass
-    folder = folder_of(spec, observe=observe or (), every=every, root_folder=root_folder)
-    return load(folder, device=device)
+    # the spec as given: one from the disk may name a class or images that are not found here by that name
+    return _finished(spec, folder_of(spec, observe=observe or (), every=every, root_folder=root_folder), device)
 
 
 def load(folder: str | Path, *, device: str | torch.device | None = None) -> Run:
     """A finished run from its folder. Raises FileNotFoundError when it is not there or not finished."""
     folder = Path(folder)
-    spec = read_spec(folder)
+    return _finished(read_spec(folder), folder, device)
+
+
+def _finished(spec: Spec, folder: Path, device: str | torch.device | None) -> Run:
     model = spec.build()
     model.load_state_dict(_weights(folder / "model.pt"))
     return Run(model.to(pick_device(device)).eval(), read_history(folder), spec, folder)

@@ -158,6 +158,14 @@ def load(
     return ImageSet(found.name, found.source, classes, _split(train), _split(held), _split(test))
 
 
+def content_name(name: str) -> str:
+    """What tells a set's images apart: a known set's name, a folder's or file's own name with a hash of its content.
+
+    The same images elsewhere have the same; a path at which nothing lies is returned as it is.
+    """
+    return sources.content_name(name)
+
+
 def available(data_dir: str | os.PathLike | None = None) -> list[dict]:
     """What is where: a row (name, where, train, validation, test, note) per known set; counts come from headers only.
 

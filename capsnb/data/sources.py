@@ -5,6 +5,8 @@ A named set may also lie as <name>/{train,test}.npz (images, labels), and any cl
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shutil
 import tempfile
@@ -220,8 +222,32 @@ def _read_path(name: str, size: Size) -> Found:
     else:
         known = ", ".join(SOURCES)
         raise FileNotFoundError(f"{name!r} is neither a known image set ({known}) nor a path that exists; {_OWN}.")
-    own = path.resolve().name if path.is_dir() else path.stem
+    own = _own_name(path)
     return Found(own, f"the user's own images, {own}", _one_size(parts, size, path), None)
+
+
+def content_name(name: str) -> str:
+    """See `data.content_name`."""
+    path = Path(name).expanduser()
+    if name in SOURCES or not path.exists():
+        return name
+    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*folders.SUFFIXES, ".npz"))
+    files = [(file, file.stat()) for file in (inside if path.is_dir() else [path])]
+    stamps = tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in files)
+    return f"{_own_name(path)} {_content(path, stamps)}"
+
+
+@functools.lru_cache(maxsize=32)
+def _content(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    found = hashlib.sha256()
+    for file, size, _ in stamps:
+        found.update(f"{Path(file).relative_to(path).as_posix()}\n{size}\n".encode())
+        found.update(Path(file).read_bytes())
+    return found.hexdigest()[:12]
+
+
+def _own_name(path: Path) -> str:
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _read_class_folders(path: Path, size: Size) -> Parts:
@@ -289,7 +315,8 @@ def _one_size(parts: Parts, size: Size, where: Path) -> Parts:
         if part is not None and part.images.shape[1:] != expected:
             raise ValueError(
                 f"{where}: the sizes are mixed, {name} images are {part.images.shape[1:]} (C, H, W) but "
-                f"training images {expected}; give size=... to resize them all, and the same number of channels."
+                f"training images {expected}; give size=... (in a DataSpec: resize=...) to resize them "
+                f"all, and the same number of channels."
             )
     return parts
 

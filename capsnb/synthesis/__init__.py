@@ -54,7 +54,7 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"DataSpec.name={self.name!r} must be the name or path of an image set.")
+            raise ValueError(f"DataSpec.name={self.name!r} must be a string, the name or the path of an image set.")
         for name in ("crop", "resize", *SPLITS):
             if getattr(self, name) is not None:
                 whole(self, name, 1)
