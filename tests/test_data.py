@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from capsnb import data
-from capsnb.data import catalogue, layouts, sample, sources
+from capsnb.data import catalogue, folders, layouts, sample, sources
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
@@ -636,6 +636,25 @@ def test_grey_images_keep_one_channel_and_any_colour_makes_three(tmp_path):
     assert data.load(str(tmp_path / "pets")).image_shape == (1, 8, 8)
     picture(tmp_path / "pets" / "cat" / "colour.png", (1, 2, 3))
     assert data.load(str(tmp_path / "pets")).image_shape == (3, 8, 8)
+
+
+def test_photographs_stand_upright_and_what_is_transparent_is_black(tmp_path):
+    own(tmp_path / "pets", mode="RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned clockwise
+    left_bright = np.zeros((8, 12, 3), np.uint8)
+    left_bright[:, :6] = 250
+    file = tmp_path / "photograph.jpg"
+    Image.fromarray(left_bright).save(file, exif=turned, quality=100, subsampling=0)
+    clear = np.full((12, 8, 4), 200, np.uint8)
+    clear[:6, :, 3], clear[6:, :, 3] = 255, 0
+    Image.fromarray(clear).save(tmp_path / "sticker.png")
+    Image.fromarray(clear[..., 2:]).save(tmp_path / "grey.png")
+    files = [file, tmp_path / "sticker.png", tmp_path / "grey.png"]
+    for images in (folders.read_images(files, ""), folders.read_images(files[1:], "", channels=1)):
+        assert images.shape[2:] == (12, 8), "the photograph is 12 pixels wide in its file and high when shown"
+        assert (images[:, :, :5] > 190).all() and (images[:, :, 7:] < 10).all()
+    assert (folders.read_images(files[2:], "")[0, 0, :, 0] == [200] * 6 + [0] * 6).all()
 
 
 def test_train_and_test_folders(tmp_path):

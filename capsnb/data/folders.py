@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from capsnb.data.formats import Arrays, check
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+_CAMERA, _ORIENTATION = ("JPEG", "MPO", "TIFF", "WEBP"), 0x0112
 _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
 
@@ -68,7 +70,8 @@ def read_images(
 ) -> np.ndarray:
     """Image files as one array (N, C, H, W) uint8; decoded one at a time into it.
 
-    Grey only if every file is grey, unless `channels` says. `size` (height, width) resizes with anti-aliasing; without
+    Photographs stand as their camera says, and what is transparent is black, as beyond an image's edges. Grey only if
+    every file is grey, unless `channels` says. `size` (height, width) resizes with anti-aliasing; without
     it all must have one size. `square` first crops to the central square.
     """
     from PIL import Image, UnidentifiedImageError
@@ -78,7 +81,7 @@ def read_images(
     for file in files:  # headers only
         try:
             with Image.open(file) as image:
-                mode, shape = image.mode, image.size
+                mode, shape = image.mode, _upright_size(image)
         except unreadable as error:
             raise ValueError(f"{file} is unreadable as an image; {remedy}.") from error
         if mode in _DEEP:
@@ -87,7 +90,7 @@ def read_images(
         if size is None and not square and shape != first:
             raise ValueError(
                 f"{file} is {shape[0]}x{shape[1]} but {files[0].name} is {first[0]}x{first[1]}: "
-                f"the sizes are mixed; give size=... to resize them all."
+                f"the sizes are mixed; give size=... (in a DataSpec: resize=...) to resize them all."
             )
         if channels is None and mode not in _GREY:
             channels = 3
@@ -97,7 +100,7 @@ def read_images(
     for file, target in zip(files, images, strict=True):
         try:
             with Image.open(file) as image:
-                decoded = image.convert("L" if channels == 1 else "RGB")
+                decoded = _opaque(image).convert("L" if channels == 1 else "RGB")
         except unreadable as error:
             raise ValueError(f"{file} is unreadable as an image (truncated?); {remedy}.") from error
         if square:
@@ -108,3 +111,21 @@ def read_images(
             decoded = decoded.resize((width, height), Image.Resampling.BILINEAR)
         target[:] = np.asarray(decoded).reshape(height, width, channels).transpose(2, 0, 1)
     return images
+
+
+def _upright_size(image: Any) -> tuple[int, int]:
+    """Width and height as the image will be read, from its header."""
+    turned = image.format in _CAMERA and image.getexif().get(_ORIENTATION, 1) >= 5
+    return image.size[::-1] if turned else image.size
+
+
+def _opaque(image: Any) -> Any:
+    """The image turned as its camera says, on black where it is transparent."""
+    from PIL import Image, ImageOps
+
+    if image.format in _CAMERA and image.getexif().get(_ORIENTATION, 1) > 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
