@@ -140,6 +140,30 @@ def test_routings_and_what_works_against_dead_capsules():
     assert (recipe.weight_decay, recipe.hooks) == (0, (DecoupledDecay(weight_decay=0.01), KeepNorms(weight=2.0)))
 
 
+def test_a_routing_of_ones_own_is_named_by_module_and_class_and_known_by_its_code(tmp_path, monkeypatch):
+    source = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Loudest:
+    temperature: float = 1.0
+    power: int = 2
+
+    def __call__(self, votes, combine, prior=None):
+        return (votes.norm(dim=-1) ** self.power / self.temperature).softmax(-1)
+"""
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for name, text in {"first_of_mine": source, "second_of_mine": source.replace("** self", "* self")}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        tasks = plan(expand(tiny(routing=["dynamic", f"{name}:Loudest"], temperature=[1, 0.5], iterations=[2, 3])))
+        assert [task.cell.routing for task in tasks].count(f"{name}:Loudest") == 2, "it has no iterations to vary"
+        (own,) = {task.spec.model.routing for task in tasks if task.cell == tasks[-1].cell}
+        assert (type(own).__name__, own.temperature, own.power) == ("Loudest", 0.5, 2)
+        digests.append(tasks[-1].digest)
+    assert digests[0] != digests[1]
+
+
 def test_cases_stand_in_for_settings_and_the_product_is_made_for_each():
     cases = [{"case": "plain"}, {"case": "deep", "depth": 5, "weight_decay": 0}, {"widths": [4, 8]}]
     cells = expand({"depth": 3, "weight_decay": 0.1, "seed": [0, 1], "cases": cases})
@@ -410,6 +434,8 @@ BAD = {
     "keep_norms = -1": "grid.toml: keep_norms = -1.0: it must not be negative.",
     "seed = -1": "grid.toml: seed = -1: it must not be negative.",
     "routing = 'em'": "grid.toml: routing 'em' is unknown; allowed: dynamic, uniform, attention, ",
+    "routing = 'nowhere:Mine'": "grid.toml: routing 'nowhere:Mine' cannot be used (No module named 'nowhere'): ",
+    "routing = 'math:pi'": "grid.toml: routing 'math:pi' cannot be used (must be called with a dataclass type ",
     "placement = 'left'": "grid.toml: placement 'left' is unknown; allowed: none, translated, affine-a, ",
     "depth 2": "grid.toml is not TOML: Expected '=' after a key in a key/value pair",
     "iterations = 0": "iterations = 0: a whole number of at least 1 is needed",

@@ -65,8 +65,7 @@ def plan(cells: list[Cell], *, data_dir: str | Path | None = None) -> list[Task]
         spec = cell.spec(image_shape, classes)
         with torch.device("meta"):  # every shape and refusal, and no memory
             parameters = sum(parameter.numel() for parameter in spec.model.build().parameters())
-        identity = {"spec": specs.encode(spec), "measures": sorted(MEASURES), "semantics": runs.SEMANTICS}
-        digest = specs.digest(identity)
+        digest = specs.digest(runs.identity(spec) | {"measures": sorted(MEASURES)})
         found.setdefault(digest, Task(cell, spec, digest, parameters))
     return list(found.values())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, fields
 from typing import Any
 
 from capsnb.cures import DecoupledDecay, KeepNorms
@@ -13,6 +14,7 @@ from capsnb.synthesis import Affine, Augment, DataSpec, Translated
 from capsnb.training import Recipe
 
 ROUTINGS = ("dynamic", "uniform", "attention", "attention-over-children")
+OWN_FIELDS = ("iterations", "temperature", "leaky", "learned_prior")
 PLACEMENTS = ("none", "translated", "affine-a", "affine-b", "affine-c")
 
 
@@ -31,7 +33,9 @@ class Cell:
     capsules: int = 16  # of each layer but the last, which has one per class
     primary: int | None = None  # primary capsules, where they are not as many as `capsules`
     dimension: int = 8  # of every pose
-    routing: str = "dynamic"  # or "uniform", the twin whose coupling is 1/J, or attention over parents or children
+    # or "uniform", the twin whose coupling is 1/J; attention over parents or children; or a class of yours,
+    # "module:Class", a dataclass that is given those of the next four settings that are its fields
+    routing: str = "dynamic"
     iterations: int = 3  # T, weighted sums per layer
     temperature: float = 1.0  # divides the routing logits
     leaky: bool = False  # one parent more, which is thrown away
@@ -74,9 +78,13 @@ class Cell:
         for name in ("alpha", "weight_decay", "keep_norms", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must not be negative.")
+        own = ":" in self.routing
         for name, allowed in {"routing": ROUTINGS, "placement": PLACEMENTS}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}.")
+            if getattr(self, name) not in allowed and not (own and name == "routing"):
+                end = " or module:Class, a class of yours." if name == "routing" else "."
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}{end}")
+        if own:
+            own_routing(self.routing)
 
     def data_spec(self) -> DataSpec:
         """The images of this cell."""
@@ -146,8 +154,25 @@ class Cell:
                 return Uniform()
             case "attention":
                 return Attention()
-        return Attention(over="children")
+            case "attention-over-children":
+                return Attention(over="children")
+        kind = own_routing(self.routing)
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind) if field.name in OWN_FIELDS})
 
     def _hooks(self) -> tuple[Any, ...]:
         decay = (DecoupledDecay(weight_decay=self.weight_decay),) if self.decoupled else ()
         return decay + ((KeepNorms(weight=self.keep_norms),) if self.keep_norms else ())
+
+
+def own_routing(name: str) -> type:
+    """The class that "module:Class" names, a frozen dataclass; ValueError with one sentence where it is not there."""
+    module, _, kind = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), kind)
+        fields(found)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"routing {name!r} cannot be used ({error}): a frozen dataclass in a module on PYTHONPATH is needed, there "
+            "too where the workers run."
+        ) from error
+    return found
