@@ -15,7 +15,14 @@ from capsnb import checkpoints, taps
 from capsnb.measures.overlap import Heatmaps, normalise, unit_heatmaps
 from capsnb.measures.path_accuracy import path_accuracy, path_reconstructions
 from capsnb.measures.paths import Places, Reading, look, rank
-from capsnb.models import CapsNetConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
+from capsnb.models import (
+    CapsNetConfig,
+    ConvNetRConfig,
+    MatrixCapsNetConfig,
+    NeuronNetConfig,
+    ResCapsConfig,
+    StridedStem,
+)
 from capsnb.routing import SelfAttention
 from capsnb.synthesis import prepare
 from capsnb.widgets import PathExplorer, charts, encoding
@@ -66,7 +73,7 @@ def test_at_the_start_it_is_all_of_the_network(explorer):
     assert sorted(explorer.chosen) == list(range(32))
 
 
-@pytest.mark.parametrize("sets", ["class", "image"])
+@pytest.mark.parametrize("sets", ["class", "image", "all"])
 @pytest.mark.parametrize("direction", ["backward", "forward"])
 def test_what_the_sliders_keep_is_the_measures_path(direction, sets, explorer, data):
     explorer.sliders["units"].value = 5
@@ -190,7 +197,7 @@ def measured(explorer, data, reading, filters, units):
     return path_accuracy(*arguments, filters=[filters], units=[units])
 
 
-@pytest.mark.parametrize("sets", ["class", "image"])
+@pytest.mark.parametrize("sets", ["class", "image", "all"])
 def test_the_accuracy_is_the_measures(sets, explorer, data):
     explorer.units, explorer.filters, explorer.sets = 2, 3, sets
     reading = Reading(sets=sets)
@@ -345,16 +352,32 @@ def test_matrix_capsules_are_kept_by_pose_and_activation(data):
     assert_close(explorer.heatmaps, one_by_one(explorer), atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_without_capsules_is_told(data):
-    model = build(ConvNetRConfig(size=16, classes=3, dim=4, kernel=3, width=8, decoder_widths=(8,)))
+@pytest.mark.parametrize(
+    "config",
+    [
+        ConvNetRConfig(size=16, classes=3, dim=4, kernel=3, width=8, decoder_widths=(8,)),
+        NeuronNetConfig(size=16, classes=3, width=4, primary=4, kernel=3, hidden=(8,)),
+    ],
+)
+def test_a_model_without_capsules_is_told(config, data):
+    model = build(config)
     explorer = PathExplorer(model, data=data)
-    assert explorer.message.text == "ConvNetR has no capsule layers for a path to run through."
+    assert explorer.message.text == f"{type(model).__name__} has no capsule layers for a path to run through."
     assert explorer.view.layout.display == "none"
     assert all(each.disabled for each in explorer.sliders.values())
     with pytest.raises(ValueError, match="no capsule layers"):
         explorer.accuracy  # noqa: B018
     explorer.model = build()
     assert (explorer.message.text, explorer.view.layout.display) == ("", "")
+
+
+def test_capsules_without_couplings_are_ranked_by_activation(data):
+    explorer = PathExplorer(build(ResCapsConfig(size=16, classes=3, width=4, types=(1, 1), decoder="none")), data=data)
+    told = "ResCaps has no couplings to rank its capsules by; rank them by activation instead."
+    assert explorer.message.text == told
+    explorer.of, explorer.units = "activation", 2
+    assert explorer.message.text == ""
+    assert explorer.heatmaps.shape == (2, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ class Network:
     def __init__(self, subject: Subject) -> None:
         self.subject, self.model = subject, subject.model
         self.device = next(self.model.parameters()).device
+        if not all(isinstance(getattr(self.model, name, None), list | tuple) for name in ("stages", "layers")):
+            raise ValueError(f"{subject.name} has no capsule layers for a path to run through.")
         self.places = Places.of(self.model)
         self._rankings: dict[Reading, Ranking] = {}
         self._last: tuple[Reading, Whole] | None = None
@@ -90,7 +92,13 @@ class Network:
             if reading.sets == "image":
                 filters, units, _ = look(self.model, images, predicted, reading, self.places)
             else:
-                filters, units = (part.to(self.device)[predicted] for part in self.ranking(reading)[:2])
+                ranking = self.ranking(reading)
+                filters, units = (part.to(self.device) for part in ranking[:2])
+                if reading.sets == "class":
+                    filters, units = filters[predicted], units[predicted]
+                else:
+                    share = (ranking.count / ranking.count.sum()).to(filters)
+                    filters, units = (share @ filters)[None], (share @ units)[None]
         return Whole(images, output, predicted, filters, units)
 
     def edits(self, whole: Whole, *, filters: int | None, units: int | None) -> dict[str, taps.Edit]:

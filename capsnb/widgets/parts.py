@@ -19,7 +19,7 @@ gap:0 10px;overflow:visible}
 .capsnb figure{margin:0}
 .capsnb .capsnb-view figcaption{min-height:33px;display:flex;align-items:flex-end}
 .capsnb .widget-html-content{overflow:visible}
-.capsnb .capsnb-model{width:min(100%,420px)!important}
+.capsnb .capsnb-model{width:min(100% - 4px,420px)!important}
 .capsnb figcaption,.capsnb p{font-size:12px;line-height:1.35;margin:0 0 3px;color:var(--jp-ui-font-color1,inherit)}
 .capsnb img{image-rendering:pixelated;display:block;background:var(--jp-layout-color2,#8882);max-width:100%}
 .capsnb svg{max-width:100%;height:auto;overflow:visible;font:11px var(--jp-ui-font-family,sans-serif);

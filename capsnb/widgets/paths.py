@@ -38,7 +38,8 @@ class PathExplorer(Explorer):
     direction: "backward" ranks capsules for the class that the network names, "forward" whatever the class.
     of: what ranks a capsule, as in `measures.paths.Reading`: "random" is the null.
     sets: a path for each "class", ranked on validation images, of which a picture takes that of the class which the
-        network names; or the "image"'s own. Filters are ranked by the mean of their map.
+        network names, and which thereby tells the answer; the "image"'s own, likewise; or one for "all", which tells
+        nothing. Filters are ranked by the mean of their map.
     A heatmap is the gradient of the prediction that a capsule makes alone, behind the filters that are kept
     (`measures.overlap`).
     """
@@ -47,7 +48,7 @@ class PathExplorer(Explorer):
     units = Int(None, allow_none=True).tag(state=True)
     direction = Enum(CHOICES["direction"], "backward").tag(state=True)
     of = Enum(CHOICES["of"], "coupling").tag(state=True)
-    sets = Enum(("class", "image"), "class").tag(state=True)
+    sets = Enum(CHOICES["sets"], "class").tag(state=True)
 
     def _build(self) -> None:
         self.latest.follow = self._follow
@@ -62,7 +63,7 @@ class PathExplorer(Explorer):
         self.directions = self.bind("direction", dropdown("Direction", names))
         names = [(each if each != "random" else "random (the null)", each) for each in CHOICES["of"]]
         self.rankings = self.bind("of", dropdown("Ranked by", names))
-        names = [("of the predicted class", "class"), ("of this picture", "image")]
+        names = [("of the predicted class", "class"), ("of this picture", "image"), ("one for all", "all")]
         self.owners = self.bind("sets", dropdown("Path", names))
         choices = widgets.HBox([self.directions, self.rankings, self.owners])
         choices.add_class("capsnb-row")
@@ -89,6 +90,7 @@ class PathExplorer(Explorer):
             for name, each in self.sliders.items():
                 each.disabled = self._network is None
                 each.max = 1 if self._network is None else self._network.counts[name]
+                each.value = each.max
         for name, each in self.sliders.items():
             if getattr(self, name) is not None and getattr(self, name) > each.max:
                 setattr(self, name, None)
