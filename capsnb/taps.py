@@ -49,6 +49,10 @@ class Tap(nn.Module):
         with _listed(self._readers, reader):
             yield
 
+    def follow(self, part: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
+        """As a forward hook of the module whose output this is."""
+        return self(output)
+
     def forward(self, tensor: Tensor) -> Tensor:
         for edit in self._edits:
             tensor = edit(tensor)
@@ -104,6 +108,24 @@ def names(model: nn.Module) -> tuple[str, ...]:
 
 def _taps(model: nn.Module) -> dict[str, Tap]:
     return {path.removesuffix(".tap"): module for path, module in model.named_modules() if isinstance(module, Tap)}
+
+
+def attach(model: nn.Module, part: str) -> Tap:
+    """Make what a part of a model returns a tap, named as the part is: for models that lack one.
+
+    The part must return one tensor. Weights, their names and results stay as they are. Put it into a configuration's
+    `build`, so that every copy of the model has it. Raises ValueError for a part that is not there or has a tap.
+    """
+    parts = dict(model.named_modules())
+    if part not in parts or not part:
+        raise ValueError(f"{type(model).__name__} has no part {part!r}; it has: {', '.join(filter(None, parts))}")
+    if part in _taps(model):
+        raise ValueError(f"{type(model).__name__} has a tap {part!r} already")
+    tap = Tap()
+    parts[part].add_module("tap", tap)
+    if not isinstance(parts[part], nn.Sequential):  # which calls it by itself, last of its modules
+        parts[part].register_forward_hook(tap.follow)
+    return tap
 
 
 def find(model: nn.Module, name: str) -> Tap:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from capsnb.models.capsnet import CapsNet, CapsNetConfig, Output, decode
+from capsnb.models.capsnet import CapsNet, CapsNetConfig, Output, as_pixels, decode, make_decoder
 from capsnb.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
 from capsnb.models.matrix import MatrixCapsNet, MatrixCapsNetConfig
@@ -29,7 +29,9 @@ __all__ = [
     "ResCaps",
     "ResCapsConfig",
     "StridedStem",
+    "as_pixels",
     "decode",
+    "make_decoder",
 ]
 
 
