@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from capsnb.profiles import characterization, first_network, lin, parse_trees, rem, robustness
+from capsnb.profiles import bring_your_own, characterization, first_network, lin, parse_trees, rem, robustness
 from capsnb.profiles.plans import PROFILES, RECORDED, Plan, seeded
 
 PLANS: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -21,6 +21,7 @@ PLANS: dict[str, Callable[[str], dict[str, Any]]] = {
     "03": rem.content,
     "04": parse_trees.content,
     "05": robustness.content,
+    "07": bring_your_own.content,
 }
 
 

@@ -1,0 +1,46 @@
+"""The plan of notebook 07: a network to start from, and what the reader's own are trained and measured with."""
+
+import tomllib
+
+import pytest
+
+from capsnb import profiles, sweep
+from capsnb.measures.starvation import life
+from capsnb.models import CapsNetConfig
+from capsnb.specs import decode, encode
+
+PLANS = {profile: profiles.plan("07", profile) for profile in profiles.PROFILES}
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_one_network_with_a_decoder_that_a_readers_can_be_made_of(profile):
+    plan = PLANS[profile]
+    (spec,) = (specs[0] for specs in plan.specs.values())
+    assert list(plan.specs) == ["capsnet"]
+    assert spec.model.decoder == "conditional"
+    assert decode(encode(spec)) == spec
+    assert plan.observe["life"] is life
+    assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 3, "full": 3}[profile]
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_settings_leave_images_enough_to_be_split_and_measured(profile):
+    settings = PLANS[profile].settings
+    assert settings["drawn"] >= 10, "a class needs images to train, validate and test"
+    assert settings["sizes"].few <= settings["sizes"].images
+    assert settings["recipe"].epochs >= 1
+
+
+@pytest.mark.parametrize("profile", list(PLANS))
+def test_the_grids_networks_are_small(profile):
+    cells = sweep.expand(tomllib.loads(PLANS[profile].settings["grid"]))
+    assert len(cells) == 1
+    (task,) = sweep.plan(cells)
+    assert task.parameters < 50_000
+
+
+def test_full_is_sabours_network_on_mnist():
+    spec = PLANS["full"].specs["capsnet"][0]
+    assert spec.model == CapsNetConfig()
+    assert spec.data.name == "mnist"
+    assert all(plan.specs["capsnet"][0].data.name == "mnist-sample" for p, plan in PLANS.items() if p != "full")
