@@ -415,7 +415,7 @@ def test_the_figure_tells_the_path_and_its_accuracy(explorer):
     explorer.units = 5
     axes = explorer.figure().axes[0]
     path, whole = explorer.accuracy
-    assert "CapsNet: 4 of 4 filters, 5 of 32 capsules (backward, by coupling)" in axes.get_xlabel()
+    assert "CapsNet: 4 of 4 filters, 5 of 32 capsules (backward, by coupling, sets: class)" in axes.get_xlabel()
     assert f"{100 * path:.1f} % of 25 test images right, of all {100 * whole:.1f} %" in axes.get_xlabel()
     titles = [text.get_text() for text in axes.texts]
     assert titles[:4] == ["picture", "decoded from all", "from the path", "all heatmaps"]

@@ -236,7 +236,7 @@ class PathExplorer(Explorer):
             f"{getattr(self, name) or count} of {count} {text.lower()}"
             for (name, text), count in zip(SLIDERS.items(), self._network.counts.values(), strict=True)
         )
-        told += f" ({self.direction}, by {self.of})"
+        told += f" ({self.direction}, by {self.of}, sets: {self.sets})"
         count = f"{len(self._sample)} test images"
         axes.set_xlabel(f"{self.subject.name}: {told}\n{100 * path:.1f} % of {count} right, of all {100 * whole:.1f} %")
         return axes.figure
