@@ -8,7 +8,7 @@ from io import BytesIO
 
 from nbformat import NotebookNode
 
-LARGE = 32 * 1024  # bytes from which a picture is reduced
+LARGE = 20 * 1024  # bytes from which a picture is reduced
 
 
 def lighten(notebook: NotebookNode, *, above: int = LARGE) -> NotebookNode:
