@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASS = "class.coupling"
-TURN = 25.0  # degrees; the largest rotation of Mitterreiter et al.'s figure 4
 SHIFTED = 4  # classes of which an image is moved
 MASK = 0.25  # the middle threshold of Tawalbeh & Oramas's Table 4
 
@@ -184,7 +183,7 @@ def _parse_tree(model: nn.Module, data: ImageSet, sizes: Sizes) -> Iterable[floa
 
 
 def _turned(model: nn.Module, data: ImageSet, sizes: Sizes) -> Iterable[float]:
-    found = viewpoint.viewpoint(model, _batches(model, data, sizes), "rotation", [TURN])
+    found = viewpoint.viewpoint(model, _batches(model, data, sizes), "rotation", [viewpoint.TURN])
     return [viewpoint.share_kept(list(found.values())[place]) for place in (0, -1)]
 
 

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, float, tuple[float, ...]]] = {
     "scale": ("factor", 1.0, tuple(round(0.75 + 0.05 * step, 2) for step in range(11))),
     "shear": ("degrees", 0.0, tuple(float(a) for a in range(-10, 11, 2))),
 }
+TURN = KINDS["rotation"][2][-1]  # degrees: the strongest rotation, where one number has to stand for figure 4
 
 
 class Similarity(NamedTuple):

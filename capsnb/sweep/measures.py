@@ -16,7 +16,6 @@ from capsnb.measures import parse_tree, viewpoint
 
 Measure = Callable[[nn.Module, ImageSet], dict[str, Any]]
 ACTIVE = 0.1  # norm from which a capsule is active; the paper's threshold is not printed
-TURN = 25.0  # degrees; the largest rotation of the authors' figure 4
 
 
 def accuracies(model: nn.Module, data: ImageSet) -> dict[str, Any]:
@@ -43,9 +42,9 @@ def tree(model: nn.Module, data: ImageSet) -> dict[str, Any]:
 
 
 def invariance(model: nn.Module, data: ImageSet) -> dict[str, Any]:
-    """`viewpoint.share_kept` of each capsule layer, 200 test images turned by TURN degrees; None for a silent one."""
+    """`viewpoint.share_kept` of each capsule layer, 200 test images turned by TURN; None: silent."""
     batch = data.test.to(next(model.parameters()).device).batch(torch.arange(min(200, len(data.test))))
-    found = viewpoint.viewpoint(model, [batch], "rotation", [TURN])
+    found = viewpoint.viewpoint(model, [batch], "rotation", [viewpoint.TURN])
     shares = [viewpoint.share_kept(layer).item() for layer in found.values()]
     return {"kept": [None if math.isnan(share) else share for share in shares]}
 
