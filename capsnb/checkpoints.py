@@ -16,14 +16,16 @@ from typing import Any
 
 from capsnb import runs
 from capsnb.evaluation import evaluate
-from capsnb.models import CapsNetConfig, ConvNetRConfig, StridedStem
+from capsnb.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.places import project
 from capsnb.pruning import Lobster, Penalty
+from capsnb.routing import Dynamic
 from capsnb.runs import Run, Spec
-from capsnb.synthesis import prepare
+from capsnb.synthesis import Augment, prepare
 from capsnb.training import Recipe
 
-# all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32
+# all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32; a
+# quarter of Mitterreiter et al.'s maps, half of Mazzia et al.'s
 SMALL = CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256))
 BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
 
@@ -35,6 +37,25 @@ CHECKPOINTS: dict[str, Spec] = {
     "rem-small": Spec(
         model=SMALL,
         recipe=replace(BRIEF, epochs=15, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),
+    ),
+    # Mitterreiter et al. 2023: 16/16/16/16/10 capsules; without their weight decay, which kills them
+    "deep-rba-small": Spec(
+        model=CapsNetConfig(
+            stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
+            hidden=((16, 8), (16, 8), (16, 8)),
+            dim=8,
+            routing=Dynamic(learned_prior=True),
+            squash="exponential",
+            decoder_widths=(128, 256),
+        ),
+        recipe=replace(
+            BRIEF, epochs=15, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
+        ),
+    ),
+    # Mazzia et al. 2021: as many capsules of the same size as theirs
+    "efficient-capsnet-small": Spec(
+        model=replace(EFFICIENT, stem=replace(EFFICIENT.stem, widths=(16, 32, 32)), decoder_widths=(128, 256)),
+        recipe=replace(BRIEF, epochs=30),
     ),
     # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
     "convnet-cr-sf-small": Spec(model=ConvNetRConfig(width=32, decoder_widths=(128, 256)), recipe=BRIEF),
