@@ -5,11 +5,12 @@ READY := .venv/ready
 # Where this is set, every one of the many kernels would compile torch's sources again: 5 to 15 s each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help reproduce test lab notebooks bench
+.PHONY: help reproduce test lab explore notebooks bench
 help:
 	@echo "make reproduce   execute every notebook (profile quick) and write build/report.html"
 	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
 	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make explore     serve the explorers as a web page on this machine"
 	@echo "make bench       time training against a textbook implementation and against the bare convolutions"
 	@echo "make notebooks   execute the committed notebooks again, in place"
 
@@ -36,6 +37,12 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+# The figures for readers without a kernel, and the checks, are left out of the page.
+explore: $(READY)
+	@$(BIN)/jupyter nbconvert --log-level WARN --to notebook --output-dir build/explore notebooks/06_explorer.ipynb \
+		--TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=static
+	$(BIN)/voila build/explore/06_explorer.ipynb --ip=127.0.0.1 $(VOILA)
 
 notebooks: $(READY)
 	$(BIN)/capsnb run --in-place --profile quick

@@ -15,13 +15,17 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
 import nbformat.v4 as v4
 import numpy as np
 import pytest
+from nbconvert.preprocessors import TagRemovePreprocessor
 from PIL import Image
+from traitlets.config import Config
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_explorer.ipynb"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 MISSING = [name for name in ("playwright",) if importlib.util.find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["chromium (apt install chromium, or CHROMIUM=path)"]
@@ -44,11 +48,14 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-@contextmanager
-def serving(kind, folder):
-    """The address of a notebook with one explorer, served on loopback while the block runs."""
+def one_explorer():
     spec = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    notebook = v4.new_notebook(cells=[v4.new_code_cell(CELL)], metadata={"kernelspec": spec})
+    return v4.new_notebook(cells=[v4.new_code_cell(CELL)], metadata={"kernelspec": spec})
+
+
+@contextmanager
+def serving(kind, folder, notebook):
+    """The address of a notebook, served on loopback while the block runs."""
     nbformat.write(notebook, folder / "page.ipynb")
     port = free_port()
     start, ready, page = {
@@ -113,19 +120,37 @@ class Page:
         return self.explorer.locator(".capsnb-sliders .noUi-handle").nth(number)
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def opened(request, tmp_path_factory):
-    """A page with an explorer, and the errors of its console."""
+def looking_at(address, driver):
+    """Browser, page, and the list that errors of its console go into."""
+    browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.goto(address, timeout=PATIENCE)
+    return browser, page, errors
+
+
+def of_its_own(errors):
+    # pages by Voila ask a server elsewhere for their icons' style, which a machine without network cannot have
+    elsewhere = r"net::ERR_(NAME_NOT_RESOLVED|INTERNET_DISCONNECTED|\w*REFUSED)"
+    return [each for each in errors if not re.search(elsewhere, each)]
+
+
+@pytest.fixture(scope="module")
+def driver():
     from playwright.sync_api import sync_playwright
 
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def opened(request, driver, tmp_path_factory):
+    """A page with an explorer, and the errors of its console."""
     folder = tmp_path_factory.mktemp(request.param)
-    with serving(request.param, folder) as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        page.goto(address, timeout=PATIENCE)
+    with serving(request.param, folder, one_explorer()) as address:
+        browser, page, errors = looking_at(address, driver)
         if request.param == "lab":
             # what is run before the kernel is ready is forgotten
             page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
@@ -210,8 +235,30 @@ def test_it_fits_wide_and_narrow_windows(opened):
 
 def test_the_console_has_no_error(opened):
     _, errors, _ = opened
-    # pages by Voila ask a server elsewhere for their icons' style, which a machine without network cannot have
-    own = [
-        each for each in errors if not re.search(r"net::ERR_(NAME_NOT_RESOLVED|INTERNET_DISCONNECTED|\w*REFUSED)", each)
-    ]
-    assert not own
+    assert not of_its_own(errors)
+
+
+@pytest.mark.skipif(bool(VOILA), reason="no page by Voila: voila is missing")
+def test_notebook_06_is_a_page_of_explorers_that_answer(driver, tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    options = Config(TagRemovePreprocessor={"enabled": True, "remove_cell_tags": {"static"}})
+    notebook, _ = TagRemovePreprocessor(config=options).preprocess(notebook, {})
+    with serving("voila", tmp_path, notebook) as address:
+        browser, page, errors = looking_at(address, driver)
+        page.wait_for_function("document.querySelectorAll('.capsnb-view').length >= 6", timeout=PATIENCE)
+        explorers = page.locator(".jp-OutputArea-output > .capsnb")
+        assert explorers.count() == 6
+        for number in range(6):
+            view = explorers.nth(number).locator(".capsnb-view").first
+            view.locator("img, svg").first.wait_for(timeout=PATIENCE)
+            before = view.inner_html()
+            explorers.nth(number).locator(".noUi-handle").first.press("PageUp")
+            explorers.nth(number).locator(".noUi-handle").first.press("ArrowLeft")
+            page.wait_for_function(
+                "([place, before]) => document.querySelectorAll('.jp-OutputArea-output > .capsnb')[place]"
+                ".querySelector('.capsnb-view').innerHTML != before",
+                arg=[number, before],
+                timeout=PATIENCE,
+            )
+        assert not of_its_own(errors)
+        browser.close()

@@ -90,8 +90,8 @@ BAD = {
         "notebooks/00_only.ipynb names no profile it was executed at: only long and full are recorded."
     ),
     "checkpoints make nothing": (
-        "There is no checkpoint 'nothing'; there are: capsnet-small, rem-small, deep-rba-small, efficient-capsnet-small, "
-        "convnet-cr-sf-small"
+        "There is no checkpoint 'nothing'; there are: capsnet-small, rem-small, deep-rba-small, "
+        "efficient-capsnet-small, convnet-cr-sf-small"
     ),
     "results --readme nowhere": "Invalid value for '--readme': File 'nowhere' does not exist.",
 }

@@ -121,8 +121,8 @@ def _quick() -> dict[str, Any]:
     variants = _networks("mnist", REDUCED, data, recipes)
     few = replace(variants["mnist/dr"], data=replace(data, train=200), recipe=replace(recipe, batch=20, epochs=12))
     # of 24 filters and 288 primary capsules: as large a share as the paper's 35 of 256, and its own 10 and 200
-    sizes = {"images": 300, "filters": (1, 2, 4, 8, 16, 24), "units": (1, 2, 3, 5, 10, 20, 50, 100, 200, 288)}
-    sizes |= {"perturbed": 20, "effects": 6, "overlap": 40, "smooth": 4, "shuffles": 5}
+    sizes = {"images": 250, "filters": (1, 2, 4, 8, 16, 24), "units": (1, 2, 3, 5, 10, 20, 50, 100, 200, 288)}
+    sizes |= {"perturbed": 12, "effects": 4, "overlap": 25, "smooth": 4, "shuffles": 5}
     sizes |= {"chosen": {"filters": 4, "units": 10, "heatmaps": 200}}
     return {
         "seeds": 1,
