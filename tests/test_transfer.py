@@ -66,12 +66,13 @@ def test_three_layers_as_the_paper_counts_them():
 def test_schemes_keep_reset_and_train_what_their_names_say():
     halves = transfer.domains(DATA)
     found = transfer.schemes(SPEC, halves)
-    assert list(found) == ["source", "base", "B1B", "B2B", "A1B", "A2B"]
-    assert set(transfer.SCHEMES) == set(found) - {"source"}
+    assert list(found) == ["source", "base", "continued", "B1B", "B2B", "A1B", "A2B"]
+    assert set(transfer.SCHEMES) == set(found) - {"source", "continued"}
+    assert found["continued"] == replace(SPEC, data=halves.b, start=found["base"])
     assert found["source"] == replace(SPEC, data=halves.a) and found["base"] == replace(SPEC, data=halves.b)
     lower = ("conv1", "primary", "caps1")
     for name, spec in found.items():
-        if name not in ("source", "base"):
+        if name not in ("source", "base", "continued"):
             kept = int(name[1])
             assert spec.start == found["source" if name[0] == "A" else "base"]
             assert spec.data == halves.b and spec.recipe == SPEC.recipe and spec.redraw == 1
@@ -111,6 +112,15 @@ def test_kept_layers_stay_and_the_others_learn_from_a_fresh_start(config, tmp_pa
             assert (value - started[name]).abs().max() < 0.01 and not torch.equal(value, started[name])
 
 
+def test_the_network_trained_twice_goes_on_from_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    found = transfer.schemes(SPEC, transfer.domains(DATA))
+    once = runs.get(found["base"], progress=False, device="cpu").model.state_dict()
+    twice = runs.get(found["continued"], progress=False, device="cpu").model.state_dict()
+    moved = [(twice[name] - value).abs().max() for name, value in once.items()]
+    assert min(moved) > 0 and max(moved) < 0.01  # 3 steps of Adam
+
+
 def test_a_redraw_is_part_of_a_run_s_name_and_draws_other_numbers():
     other = replace(SPEC, redraw=1)
     assert runs.folder_of(other) != runs.folder_of(SPEC)
@@ -124,6 +134,7 @@ def test_a_redraw_is_part_of_a_run_s_name_and_draws_other_numbers():
 def test_costs_by_hand():
     accuracy = {
         "base": {0: 90.0, 1: 92.0},
+        "continued": {0: 90.5, 1: 91.0},
         "B1B": {0: 89.0, 1: 90.0},
         "B2B": {0: 80.0},
         "A1B": {0: 88.5, 1: 90.5},
@@ -131,8 +142,10 @@ def test_costs_by_hand():
     }
     assert transfer.costs(accuracy) == {
         "coupling, 1 kept": {0: 1.0, 1: 2.0},
+        "length apart, 1 kept": {0: 1.5, 1: 1.0},
         "domain, 1 kept": {0: 0.5, 1: -0.5},
         "coupling, 2 kept": {0: 10.0},
+        "length apart, 2 kept": {0: 10.5},
         "domain, 2 kept": {0: 10.0},
     }
     assert transfer.costs({"base": {0: 1.0}}) == {}

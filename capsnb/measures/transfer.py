@@ -22,6 +22,7 @@ from capsnb.runs import Spec
 from capsnb.synthesis import DataSpec, Pairs, pair_splits
 
 SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")
+CONTINUED = "continued"  # ours: base, trained for as long again, as long as BnB has seen domain B in all
 Blocks = tuple[tuple[str, ...], ...]  # names of a model's parts, lowest layer first
 
 
@@ -63,7 +64,7 @@ def blocks(config: Any, *, above: int = 2) -> Blocks:
 
 
 def schemes(spec: Spec, data: Domains, *, layers: Blocks | None = None, fresh: bool = True) -> dict[str, Spec]:
-    """A run for each scheme by its name, after "source", the same network trained on A.
+    """A run for each scheme and for CONTINUED by its name, after "source", the same network trained on A.
 
     spec: model, recipe and seed of all of them. layers: `blocks` of the model when None. fresh: the layers above start
     anew, by another draw than at first, else they go on from where they were. Raises ValueError unless `layers` name
@@ -72,7 +73,7 @@ def schemes(spec: Spec, data: Domains, *, layers: Blocks | None = None, fresh: b
     layers = blocks(spec.model) if layers is None else layers
     _check(spec.model, layers)
     trained = {"A": replace(spec, data=data.a), "B": replace(spec, data=data.b)}
-    found = {"source": trained["A"], "base": trained["B"]}
+    found = {"source": trained["A"], "base": trained["B"], CONTINUED: replace(trained["B"], start=trained["B"])}
     for domain in ("B", "A"):
         for kept in range(1, len(layers)):
             below, above = (tuple(name for layer in part for name in layer) for part in (layers[:kept], layers[kept:]))
@@ -84,14 +85,16 @@ def schemes(spec: Spec, data: Domains, *, layers: Blocks | None = None, fresh: b
 def costs(accuracy: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
     """What breaking layers apart costs, and what the other domain costs beyond it: scheme -> seed -> accuracy in.
 
-    "coupling, 1 kept" is base - B1B, "domain, 1 kept" is B1B - A1B, and so on, each for the seeds that both have.
+    "coupling, 1 kept" is base - B1B, "length apart, 1 kept" is CONTINUED - B1B, which has seen B for as
+    long as B1B's lowest block has, "domain, 1 kept" is B1B - A1B, and so on, each for the seeds that both have.
     """
     found: dict[str, dict[int, float]] = {}
     for kept in (1, 2):
-        pairs = {"coupling": ("base", f"B{kept}B"), "domain": (f"B{kept}B", f"A{kept}B")}
+        own, other = f"B{kept}B", f"A{kept}B"
+        pairs = {"coupling": ("base", own), "length apart": (CONTINUED, own), "domain": (own, other)}
         for name, (first, second) in pairs.items():
-            one, other = accuracy.get(first, {}), accuracy.get(second, {})
-            if differences := {seed: one[seed] - other[seed] for seed in one if seed in other}:
+            better, worse = accuracy.get(first, {}), accuracy.get(second, {})
+            if differences := {seed: better[seed] - worse[seed] for seed in better if seed in worse}:
                 found[f"{name}, {kept} kept"] = differences
     return found
 

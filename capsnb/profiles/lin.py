@@ -6,7 +6,7 @@ iterations/N           the capsule network with N iterations (figure 2a); 6 is a
 rate/ETA               6 iterations, soft updates (figures 2b, 3)
 cnn, average           as many plain neurons in each layer (sec. 3.1, 3.2); a ConvNet with global average pooling, ours
 transfer/NET/SCHEME    networks with one more layer on two halves of the class pairs (sec. 3.3), NET capsnet or cnn;
-                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B
+                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; continued, ours, is base trained twice
 re-adjusted/NET/...    the same, the layers above going on from where they were
 schedule/FIELD         6 iterations, certainty made to follow the training accuracy: the paper's own heuristic, untried
 other/CHOICE/...       the claims of figure 2 under another choice where the paper is silent
@@ -197,7 +197,7 @@ def _full() -> dict[str, Any]:
     half = _half(MULTIMNIST)
     variants = updates(base, ITERATIONS, RATES) | convnets(base) | named("transfer", transfers(base, half))
     again = transfers(base, half, fresh=False)
-    variants |= named("re-adjusted", {name: spec for name, spec in again.items() if spec.start is not None})
+    variants |= named("re-adjusted", {name: spec for name, spec in again.items() if spec.frozen})
     variants |= named("schedule", schedules(base)) | named("other", choices(base))
     mnist = Spec(model=CapsNetConfig(), data=DataSpec(name="mnist"), recipe=Recipe(epochs=20))
     return _plan(base, variants | {"sabour": mnist}, 5, 500, 121)  # twice per pass
