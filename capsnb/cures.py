@@ -23,10 +23,11 @@ class DecoupledDecay:
 
     `Recipe.weight_decay` is Adam's own: it joins the gradient, and is divided by its size. Where the loss has no
     gradient left, Adam then moves a weight towards 0 by a whole learning rate per step, however small the decay. Apart
-    from the gradient the same 1e-5 takes 1e-8 of a weight per step (Loshchilov and Hutter 2019).
+    from the gradient the same 1e-5 takes 1e-8 of a weight per step (Loshchilov and Hutter 2019), which float32 rounds
+    away: training then ends in a ValueError, since it would be that without decay.
     """
 
-    weight_decay: float = 1e-5
+    weight_decay: float
 
     def __post_init__(self) -> None:
         if self.weight_decay < 0:
@@ -43,7 +44,13 @@ class _Decay(Stateless):
     @torch.no_grad()
     def after_step(self, model: nn.Module, moment: Moment) -> None:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        torch._foreach_mul_(trained, 1 - moment.learning_rate * self.weight_decay)
+        part = moment.learning_rate * self.weight_decay
+        if moment.epoch == 0 and 0 < part < torch.finfo(trained[0].dtype).eps / 4:
+            raise ValueError(
+                f"weight_decay = {self.weight_decay}, apart from the gradient, takes {part:.1g} of a weight per step, "
+                f"which {trained[0].dtype} rounds away: give a larger one."
+            )
+        torch._foreach_mul_(trained, 1 - part)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,6 +154,14 @@ def test_decoupled_decay_is_that_of_adamw():
         assert_close(found, expected, atol=2e-5, rtol=1e-3, msg=name)
 
 
+def test_a_decay_that_float32_rounds_away_is_told():
+    with pytest.raises(ValueError, match="takes 1e-08 of a weight per step, which torch"):
+        trained((cures.DecoupledDecay(weight_decay=1e-5),), decay=1.0)
+    weight = torch.tensor([0.3])
+    for part, moves in {2.9e-8: False, 6.1e-8: True}.items():
+        assert torch.equal(weight * (1 - part), weight) != moves
+
+
 def test_keeping_norms_adds_exactly_the_gradient_of_its_penalty():
     cure = cures.KeepNorms(floor=0.4, weight=3.0)
     torch.manual_seed(0)
