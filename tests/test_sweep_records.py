@@ -70,6 +70,11 @@ def test_numbers_stand_out_from_their_cells():
     assert [text.get_color() for text in figure.axes[0].texts] == ["black", "white"]
 
 
+def test_figures_can_share_a_scale():
+    figure = plots.heat_maps({"x": [[0.0, 1.0]], "y": [[0.0, 1.0]]}, ["row"], ["a", "b"], limits={"x": (0.0, 4.0)})
+    assert [panel.images[0].get_clim() for panel in figure.axes] == [(0.0, 4.0), (0.0, 1.0)]
+
+
 def test_a_map_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"dyr has the shape \(2, 2\), not 2 rows by 3 columns"):
         plots.heat_maps({"dyr": np.zeros((2, 2))}, [2, 5], [4, 8, 16])

@@ -21,11 +21,12 @@ def heat_maps(
     ylabel: str = "",
     xlabel: str = "",
     digits: Mapping[str, int] | None = None,
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
     """A panel per name: values (R, C), darker where larger, each on a scale of its own; nan is left blank.
 
     rows, columns: what the cells of a row or of a column share, as shown on the axes. digits: decimals of the numbers
-    in a panel's cells, 0 by default. Raises ValueError for values of another shape than rows by columns.
+    in a panel's cells, 0 by default. limits: ends of a panel's scale, by default its least and its largest value. Raises ValueError for values of another shape than rows by columns.
     """
     values = {name: array(each).astype(float) for name, each in maps.items()}
     for name, each in values.items():
@@ -37,7 +38,8 @@ def heat_maps(
         figure = plt.figure(figsize=size)
         panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
     for panel, (name, each) in zip(panels, values.items(), strict=True):
-        drawn = panel.imshow(each, cmap=colours, aspect="auto")
+        low, high = (limits or {}).get(name, (None, None))
+        drawn = panel.imshow(each, cmap=colours, aspect="auto", vmin=low, vmax=high)
         for (row, column), value in np.ndenumerate(each):
             if np.isfinite(value):
                 shade = np.dot(drawn.to_rgba(value)[:3], (0.299, 0.587, 0.114))
