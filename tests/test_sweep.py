@@ -199,7 +199,10 @@ def test_networks_that_are_the_same_are_trained_once():
     assert tasks[0].parameters - tasks[2].parameters == 3 * 3 + 3 * 10
 
 
-@pytest.mark.parametrize(("file", "count"), [("parse_tree", 144), ("parse_tree_small", 48), ("starvation_small", 66)])
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [("parse_tree", 144), ("parse_tree_small", 48), ("starvation_small", 66), ("starvation_routings", 12)],
+)
 def test_committed_grids(project, file, count):
     cells = read_grid(project / f"notebooks/sweeps/{file}.toml")
     assert len(set(cells)) == count

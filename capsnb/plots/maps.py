@@ -26,7 +26,8 @@ def heat_maps(
     """A panel per name: values (R, C), darker where larger, each on a scale of its own; nan is left blank.
 
     rows, columns: what the cells of a row or of a column share, as shown on the axes. digits: decimals of the numbers
-    in a panel's cells, 0 by default. limits: ends of a panel's scale, by default its least and its largest value. Raises ValueError for values of another shape than rows by columns.
+    in a panel's cells, 0 by default. limits: ends of a panel's scale, by default its least and its largest value.
+    Raises ValueError for values of another shape than rows by columns.
     """
     values = {name: array(each).astype(float) for name, each in maps.items()}
     for name, each in values.items():
