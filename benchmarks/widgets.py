@@ -37,14 +37,16 @@ Event = Callable[[], None]
 
 
 def events(explorer: Explorer, seed: int = 0) -> Iterator[Event]:
-    """Without end: all sliders in turn to random places, and after eight events another picture."""
+    """Without end: all sliders in turn to random places; another picture after eight events, or where none is usable."""
     draw = random.Random(seed)
     sliders = explorer.sliders.values() if isinstance(explorer.sliders, dict) else explorer.sliders
     usable = [each for each in sliders if not each.disabled]
-    for number, slider in enumerate(itertools.cycle(usable)):
-        if number % 9 == 8:
+    for number in itertools.count():
+        if not usable or number % 9 == 8:
             yield lambda: setattr(explorer, "index", draw.randrange(len(explorer.subject.data.test)))
-        yield lambda slider=slider: setattr(slider, "value", _anywhere(slider, draw))
+        if usable:
+            slider = usable[number % len(usable)]
+            yield lambda slider=slider: setattr(slider, "value", _anywhere(slider, draw))
 
 
 def answered(explorer: Explorer, count: int) -> list[float]:
