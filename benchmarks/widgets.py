@@ -37,7 +37,7 @@ Event = Callable[[], None]
 
 
 def events(explorer: Explorer, seed: int = 0) -> Iterator[Event]:
-    """Without end: all sliders in turn to random places; another picture after eight events, or where none is usable."""
+    """Without end: sliders in turn to random places; another picture after eight events, or where none is usable."""
     draw = random.Random(seed)
     sliders = explorer.sliders.values() if isinstance(explorer.sliders, dict) else explorer.sliders
     usable = [each for each in sliders if not each.disabled]
