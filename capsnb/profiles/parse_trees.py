@@ -100,7 +100,8 @@ def content(profile: str) -> dict[str, Any]:
         return plan | {"variants": variants, "every": 110, "settings": SETTINGS | FEWER}
     if profile == "long":
         base = Spec(model=STRIDED, data=MNIST, recipe=RECIPE)
-        variants = pair(base) | {"uniform": replace(base, model=replace(STRIDED, routing=Uniform()))}
+        uniform = replace(base, model=replace(STRIDED, routing=Uniform()))
+        variants = pair(base) | {"uniform": uniform, "CIFAR-10": cifar(base)}
         return plan | {"seeds": 3, "variants": variants, "every": 215, "settings": SETTINGS}
     base = Spec(model=PAPER, data=MNIST, recipe=replace(RECIPE, epochs=50))
     variants = pair(base) | suspects(base) | cures(base) | others(base)
@@ -151,14 +152,18 @@ def cures(base: Spec) -> dict[str, Spec]:
 def others(base: Spec) -> dict[str, Spec]:
     """Sabour's 1,152 primary capsules with the same weight decay, and CIFAR-10."""
     sabour = Recipe(epochs=50, weight_decay=base.recipe.weight_decay)
-    cifar = replace(
-        base.recipe, weight_decay=2e-5, reconstruction_weight=0.005 / 3072, augment=Augment(shift=4, flip=True)
-    )
-    coloured = replace(base.model, channels=3, size=32)
     return {
         "Sabour's network": Spec(model=CapsNetConfig(), data=DataSpec(name="mnist"), recipe=sabour),
-        "CIFAR-10": Spec(model=coloured, data=CIFAR, recipe=cifar),
+        "CIFAR-10": cifar(base),
     }
+
+
+def cifar(base: Spec) -> Spec:
+    """The network and the training of `base` on CIFAR-10, with the working code's weight decay and shifts for it."""
+    recipe = replace(
+        base.recipe, weight_decay=2e-5, reconstruction_weight=0.005 / 3072, augment=Augment(shift=4, flip=True)
+    )
+    return replace(base, model=replace(base.model, channels=3, size=32), data=CIFAR, recipe=recipe)
 
 
 def _built(base: Spec, models: dict[str, CapsNetConfig]) -> dict[str, Spec]:

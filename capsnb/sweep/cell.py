@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from capsnb.cures import DecoupledDecay, KeepNorms
-from capsnb.models import CapsNetConfig, DepthwiseStem
+from capsnb.models import CapsNetConfig, DepthwiseStem, StridedStem
 from capsnb.routing import Attention, Dynamic, Routing, Uniform
 from capsnb.runs import Spec
 from capsnb.synthesis import Affine, Augment, DataSpec, Translated
@@ -15,6 +15,7 @@ from capsnb.training import Recipe
 
 ROUTINGS = ("dynamic", "uniform", "attention", "attention-over-children")
 OWN_FIELDS = ("iterations", "temperature", "leaky", "learned_prior")
+STEMS = ("depthwise", "strided")
 PLACEMENTS = ("none", "translated", "affine-a", "affine-b", "affine-c")
 
 
@@ -45,6 +46,9 @@ class Cell:
     residual: bool = False  # a child's pose is added to that of the parent of its number
     init: str = "vote-sum"
     init_scale: float = 0.25
+    # or "strided", Sabour's: two 9x9 convolutions, on 28x28 pixels to 1,152 primary capsules of 8 numbers; the next
+    # three settings, `capsules` and `primary` are then of no stem
+    stem: str = "depthwise"
     widths: tuple[int, ...] = (32, 64, 128)  # of the stem's first convolutions
     kernels: tuple[int, ...] = (5, 3, 3, 3)
     strides: tuple[int, ...] = (1, 1, 1, 2)
@@ -79,7 +83,7 @@ class Cell:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must not be negative.")
         own = ":" in self.routing
-        for name, allowed in {"routing": ROUTINGS, "placement": PLACEMENTS}.items():
+        for name, allowed in {"routing": ROUTINGS, "placement": PLACEMENTS, "stem": STEMS}.items():
             if getattr(self, name) not in allowed and not (own and name == "routing"):
                 end = " or module:Class, a class of yours." if name == "routing" else "."
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}{end}")
@@ -106,13 +110,7 @@ class Cell:
             channels=channels,
             size=size,
             classes=classes,
-            stem=DepthwiseStem(
-                widths=self.widths,
-                kernels=self.kernels,
-                strides=self.strides,
-                capsules=self.capsules if self.primary is None else self.primary,
-                dim=self.dimension,
-            ),
+            stem=StridedStem() if self.stem == "strided" else self._depthwise(),
             hidden=((self.capsules, self.dimension),) * (self.depth - 1),
             dim=self.dimension,
             routing=self._routing(),
@@ -140,6 +138,15 @@ class Cell:
             target_accuracy=self.target_accuracy,
         )
         return Spec(model=model, data=self.data_spec(), recipe=recipe, seed=self.seed)
+
+    def _depthwise(self) -> DepthwiseStem:
+        return DepthwiseStem(
+            widths=self.widths,
+            kernels=self.kernels,
+            strides=self.strides,
+            capsules=self.capsules if self.primary is None else self.primary,
+            dim=self.dimension,
+        )
 
     def _routing(self) -> Routing:
         match self.routing:
