@@ -21,6 +21,7 @@ from capsnb.models import ZOO
 from capsnb.routing import Attention, Dynamic, Uniform
 from capsnb.sweep import Cell, backends, expand, plan, read, read_grid, table
 from capsnb.sweep.measures import accuracies, invariance, tree
+from capsnb.synthesis import DataSpec
 
 # a network of 5 ms a step, on 20 images
 TINY = """
@@ -93,6 +94,14 @@ def test_an_empty_grid_is_the_network_of_tables_1_and_2():
     assert (spec.recipe.weight_decay, spec.data.derive.kind, spec.data.derive.size) == (1e-5, "c", 40)
 
 
+def test_the_strided_stem_makes_sabours_network(project):
+    cells = read_grid(project / "notebooks/sweeps/starvation_sabour.toml")
+    assert {cell.spec((1, 28, 28), 10).model for cell in cells} == {ZOO["capsnet"].config}
+    spec = cells[0].spec((1, 28, 28), 10)
+    assert spec.recipe.reconstruction_weight == pytest.approx(5e-4)  # section 4.1 of Sabour et al. 2017
+    assert spec.data == DataSpec()
+
+
 OTHER = {
     "case": "another",
     "primary": 5,
@@ -100,6 +109,7 @@ OTHER = {
     "learned_prior": False,
     "squash": "sabour",
     "init": "uniform",
+    "stem": "strided",
     "widths": (3,),
     "kernels": (3, 3),
     "strides": (2, 1),
@@ -201,7 +211,13 @@ def test_networks_that_are_the_same_are_trained_once():
 
 @pytest.mark.parametrize(
     ("file", "count"),
-    [("parse_tree", 144), ("parse_tree_small", 48), ("starvation_small", 66), ("starvation_routings", 12)],
+    [
+        ("parse_tree", 144),
+        ("parse_tree_small", 48),
+        ("starvation_small", 66),
+        ("starvation_routings", 24),
+        ("starvation_sabour", 9),
+    ],
 )
 def test_committed_grids(project, file, count):
     cells = read_grid(project / f"notebooks/sweeps/{file}.toml")
@@ -439,6 +455,7 @@ BAD = {
     "routing = 'em'": "grid.toml: routing 'em' is unknown; allowed: dynamic, uniform, attention, ",
     "routing = 'nowhere:Mine'": "grid.toml: routing 'nowhere:Mine' cannot be used (No module named 'nowhere'): ",
     "routing = 'math:pi'": "grid.toml: routing 'math:pi' cannot be used (must be called with a dataclass type ",
+    "stem = 'round'": "grid.toml: stem 'round' is unknown; allowed: depthwise, strided.",
     "placement = 'left'": "grid.toml: placement 'left' is unknown; allowed: none, translated, affine-a, ",
     "depth 2": "grid.toml is not TOML: Expected '=' after a key in a key/value pair",
     "iterations = 0": "iterations = 0: a whole number of at least 1 is needed",

@@ -154,6 +154,24 @@ def test_heatmaps_are_the_measures(config, data):
     assert_close(explorer.heatmaps, one_by_one(explorer), atol=1e-5, rtol=1e-4)
 
 
+def test_heatmaps_that_take_the_whole_network_follow_the_picture(data):
+    explorer = PathExplorer(build(DEEP), data=data, units=3)
+    explorer.latest.finish()
+    maps, rebuilt = explorer.over.value, explorer.changed.value
+
+    async def slide():
+        explorer.filters = 1
+        explorer.settle()
+        assert explorer.changed.value != rebuilt
+        assert explorer.over.value == maps  # the last ones stay meanwhile
+        while explorer.latest.following:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(slide())
+    assert explorer.over.value != maps
+    assert len(explorer.heatmaps) == 3
+
+
 def test_heatmaps_lie_behind_the_filters_that_are_kept(explorer, data):
     explorer.units, explorer.filters = 6, 1
     kept = torch.zeros(4)

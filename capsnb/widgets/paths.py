@@ -108,7 +108,8 @@ class PathExplorer(Explorer):
         order = self._whole.units[0].argsort(descending=True, stable=True)
         self._units = order[: kept["units"]].tolist()
         self._maps = network.maps(self._whole, kept["filters"])
-        self._maps.make(self._units, TIME)
+        if self._maps.quick:
+            self._maps.make(self._units, TIME)
         if self._counted is None or self._counted[0] != (reading, kept):
             self._counted = (reading, kept), Tally(network, self._sample, reading, self._known, **kept)
         with self.quiet():
@@ -151,6 +152,8 @@ class PathExplorer(Explorer):
 
     def _show_maps(self) -> None:
         units, maps = self._shares()
+        if not units:
+            return  # the last ones stay until the first of these is there
         count = f"{len(self._units)} capsules" if len(self._units) > 1 else "one capsule"
         count = count if len(units) == len(self._units) else f"{len(units)} of {count} so far"
         alt = f"Heatmaps of {count}, their pixelwise maximum over the picture"
