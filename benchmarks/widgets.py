@@ -4,8 +4,8 @@
     python benchmarks/widgets.py capsnet-small --events 50 --out build/widgets.json
 
 Every event sets one slider, or the picture, to another value, and is answered when pictures and charts are there as
-bytes; the way to the browser is not in it. The 95th percentile is to stay below 50 ms on two cores. Of many capsules'
-heatmaps some follow the picture, of capsules that see the whole image all do: "all heatmaps" has them too. "dragged" are the
+bytes; the way to the browser is not in it. The 95th percentile is to stay below 50 ms on two cores. Some heatmaps of
+capsules follow the picture, all do where capsules see the whole image: "all heatmaps" has them too. "dragged" are the
 events of a finger that is faster than the pictures: 200 events per second for two seconds, in an event loop; how many
 pictures answered them, and how long after the last event the last one came.
 """

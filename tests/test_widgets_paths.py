@@ -157,12 +157,12 @@ def test_heatmaps_are_the_measures(config, data):
 def test_heatmaps_that_take_the_whole_network_follow_the_picture(data):
     explorer = PathExplorer(build(DEEP), data=data, units=3)
     explorer.latest.finish()
-    maps, rebuilt = explorer.over.value, explorer.changed.value
+    maps, drawn = explorer.over.value, explorer.latest.drawn
 
     async def slide():
         explorer.filters = 1
         explorer.settle()
-        assert explorer.changed.value != rebuilt
+        assert explorer.latest.drawn == drawn + 1
         assert explorer.over.value == maps  # the last ones stay meanwhile
         while explorer.latest.following:
             await asyncio.sleep(0.001)
