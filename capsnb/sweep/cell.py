@@ -46,8 +46,8 @@ class Cell:
     residual: bool = False  # a child's pose is added to that of the parent of its number
     init: str = "vote-sum"
     init_scale: float = 0.25
-    # or "strided", Sabour's: two 9x9 convolutions, on 28x28 pixels to 1,152 primary capsules of 8 numbers; the next
-    # three settings, `capsules` and `primary` are then of no stem
+    # or "strided", Sabour's: two 9x9 convolutions, on 28x28 pixels to 1,152 primary capsules of 8 numbers; `widths` is
+    # then one number, 256 in their paper, and `kernels`, `strides`, `capsules` and `primary` are of no stem
     stem: str = "depthwise"
     widths: tuple[int, ...] = (32, 64, 128)  # of the stem's first convolutions
     kernels: tuple[int, ...] = (5, 3, 3, 3)
@@ -87,6 +87,8 @@ class Cell:
             if getattr(self, name) not in allowed and not (own and name == "routing"):
                 end = " or module:Class, a class of yours." if name == "routing" else "."
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}{end}")
+        if self.stem == "strided" and len(self.widths) != 1:
+            raise ValueError(f"a strided stem has one width, its channels, not {len(self.widths)}: {self.widths}.")
         if own:
             own_routing(self.routing)
 
@@ -110,7 +112,7 @@ class Cell:
             channels=channels,
             size=size,
             classes=classes,
-            stem=StridedStem() if self.stem == "strided" else self._depthwise(),
+            stem=StridedStem(channels=self.widths[0]) if self.stem == "strided" else self._depthwise(),
             hidden=((self.capsules, self.dimension),) * (self.depth - 1),
             dim=self.dimension,
             routing=self._routing(),
