@@ -25,7 +25,7 @@ from capsnb.losses import LOSSES
 from capsnb.objective import Objective
 from capsnb.synthesis import Augment
 from capsnb.taps import evaluating
-from capsnb.tuning import keep_pages
+from capsnb.tuning import keep_pages, no_denormals
 
 Row = dict[str, Any]
 PRECISIONS = ("float32", "bfloat16")
@@ -229,6 +229,7 @@ class Training:
         generator = torch.Generator().manual_seed(_mix(self.seed, 1, self.epoch))
         return torch.randperm(count, generator=generator).to(self.device)
 
+    @no_denormals()
     def _step(self, batch: Batch) -> None:
         recipe = self.recipe
         if batch.targets is None:
