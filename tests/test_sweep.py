@@ -219,7 +219,7 @@ def test_networks_that_are_the_same_are_trained_once():
         ("parse_tree_small", 48),
         ("starvation_small", 66),
         ("starvation_routings", 12),
-        ("starvation_sabour", 9),
+        ("starvation_sabour", 6),
     ],
 )
 def test_committed_grids(project, file, count):
