@@ -1,5 +1,6 @@
 """Profiles decide cost; a plan passes what it observes to every run, so that a cached run is found again."""
 
+import json
 import math
 
 import pytest
@@ -67,6 +68,19 @@ def test_a_plans_runs_are_found_again_with_what_they_observe(tmp_path, monkeypat
     assert 0 <= rows[-1]["test accuracy"] <= 1
     assert plan.forecast() == [0.0]
     assert plan.get(spec).history == rows
+
+
+def test_a_record_names_each_code_version_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    plan = profiles.plan("04", "long")
+    assert plan.made() == {}
+    for spec, code, date in zip(plan.all_specs(), ["b", "a, then b", "b, then c"], "132", strict=False):
+        folder = runs.folder_of(spec, observe=plan.observe, every=plan.every)
+        folder.mkdir()
+        (folder / "model.pt").touch()
+        made = {"code": code, "device": "CPU", "date": date, "versions": {"torch": "2"}}
+        (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
+    assert plan.made() == {"code": "b, a, c", "device": "CPU", "date": "3", "versions": {"torch": "2"}}
 
 
 @pytest.mark.parametrize(

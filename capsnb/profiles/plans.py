@@ -55,7 +55,9 @@ class Plan:
         folders = [runs.folder_of(spec, observe=self.observe, every=self.every) for spec in self.all_specs()]
         finished = [folder for folder in folders if (folder / "model.pt").exists() and self.profile in RECORDED]
         found = [runs.read_made(folder) for folder in finished]
-        texts = {name: ", ".join(dict.fromkeys(made[name] for made in found)) for name in ("code", "device")}
+        # a run that was cut names its versions "one, then another"
+        parts = {name: [part for made in found for part in made[name].split(", then ")] for name in ("code", "device")}
+        texts = {name: ", ".join(dict.fromkeys(each)) for name, each in parts.items()}
         return texts | {"date": max(made["date"] for made in found), "versions": found[-1]["versions"]} if found else {}
 
     def follow(self, spec: Spec, **options: Any) -> Iterator[Row]:
