@@ -1,4 +1,4 @@
-"""Settings that training on a CPU gains from; they change no result.
+"""Settings that training on a CPU gains from; beyond numbers below 1.2e-38 they change no result.
 
 `Training` calls `keep_pages` when it starts on a CPU, and takes its steps inside `no_denormals`; nothing happens at
 import. CAPSNB_KEEP_PAGES=0 and CAPSNB_DENORMALS=1 turn them off.
