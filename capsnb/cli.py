@@ -251,15 +251,17 @@ def results(ctx: click.Context, readme: Path | None) -> None:
 @results.command("record")
 @click.argument("number", metavar="NN")
 @click.option("--from", "source", type=_folder(exists=True), default="build/notebooks", show_default=True)
-def record_results(number: str, source: Path) -> None:
+@click.option("--claim", "only", metavar="NAME", multiple=True, help="Only this claim; may be given several times.")
+def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
     """Keep what an executed notebook measured in results/NN.json, beside earlier records. Profiles long and full only.
 
     \b
     capsnb run 00 --profile full && capsnb results record 00
+    capsnb results record 04 --claim "depth starves" --claim attention
     """
     from capsnb import recording
 
-    click.echo(f"Recorded in {recording.record(source, number)}")
+    click.echo(f"Recorded in {recording.record(source, number, only=only)}")
 
 
 @main.group(name="checkpoints")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import nbformat
@@ -12,11 +13,13 @@ from capsnb.execute import select
 from capsnb.profiles import RECORDED
 
 
-def record(source: Path, number: str, *, root: Path | None = None) -> Path:
+def record(source: Path, number: str, *, only: Collection[str] = (), root: Path | None = None) -> Path:
     """Add what notebook `number` of the folder measured to its record and return the record's path.
 
+    only: names of the claims that are recorded, all that were measured when empty: so that what a notebook measured
+    again on the way to something else does not stand in for an earlier, larger run.
     Raises ValueError for a notebook that was executed at another profile than long or full, failed, or measured
-    nothing of its claims.
+    nothing of its claims, and for a name that is not among those measured.
     """
     (path,) = select(source, [number])
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
@@ -30,9 +33,12 @@ def record(source: Path, number: str, *, root: Path | None = None) -> Path:
     measured = {row["claim"]: row["values"] for row in rows if row.get("values")}
     if not measured or not run["made"]:
         raise ValueError(f"{path} measured none of its claims, so there is nothing to record.")
+    if unknown := sorted(set(only) - set(measured)):
+        raise ValueError(f"{path} measured no claim {unknown[0]!r}; it measured {', '.join(map(repr, measured))}.")
     found = {
         claim: {variant: {int(seed): value for seed, value in values.items()} for variant, values in variants.items()}
         for claim, variants in measured.items()
+        if not only or claim in only
     }
     seeds = sorted({seed for variants in found.values() for values in variants.values() for seed in values})
     made = dict(run["made"])

@@ -286,9 +286,9 @@ def test_durations(seconds, words):
 
 def test_results_record_says_where(bad, monkeypatch):
     monkeypatch.chdir(bad)
-    monkeypatch.setattr("capsnb.recording.record", lambda source, number: source / f"{number}.json")
-    result = call("results", "record", "00", "--from", "notebooks")
-    assert (result.exit_code, result.output) == (0, "Recorded in notebooks/00.json\n")
+    monkeypatch.setattr("capsnb.recording.record", lambda source, number, only: source / f"{number} {only}.json")
+    result = call("results", "record", "00", "--from", "notebooks", "--claim", "a", "--claim", "b c")
+    assert (result.exit_code, result.output) == (0, "Recorded in notebooks/00 ('a', 'b c').json\n")
 
 
 def test_checkpoints_are_listed_and_made(monkeypatch):

@@ -9,15 +9,16 @@ from capsnb import claims, recording
 from capsnb.claims.tables import RUN
 
 MADE = {"code": "abc1234", "versions": {"torch": "2"}, "device": "CPU", "date": "2026-01-02T03:04:05+00:00"}
-CLAIM = claims.Claim(
-    "error", "It errs little.", claims.Value("net", 0.1, better="lower"), "sabour2017/table1/mnist/baseline"
-)
+CLAIMS = [
+    claims.Claim(name, "It errs little.", claims.Value("net", 0.1, better="lower"), "sabour2017/table1/mnist/baseline")
+    for name in ("error", "other")
+]
 
 
 def executed(folder, *, profile="long", measured=None, made=MADE):
     """A notebook whose last cell displayed a claims table."""
     measured = {"error": {"net": {0: 0.4, 1: 0.5}}} if measured is None else measured
-    shown = claims.table("05", [CLAIM], measured, settings={"profile": profile}, made=made, root=folder)
+    shown = claims.table("05", CLAIMS, measured, settings={"profile": profile}, made=made, root=folder)
     output = nbformat.v4.new_output("execute_result", data=shown._repr_mimebundle_(), execution_count=1)
     cell = nbformat.v4.new_code_cell("table(...)", outputs=[output], execution_count=1)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "05_made.ipynb")
@@ -41,8 +42,23 @@ def test_a_second_recording_joins_the_first(tmp_path):
     assert found == {"net": {0: 0.4, 1: 0.5, 2: 0.6}}
 
 
+def test_only_the_claims_that_are_named_are_recorded(tmp_path):
+    root = tmp_path / "results"
+    measured = {"error": {"net": {0: 0.4}}, "other": {"net": {0: 7.0}}}
+    recording.record(executed(tmp_path, measured=measured), "05", root=root)
+    again = {"error": {"net": {0: 0.3}}, "other": {"net": {0: 8.0}}}
+    recording.record(executed(tmp_path, measured=again), "05", only=["other"], root=root)
+    found = claims.recorded("05", root)
+    assert (found.measured("error"), found.measured("other")) == ({"net": {0: 0.4}}, {"net": {0: 8.0}})
+
+
+def test_a_claim_that_was_not_measured_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"measured no claim 'eror'; it measured 'error'\."):
+        recording.record(executed(tmp_path), "05", only=["eror"], root=tmp_path / "results")
+
+
 def test_a_quick_table_carries_nothing_that_differs_from_run_to_run(tmp_path):
-    shown = claims.table("05", [CLAIM], {}, settings={"profile": "quick"}, made={}, root=tmp_path)
+    shown = claims.table("05", CLAIMS, {}, settings={"profile": "quick"}, made={}, root=tmp_path)
     assert RUN not in shown._repr_mimebundle_()
 
 

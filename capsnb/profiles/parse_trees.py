@@ -56,6 +56,8 @@ HASTE = replace(
     weight_decay=1e-3,
     reconstruction_weight=0.005 / 784,
 )
+# the variants that claims are about; decoupled decay is not among them: float32 rounds the working code's 1e-5 away
+JUDGED = ("agreement", "no weight decay", "uniform", "3 layers", "8 layers", "attention over children", "CIFAR-10")
 SETTINGS = {
     "threshold": 0.1,
     "test images": 10_000,
@@ -100,8 +102,8 @@ def content(profile: str) -> dict[str, Any]:
         return plan | {"variants": variants, "every": 110, "settings": SETTINGS | FEWER}
     if profile == "long":
         base = Spec(model=STRIDED, data=MNIST, recipe=RECIPE)
-        uniform = replace(base, model=replace(STRIDED, routing=Uniform()))
-        variants = pair(base) | {"uniform": uniform, "CIFAR-10": cifar(base)}
+        every = pair(base) | suspects(base) | cures(base) | others(base)
+        variants = {name: every[name] for name in JUDGED}
         return plan | {"seeds": 3, "variants": variants, "every": 215, "settings": SETTINGS}
     base = Spec(model=PAPER, data=MNIST, recipe=replace(RECIPE, epochs=50))
     variants = pair(base) | suspects(base) | cures(base) | others(base)
