@@ -324,6 +324,19 @@ def test_record_joins_seeds_of_equal_settings(tmp_path):
     assert len(found.runs) == 3
 
 
+def test_a_variant_joins_where_its_own_spec_is_the_same(tmp_path):
+    alone = {"profile": "long", "specs": {"a": {"epochs": 3}}}
+    beside = {"profile": "long", "specs": {"a": {"epochs": 3}, "b": {"epochs": 5}}}
+    changed = {"profile": "long", "specs": {"a": {"epochs": 9}, "b": {"epochs": 5}}}
+    for settings, seed in ((alone, 0), (beside, 1)):
+        for variant in ("a", "all of them"):
+            add(tmp_path, [seed], [seed], settings, variant=variant)
+    found = recorded("05", tmp_path).measured("c")
+    assert found == {"a": {0: 0.0, 1: 1.0}, "all of them": {1: 1.0}}  # what is no variant of the plan counts them all
+    add(tmp_path, [2.0], [2], changed)
+    assert recorded("05", tmp_path).measured("c")["a"] == {2: 2.0}
+
+
 def test_record_never_mixes_settings_and_keeps_the_old(tmp_path):
     add(tmp_path, [1.0, 2.0], [0, 1], {"epochs": 3})
     add(tmp_path, [7.0], [0], {"epochs": 9})

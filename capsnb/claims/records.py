@@ -1,7 +1,9 @@
 """Records of full runs: results/NN.json keeps every measured value with the run that made it.
 
 A record grows: each call of `record` adds its values, nothing earlier is lost. Values of one claim and variant join
-across calls as long as the settings are the same; after a change of settings only the newest settings are read.
+across calls as long as the settings are the same; after a change of settings only the newest settings are read. Where
+the settings have `specs`, variant -> what it trains, only a variant's own counts: another variant beside it changes
+nothing of it.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ class Record:
     def measured(self, claim: str) -> dict[str, dict[int, float]]:
         """variant -> seed -> value, of the newest settings that have the variant."""
         found: dict[str, dict[int, float]] = {}
-        settings: dict[str, Any] = {}
+        newest: dict[str, Any] = {}
         for run in reversed(self.runs):
             for variant, values in run["values"].get(claim, {}).items():
-                if settings.setdefault(variant, run["settings"]) == run["settings"]:
+                settings = _settings_of(variant, run["settings"])
+                if newest.setdefault(variant, settings) == settings:
                     older = {int(seed): value for seed, value in values.items()}
                     found[variant] = older | found.get(variant, {})
         return found
@@ -47,6 +50,11 @@ class Record:
                 profile = f"profile {run['settings']['profile']}, " if "profile" in run["settings"] else ""
                 return f"{run['date'][:10]}, {run['device']}, {profile}code {run['code']}"
         return ""
+
+
+def _settings_of(variant: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    specs = settings.get("specs", {})
+    return {**settings, "specs": specs[variant]} if variant in specs else settings
 
 
 def results_dir() -> Path:
