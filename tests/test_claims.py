@@ -333,6 +333,8 @@ def test_a_variant_joins_where_its_own_spec_is_the_same(tmp_path):
             add(tmp_path, [seed], [seed], settings, variant=variant)
     found = recorded("05", tmp_path).measured("c")
     assert found == {"a": {0: 0.0, 1: 1.0}, "all of them": {1: 1.0}}  # what is no variant of the plan counts them all
+    origin = recorded("05", tmp_path).origin("c")
+    assert origin.count("; also ") == 0  # of one code, device and day
     add(tmp_path, [2.0], [2], changed)
     assert recorded("05", tmp_path).measured("c")["a"] == {2: 2.0}
 
@@ -343,6 +345,18 @@ def test_record_never_mixes_settings_and_keeps_the_old(tmp_path):
     found = recorded("05", tmp_path)
     assert found.measured("c") == {"a": {0: 7.0}}
     assert found.runs[0]["values"]["c"]["a"] == {"0": 1.0, "1": 2.0}
+
+
+def test_the_origin_names_every_run_whose_values_count(tmp_path):
+    for day, seeds in ((1, [0, 1]), (2, [0]), (3, [2])):
+        made = {"date": f"2026-01-0{day}T00:00:00+00:00", "code": f"code{day}", "versions": {}}
+        values = {"c": {"a": [float(day)] * len(seeds)}}
+        record("05", values, seeds=seeds, settings={}, device="a CPU", made=made, root=tmp_path)
+    days = [part.split(", ")[0] for part in recorded("05", tmp_path).origin("c").split("; also ")]
+    assert days == ["2026-01-03", "2026-01-02", "2026-01-01"]  # seed 2, seed 0, seed 1
+    made = {"date": "2026-01-04T00:00:00+00:00", "code": "code4", "versions": {}}
+    record("05", {"c": {"a": [4.0, 4.0]}}, seeds=[0, 1], settings={}, device="a CPU", made=made, root=tmp_path)
+    assert "2026-01-01" not in recorded("05", tmp_path).origin("c")
 
 
 def test_record_refuses_bad_values_and_leaves_the_file(tmp_path):

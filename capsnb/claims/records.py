@@ -34,22 +34,37 @@ class Record:
     def measured(self, claim: str) -> dict[str, dict[int, float]]:
         """variant -> seed -> value, of the newest settings that have the variant."""
         found: dict[str, dict[int, float]] = {}
-        newest: dict[str, Any] = {}
-        for run in reversed(self.runs):
-            for variant, values in run["values"].get(claim, {}).items():
-                settings = _settings_of(variant, run["settings"])
-                if newest.setdefault(variant, settings) == settings:
-                    older = {int(seed): value for seed, value in values.items()}
-                    found[variant] = older | found.get(variant, {})
+        for _, values in self._counted(claim):
+            for variant, by_seed in values.items():
+                found[variant] = by_seed | found.get(variant, {})
         return found
 
     def origin(self, claim: str) -> str:
-        """Where the claim's newest values come from: "2026-03-01, NVIDIA H100, profile full, code 1a2b3c4", or ""."""
+        """Where the claim's values come from: "2026-03-01, NVIDIA H100, profile full, code 1a2b3c4", or "".
+
+        Values that joined those of an earlier run name it after the newest: "...; also 2026-02-01, ...".
+        """
+        return "; also ".join(dict.fromkeys(_named(run) for run, _ in self._counted(claim)))
+
+    def _counted(self, claim: str) -> Iterator[tuple[Mapping[str, Any], dict[str, dict[int, float]]]]:
+        """Each run whose values of the claim count, the newest first, with those that no newer run stands in for."""
+        newest: dict[str, Any] = {}
+        seen: dict[str, set[int]] = {}
         for run in reversed(self.runs):
-            if claim in run["values"]:
-                profile = f"profile {run['settings']['profile']}, " if "profile" in run["settings"] else ""
-                return f"{run['date'][:10]}, {run['device']}, {profile}code {run['code']}"
-        return ""
+            counted = {}
+            for variant, values in run["values"].get(claim, {}).items():
+                settings = _settings_of(variant, run["settings"])
+                if newest.setdefault(variant, settings) == settings:
+                    known = seen.setdefault(variant, set())
+                    counted[variant] = {int(s): value for s, value in values.items() if int(s) not in known}
+                    known.update(counted[variant])
+            if any(counted.values()):
+                yield run, counted
+
+
+def _named(run: Mapping[str, Any]) -> str:
+    profile = f"profile {run['settings']['profile']}, " if "profile" in run["settings"] else ""
+    return f"{run['date'][:10]}, {run['device']}, {profile}code {run['code']}"
 
 
 def _settings_of(variant: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
