@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from capsnb.em import EM
 from capsnb.evaluation import test_accuracy
 from capsnb.models import EFFICIENT, CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
 from capsnb.runs import Spec
@@ -41,10 +42,14 @@ REDUCED = {
     ),
     "rescaps": ResCapsConfig(size=20, width=16, types=(4, 4), decoder_widths=(64, 128)),
 }
+# with three iterations EM is right on 73 % of digits after 500 steps, with two on 87 % (reduced, one seed)
+TWICE = EM(iterations=2)
 # DR is the paper's own; the others have fewer units and a smaller decoder
 WIDE = {
     "dr": CapsNetConfig(),
-    "em": MatrixCapsNetConfig(width=64, stride=3, padding=0, types=8, layers=((8, 3, 2),), decoder_widths=(128, 256)),
+    "em": MatrixCapsNetConfig(
+        width=64, stride=3, padding=0, types=8, layers=((8, 3, 2),), routing=TWICE, decoder_widths=(128, 256)
+    ),
     "efficient": replace(EFFICIENT, decoder_widths=(128, 256)),
     "rescaps": ResCapsConfig(width=16, types=(4, 4, 8), decoder_widths=(128, 256)),
 }
@@ -132,17 +137,18 @@ def _quick() -> dict[str, Any]:
 
 
 def _long() -> dict[str, Any]:
-    data = DataSpec(name="mnist", validation=10_000, train=30_000)
-    fewer = replace(data, train=25_000)
-    recipe = replace(PAPER, batch=50, loss="spread", hooks=(GrowMargin(every=100),))
+    data = DataSpec(name="mnist", validation=10_000)
+    recipe = replace(PAPER, batch=50, loss="spread")
+    falling = {"learning_rate": 1e-2, "decay": 0.5, "decay_every": 1, "decay_unit": "epochs"}
     recipes = {
         "dr": replace(PAPER, batch=64, epochs=2),
-        "em": replace(recipe, epochs=3, learning_rate=1e-2),
+        "em": replace(recipe, epochs=4, hooks=(GrowMargin(every=100),), **falling),
         "efficient": replace(PAPER, epochs=2),
-        "rescaps": replace(recipe, epochs=1, learning_rate=3e-3, hooks=()),
+        "rescaps": replace(recipe, epochs=1, learning_rate=3e-3),
     }
-    variants = _networks("mnist", WIDE, fewer, recipes)
-    variants["mnist/dr"] = replace(variants["mnist/dr"], data=data)
+    variants = _networks("mnist", WIDE, replace(data, train=25_000), recipes)
+    for name, train in {"mnist/dr": 30_000, "mnist/em": None}.items():
+        variants[name] = replace(variants[name], data=replace(data, train=train))
     stem = StridedStem(channels=48, kernel=9, types=8)
     model = CapsNetConfig(channels=3, size=32, stem=stem, decoder_widths=(128, 256))
     pictures = DataSpec(name="cifar10", train=10_000, validation=2_000, test=2_000)
