@@ -187,7 +187,11 @@ def test_the_table_has_means_over_images_or_classes():
     by_class = score_table(Overlap(isolated, flat, isolated, flat, flat), torch.tensor([0, 0, 1]))
     assert by_class["aggregated"][0].item() == pytest.approx((0.15 + 0.6) / 2)
     assert by_class["aggregated"][1].item() == pytest.approx(0.225)
+    chance = torch.tensor([[[0.1, 0.9], [0.3, 0.9], [0.2, 0.9]]])
+    first = score_table(Overlap(isolated, flat, chance, flat, flat))["null: first unit, shuffled pairs"][0]
+    assert first.item() == pytest.approx(0.2)
     assert [name for name in table if name.startswith("null")] == [
+        "null: first unit, shuffled pairs",
         "null: isolated, shuffled pairs",
         "null: aggregated, shuffled pairs",
         "null: mask area",

@@ -320,7 +320,10 @@ def test_activation_of_shared_units():
         [(values[0] + values[2]).item() / 2, (values[1] + values[3]).item() / 2]
     )
     lone = sharing.activation_by_sharing(model, split, torch.eye(4, dtype=torch.bool)[:2], Reading())
-    assert lone.shared.isnan().all()
+    assert lone.shared.isnan().all() and math.isnan(lone.means()["shared"])
+    nan = float("nan")
+    some = sharing.Strength(torch.tensor([0.2, 0.9, nan]), torch.tensor([0.1, nan, 0.7]))
+    assert some.means() == pytest.approx({"exclusive": 0.2, "shared": 0.1})  # only class 0 has both
 
 
 def test_similarity_of_classes():

@@ -118,6 +118,9 @@ def test_directions_of_poses_on_a_line():
     assert_close(found.std, torch.tensor([2.0, 0.0]), atol=1e-6, rtol=0)
     assert_close(found.mean, torch.tensor([1.0, 2.0]))  # (1, 2) along (-0.6, 0.8) and (0.8, 0.6)
     assert_close(found.steps(3), torch.tensor([[-3.0, 1.0, 5.0], [2.0, 2.0, 2.0]]))
+    even = found.evened()
+    assert_close(even.std, torch.full((2,), 2**0.5))  # the total variance is what it was
+    assert_close(even.axes, found.axes)
     plain = pose_directions(poses, torch.eye(2))
     assert_close(plain.axes, torch.eye(2))
     assert_close(plain.std, torch.tensor([1.2, 1.6]))

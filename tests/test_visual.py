@@ -1,17 +1,22 @@
 """Visual features of hand-made bars, regressions with known slopes, scores of hand-made effects."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from capsnb.data import Split
+from capsnb.measures.viewpoint import transformed
 from capsnb.measures.visual import (
     FEATURES,
     Effects,
     class_agreement,
     disentanglement,
     effects,
+    entangled,
     moved,
+    properties_moved,
     random_axes,
     shuffled_dimensions,
     spread,
@@ -19,6 +24,7 @@ from capsnb.measures.visual import (
     visual_features,
 )
 from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.synthesis import DataSpec, prepare
 from capsnb.synthesis.factors import vary
 
 ROTATION, THICKNESS, WIDTH, SLANT, AREA = range(5)
@@ -112,6 +118,26 @@ def test_disentanglement_of_one_to_one_and_of_all_to_all():
     # a dimension that moves one feature by 3, and one that moves all by 1/5: (3 * 1 + 1 * 0) / 4
     mixed = hand([[[3.0, 0, 0, 0, 0], [0.2] * 5]])
     assert disentanglement(mixed).disentanglement.item() == pytest.approx(0.75)
+
+
+def test_properties_by_hand():
+    # rotation, thickness, width, slant, area: one property with two features, two properties, three, none
+    rows = [[0.6, 0, 0, -0.9, 0], [0, 0.5, 0, 0.7, 0], [-1.0, 0, 2.0, 0, 0.8], [0.4, 0.4, 0.4, 0.4, 0.4]]
+    found = hand([rows, [[0.0] * 5] * 4])
+    assert properties_moved(found).tolist() == [[1, 2, 3, 0], [0, 0, 0, 0]]
+    assert entangled(found) == pytest.approx(2 / 3)
+    assert math.isnan(entangled(found, threshold=5))
+
+
+@pytest.mark.parametrize(("kind", "reach"), [("rotation", 15.0), ("shear", 15.0)])
+def test_a_turn_or_a_shear_alone_moves_one_property(kind, reach):
+    digits = prepare(DataSpec()).test
+    natural = spread(visual_features(digits.images), digits.labels, 10)
+    images = digits.images[digits.labels == 7][:20]
+    steps = torch.tensor([-reach, 0.0, reach])
+    features = visual_features(torch.stack([transformed(images, kind, step) for step in steps.tolist()], 1)[:, None])
+    found = effects(features, steps, torch.full((20,), 7), natural)
+    assert (moved(found)[7].item(), properties_moved(found)[7].item()) == (2, 1)
 
 
 def test_agreement_of_classes():

@@ -164,6 +164,7 @@ def score_table(found: Overlap, labels: Tensor | None = None) -> dict[str, tuple
         "isolated, first unit": found.isolated[:, :, 0],
         "isolated, all units": found.isolated.nanmean(2),
         "aggregated": found.aggregated,
+        "null: first unit, shuffled pairs": found.isolated_chance[:, :, 0],
         "null: isolated, shuffled pairs": found.isolated_chance.nanmean(2),
         "null: aggregated, shuffled pairs": found.aggregated_chance,
         "null: mask area": found.area,

@@ -33,6 +33,10 @@ class Directions(NamedTuple):
         """Values for a replacement along each axis, from the mean - reach std to the mean + reach std. -> (D, count)"""
         return self.mean[:, None] + self.std[:, None] * torch.linspace(-reach, reach, count).to(self.std)
 
+    def evened(self) -> Directions:
+        """The same axes, each with the root mean square of all spreads, so that steps go equally far along each."""
+        return self._replace(std=self.std.square().mean().sqrt().expand_as(self.std))
+
 
 def perturbation_grid(
     model: nn.Module,

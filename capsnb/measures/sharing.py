@@ -26,6 +26,11 @@ class Strength(NamedTuple):
     exclusive: Tensor  # (K,)
     shared: Tensor  # (K,)
 
+    def means(self) -> dict[str, float]:
+        """Mean of both kinds over the classes that have both, so that no class counts on one side alone."""
+        both = self.exclusive.isfinite() & self.shared.isfinite()
+        return {name: getattr(self, name)[both].mean().item() for name in self._fields}
+
 
 def unit_sets(ranking: Ranking, k: int) -> Tensor:
     """The k most relevant units of each class. -> (K, U) bool"""

@@ -25,6 +25,8 @@ FEATURES = {
     "slant": "degrees, rows shifted along x",
     "area": "pixels of ink",
 }
+# what can be changed alone: a sheared digit has another rotation too, a thicker one more ink
+PROPERTIES = {"pose": ("rotation", "slant"), "stroke": ("thickness", "area"), "width": ("width",)}
 MOVES = 0.5  # of the feature's spread in its class, over the whole interval: from here on a feature is said to move
 
 
@@ -161,6 +163,23 @@ def visual_effects(
 def moved(found: Effects, *, threshold: float = MOVES) -> Tensor:
     """How many features each dimension moves by at least `threshold` spreads. -> (K, D)"""
     return (found.effect.abs() >= threshold).sum(-1)
+
+
+def properties_moved(found: Effects, *, threshold: float = MOVES) -> Tensor:
+    """How many of the three `PROPERTIES` each dimension moves; one moves when any of its features does. -> (K, D)
+
+    Features overlap, so that a pose with one dimension for shear and one for thickness would still move two features
+    with each; of properties it would move one.
+    """
+    moves, names = found.effect.abs() >= threshold, list(FEATURES)
+    groups = [moves[..., [names.index(feature) for feature in group]].any(-1) for group in PROPERTIES.values()]
+    return torch.stack(groups).sum(0)
+
+
+def entangled(found: Effects, *, threshold: float = MOVES) -> float:
+    """Of the dimensions (of all classes) that move a property, the share that moves several; nan where none moves."""
+    counts = properties_moved(found, threshold=threshold)
+    return ((counts > 1).sum() / (counts > 0).sum()).item()
 
 
 def disentanglement(found: Effects) -> Disentanglement:
