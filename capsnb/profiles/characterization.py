@@ -73,9 +73,10 @@ def settings(**changes: Any) -> dict[str, Any]:
     """Sizes of the measurements.
 
     protocols: the variant of the experiment about Table 1's 99.7 %. statistics: training images, at most, whose
-    activations the intervals are of. images: of validation and test, at most, that paths are ranked and tried on. filters, units: values of k. chosen: see CHOSEN; the units are those of figures 16, 17
-    and Table 3. perturbed: images of figure 8. effects: images per class of the regressions.
-    overlap: images of Table 4; smooth: of these, those for Grad-CAM and SmoothGrad. shuffles: draws of a null.
+    activations the intervals are of. images: of validation and test, at most, that paths are ranked and tried on.
+    filters, units: values of k. chosen: see CHOSEN; the units are those of figures 16 and 17 and of Table 3.
+    perturbed: images of figure 8. effects: images per class of the regressions. overlap: images of Table 4; smooth: of
+    these, those for Grad-CAM and SmoothGrad. shuffles: draws of a null.
     judged: whether the networks are the paper's kind on the paper's digits, so that claims with numbers are judged.
     """
     return {
@@ -156,7 +157,7 @@ def _long() -> dict[str, Any]:
     model = CapsNetConfig(channels=3, size=32, stem=stem, decoder_widths=(128, 256))
     pictures = DataSpec(name="cifar10", train=10_000, validation=2_000, test=2_000)
     variants["cifar10/dr"] = Spec(model=model, data=pictures, recipe=replace(PAPER, epochs=4))
-    sizes = {"statistics": 5_000, "images": 1_000, "perturbed": 50, "effects": 10, "overlap": 50, "smooth": 20}
+    sizes = {"statistics": 5_000, "images": 1_000, "perturbed": 20, "effects": 10, "overlap": 50, "smooth": 10}
     return {"seeds": 3, "variants": variants, "settings": settings(**sizes)}
 
 
