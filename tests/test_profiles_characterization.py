@@ -89,6 +89,9 @@ def test_long_has_dr_at_full_width_and_the_paper_s_validation_and_test_digits():
         data = first(plan, f"mnist/{name}").data
         assert (data.name, data.validation, data.test) == ("mnist", 10_000, None)
     assert set(plan.specs) == {f"mnist/{name}" for name in characterization.NETWORKS} | {"cifar10/dr"}
+    seeds = {name: [spec.seed for spec in specs] for name, specs in plan.specs.items()}
+    assert seeds["mnist/dr"] == seeds["mnist/em"] == seeds["cifar10/dr"] == [0, 1, 2]
+    assert seeds["mnist/efficient"] == seeds["mnist/rescaps"] == [0]
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])

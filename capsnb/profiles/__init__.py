@@ -1,7 +1,8 @@
 """The only place where cost is decided: what each notebook trains, on what, how long, with how many seeds.
 
 A notebook asks `plan("00", profile)` and never looks at the profile itself. Each notebook has a module here, whose
-`content(profile)` says the rest: variants, seeds and, where needed, observers and sizes.
+`content(profile)` says the rest: variants, seeds, which variants are trained `once` (with the first seed alone) and,
+where needed, observers and sizes.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ def plan(
     content = PLANS[notebook](profile)
     run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
     content.pop("seeds", None)
-    variants = content.pop("variants")
-    specs = {name: tuple(seeded(spec, number) for number in run_seeds) for name, spec in variants.items()}
+    variants, once = content.pop("variants"), content.pop("once", ())
+    seeds_of = {name: run_seeds[:1] if name in once else run_seeds for name in variants}
+    specs = {name: tuple(seeded(spec, number) for number in seeds_of[name]) for name, spec in variants.items()}
     return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
 
 

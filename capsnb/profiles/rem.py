@@ -160,7 +160,7 @@ def _quick() -> dict[str, Any]:
 
 def _long() -> dict[str, Any]:
     base = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=replace(PAPER, epochs=12, patience=None))
-    variants = named("mnist", pair(base, Lobster()))
+    variants = named("mnist", pair(base, Lobster(images=2_000, trials=12)))
     return _plan(TreeObserver(images=10_000), variants, 1, levels=(2, 3, 5, 8, 11, 16, 32, 128))
 
 
