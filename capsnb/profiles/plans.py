@@ -25,7 +25,8 @@ RECORDED = ("long", "full")  # whose measurements `capsnb results record` keeps
 class Plan:
     """What a notebook works with.
 
-    specs: variant -> one spec per seed, or that of the first seed alone. observe, every: what its runs record, as `runs.follow` takes them.
+    specs: variant -> one spec per seed, or that of the first seed alone. observe, every: what its runs record, as
+    `runs.follow` takes them.
     settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
     """
 
