@@ -101,6 +101,9 @@ def test_effect_is_paired_by_seed():
         ([0.9, 1.0, 1.1], "reproduced"),
         ([-0.9, -1.0, -1.1], "not reproduced"),
         ([0.0, 1.0, 2.0], "undecided"),  # (-1.48, 3.48)
+        ([0.0, 0.0, 0.1], "undecided"),
+        ([0.0, 0.0, 0.0], "not reproduced"),
+        ([0.0, 0.0], "undecided"),
         ([1.0, 1.0], "undecided"),
     ],
 )

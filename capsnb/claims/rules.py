@@ -85,7 +85,8 @@ class Value:
 class Effect:
     """One variant is higher (or lower) than another, by more than `margin`, paired by seed.
 
-    The interval of `variant - against` decides: with the margin inside it the claim is undecided. Where a published
+    The interval of `variant - against` decides: with the margin inside it the claim is undecided, unless every seed's
+    difference is the margin itself (zero, as a rule): then there is none, and nothing to wait for. Where a published
     difference is known (two published numbers, or one that is the difference) and `tolerance` is given, a difference
     of the right sign but another size is "direction only". A negative margin asks for "not worse by more than".
     """
@@ -117,6 +118,8 @@ class Effect:
             return judged("undecided", found, FEW.format(n=found.n), signed=True)
         way = 1 if self.direction == "higher" else -1
         sign = way * significant(found.interval, way * self.margin)
+        if sign == 0 and found.interval[0] == found.interval[1]:
+            return judged("not reproduced", found, f"the difference is {found.mean:g} in every seed", signed=True)
         if sign == 0:
             reason = f"the interval of the difference contains {way * self.margin + 0.0:g}"
             return judged("undecided", found, reason, signed=True)

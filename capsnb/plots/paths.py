@@ -199,7 +199,7 @@ def shared_activation(
         ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="equal")
         ax.set(xlim=ends, ylim=ends)
     ax.set(xlabel="activation of exclusive units", ylabel="activation of shared units")
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
     return ax
 
 
