@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from capsnb.convolution import Conv2d, pays
-from capsnb.models import CapsNetConfig, StridedStem
+from capsnb.data.transforms import DataSpec, prepare
+from capsnb.nn.convolution import Conv2d, pays
+from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.places import project
-from capsnb.provenance import circumstances
-from capsnb.runs import Spec
-from capsnb.synthesis import DataSpec, prepare
-from capsnb.training import Recipe, train
+from capsnb.training.loop import Recipe, train
+from capsnb.training.provenance import circumstances
+from capsnb.training.runs import Spec
 
 MODEL = CapsNetConfig(stem=StridedStem(channels=128, types=16))
 

@@ -24,15 +24,15 @@ from pathlib import Path
 import textbook
 import textbook_em
 import torch
+from stopwatch import TASKS, Timed
 from torch import Tensor, nn
 
-from capsnb.bench import TASKS, Timed
-from capsnb.convolution import Conv2d
-from capsnb.models import ZOO
+from capsnb.data.transforms import DataSpec, prepare
+from capsnb.nn.convolution import Conv2d
+from capsnb.nn.models import ZOO
 from capsnb.places import project
-from capsnb.provenance import circumstances
-from capsnb.synthesis import DataSpec, prepare
-from capsnb.training import Recipe, train
+from capsnb.training.loop import Recipe, train
+from capsnb.training.provenance import circumstances
 
 RATIO = "times capsnb's"
 WAYS = ("capsnb", "plain", "textbook", "convolutions")
@@ -223,9 +223,9 @@ import time
 begun = time.perf_counter()
 import torch
 with_torch = time.perf_counter()
-import capsnb.training, capsnb.models, capsnb.synthesis
+import capsnb.training.loop, capsnb.nn.models, capsnb.data.transforms
 ready = time.perf_counter()
-from capsnb.bench import Timed
+from stopwatch import Timed
 x, y = torch.rand(128, 1, 28, 28), torch.zeros(128, dtype=torch.long)
 Timed("capsnet_dec", "auto").train(x, y)
 print(with_torch - begun, ready - with_torch, time.perf_counter() - ready)

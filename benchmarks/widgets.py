@@ -26,10 +26,10 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from capsnb import checkpoints
-from capsnb.provenance import circumstances
-from capsnb.widgets import Compare, PathExplorer, PerturbationExplorer, RoutingExplorer, ViewpointExplorer
-from capsnb.widgets.base import Explorer
+from capsnb.explore import Compare, PathExplorer, PerturbationExplorer, RoutingExplorer, ViewpointExplorer
+from capsnb.explore.base import Explorer
+from capsnb.training import checkpoints
+from capsnb.training.provenance import circumstances
 
 KINDS = (PerturbationExplorer, RoutingExplorer, ViewpointExplorer, PathExplorer)
 LIMIT = 50.0  # ms

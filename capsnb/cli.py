@@ -9,7 +9,7 @@ from capsnb import __version__, places
 from capsnb.cli_sweep import sweep
 from capsnb.refusal import Commands
 
-# those of capsnb.profiles, which imports torch
+# those of capsnb.evidence.profiles, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
 
 
@@ -64,11 +64,11 @@ def run(
     """
     import os
 
-    from capsnb import execute
+    from capsnb.evidence import notebooks
 
     source = source or _notebooks()
-    chosen = execute.select(source, numbers)
-    from capsnb import preview, profiles  # these import torch
+    chosen = notebooks.select(source, numbers)
+    from capsnb.evidence import preview, profiles  # these import torch
 
     profile = profiles.current(profile)
     if in_place:
@@ -83,17 +83,17 @@ def run(
         if not os.access(out, os.W_OK):
             raise click.UsageError(f"--out {out} is not writable: choose another folder.")
         for path in chosen:
-            execute.require_parameters(path)
+            notebooks.require_parameters(path)
     data = data and data.resolve()
     for line in preview.lines(chosen, profile, seed=seed, seeds=seeds, data=data):
         click.echo(line)
     outcomes = []
     for path in chosen:
         if in_place:
-            outcome = execute.refresh(path, profile=profile)
+            outcome = notebooks.refresh(path, profile=profile)
         else:
             parameters = {"profile": profile, "seed": seed, "seeds": seeds, "data": data and str(data)}
-            outcome = execute.execute(path, out / path.name, parameters)
+            outcome = notebooks.execute(path, out / path.name, parameters)
         click.echo(outcome, err=not outcome.passed)
         outcomes.append(outcome)
     if failed := [outcome for outcome in outcomes if not outcome.passed]:
@@ -118,7 +118,7 @@ def report(source: Path, out: Path) -> None:
     capsnb report
     capsnb report --from notebooks --out committed.html
     """
-    from capsnb import report as pages
+    from capsnb.evidence import report as pages
 
     click.echo(f"The report is {pages.write(source, out)}")
 
@@ -182,7 +182,7 @@ def list_runs(root: Path | None) -> None:
     """
     import datetime
 
-    from capsnb import runs as trained
+    from capsnb.training import runs as trained
 
     rows = trained.list_runs(root)
     if not rows:
@@ -216,7 +216,7 @@ def prune(root: Path | None, older_than: float, every: bool, yes: bool) -> None:
     capsnb runs prune
     capsnb runs prune --all --older-than 30
     """
-    from capsnb import runs as trained
+    from capsnb.training import runs as trained
 
     if every and not yes:
         click.confirm(f"Delete finished runs in {trained.root(root)} too?", abort=True)
@@ -239,7 +239,7 @@ def results(ctx: click.Context, readme: Path | None) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from capsnb import report as pages
+    from capsnb.evidence import report as pages
 
     table = pages.results_table(_notebooks())
     if readme is None:
@@ -259,7 +259,7 @@ def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
     capsnb run 00 --profile full && capsnb results record 00
     capsnb results record 04 --claim "depth starves" --claim attention
     """
-    from capsnb import recording
+    from capsnb.evidence import recording
 
     click.echo(f"Recorded in {recording.record(source, number, only=only)}")
 
@@ -281,7 +281,7 @@ def list_checkpoints() -> None:
     \b
     capsnb checkpoints list
     """
-    from capsnb import checkpoints
+    from capsnb.training import checkpoints
 
     rows = []
     for name in checkpoints.CHECKPOINTS:
@@ -298,7 +298,7 @@ def make(name: str) -> None:
     \b
     capsnb checkpoints make capsnet-small
     """
-    from capsnb import checkpoints
+    from capsnb.training import checkpoints
 
     click.echo(f"{name} is in {checkpoints.make(name)}")
 

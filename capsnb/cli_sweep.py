@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-# those of capsnb.sweep.backends, whose package imports torch
+# those of capsnb.training.backends, whose package imports torch
 BACKENDS = ("processes", "dask", "ray")
 
 
@@ -34,7 +34,7 @@ def sweep(
     capsnb sweep notebooks/sweeps/parse_tree_small.toml --jobs 2
     capsnb sweep grid.toml --backend dask --address tcp://scheduler:8786
     """
-    from capsnb import sweep as sweeps
+    from capsnb.evidence import sweep as sweeps
 
     cells = sweeps.read_grid(grid)
     sweeps.backends.check(backend, address, jobs)
@@ -64,7 +64,7 @@ def sweep(
 def _list(chosen: list, done: set[str], data: Path | None, jobs: int | None) -> None:
     from tqdm import tqdm
 
-    from capsnb import sweep as sweeps
+    from capsnb.evidence import sweep as sweeps
 
     names = sweeps.varied([task.cell for task in chosen])
     header = (*names, "parameters", "seconds")

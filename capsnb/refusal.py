@@ -37,7 +37,7 @@ def one_sentence() -> Iterator[None]:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        from capsnb.execute import MISMATCH
+        from capsnb.evidence.notebooks import MISMATCH
 
         raise Refused(MISMATCH) from error
 

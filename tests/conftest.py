@@ -31,7 +31,7 @@ $$c_{ij} = \frac{\exp b_{ij}}{\sum_k \exp b_{ik}}$$
 
 see [above](#Shared-heading)
 """
-CLAIMS = """from capsnb.claims import Claim, Exact, table
+CLAIMS = """from capsnb.evidence import Claim, Exact, table
 claim = Claim("size", "It has <8> million.", Exact("capsnet", 8), source="Table 9")
 table("90", [claim], {"size": {"capsnet": [8]}}, root=".")"""
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 import speed
+import stopwatch
 import textbook
 import textbook_em
 import torch
 from torch.testing import assert_close
 
-from capsnb import bench, losses
-from capsnb.layers import RoutedCapsules
-from capsnb.models import ZOO, CapsNetConfig, MatrixCapsNetConfig, StridedStem
-from capsnb.models.stems import DepthwiseStem
-from capsnb.routing import Dynamic, SelfAttention
+from capsnb.nn import losses
+from capsnb.nn.layers import RoutedCapsules
+from capsnb.nn.models import ZOO, CapsNetConfig, MatrixCapsNetConfig, StridedStem
+from capsnb.nn.models.stems import DepthwiseStem
+from capsnb.nn.routing import Dynamic, SelfAttention
 
 SMALL_STEM = DepthwiseStem(widths=(4, 4), kernels=(5, 3, 3), strides=(2, 1, 2), capsules=4, pointwise=False)
 PROJECT = Path(__file__).parents[1]
@@ -31,9 +32,9 @@ def small(monkeypatch):
         "em16": MatrixCapsNetConfig(width=8, types=2, layers=((2, 3, 3),), batch_norm=False, decoder="none"),
         "efficient": replace(ZOO["efficient-capsnet-no-decoder"].config, stem=SMALL_STEM),
     }
-    made = {task: {"config": config, "loss": ZOO[bench.TASKS[task]].loss} for task, config in entries.items()}
-    zoo = {bench.TASKS[task]: type("Entry", (), fields) for task, fields in made.items()}
-    monkeypatch.setattr(bench, "ZOO", zoo)
+    made = {task: {"config": config, "loss": ZOO[stopwatch.TASKS[task]].loss} for task, config in entries.items()}
+    zoo = {stopwatch.TASKS[task]: type("Entry", (), fields) for task, fields in made.items()}
+    monkeypatch.setattr(stopwatch, "ZOO", zoo)
     return list(entries)
 
 
@@ -41,8 +42,8 @@ def test_a_step_trains_and_inference_scores(small):
     x, y = torch.rand(16, 1, 28, 28), torch.arange(16) % 10
     for task in small:
         torch.manual_seed(0)
-        train, infer = bench.entries()["capsnb"](task, 16, "cpu")
-        loss = losses.LOSSES[ZOO[bench.TASKS[task]].loss]
+        train, infer = stopwatch.entries()["capsnb"](task, 16, "cpu")
+        loss = losses.LOSSES[ZOO[stopwatch.TASKS[task]].loss]
         before = loss(infer(x), y).mean()
         for _ in range(60):
             train(x, y)
@@ -51,8 +52,8 @@ def test_a_step_trains_and_inference_scores(small):
 
 
 def test_every_task_is_a_model_of_the_zoo_and_others_are_none():
-    assert set(bench.TASKS.values()) <= set(ZOO)
-    assert bench.entries()["capsnb"]("em8", 16, "cpu") is None
+    assert set(stopwatch.TASKS.values()) <= set(ZOO)
+    assert stopwatch.entries()["capsnb"]("em8", 16, "cpu") is None
 
 
 @pytest.mark.parametrize("decoder", [True, False])

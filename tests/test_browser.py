@@ -37,7 +37,7 @@ SERVERS = [
     "lab",
     pytest.param("voila", marks=pytest.mark.skipif(bool(VOILA), reason="no page by Voila: voila is missing")),
 ]
-CELL = """from capsnb.widgets import PerturbationExplorer
+CELL = """from capsnb.explore import PerturbationExplorer
 explorer = PerturbationExplorer("capsnet-small")
 explorer"""
 

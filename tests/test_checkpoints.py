@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb import checkpoints, runs
-from capsnb.evaluation import evaluate
-from capsnb.models import CapsNetConfig, StridedStem
-from capsnb.runs import Spec
-from capsnb.synthesis import DataSpec, prepare
-from capsnb.training import Recipe
+from capsnb.data.transforms import DataSpec, prepare
+from capsnb.nn.models import CapsNetConfig, StridedStem
+from capsnb.training import checkpoints, runs
+from capsnb.training.evaluation import evaluate
+from capsnb.training.loop import Recipe
+from capsnb.training.runs import Spec
 
 
 @pytest.mark.parametrize("name", list(checkpoints.CHECKPOINTS))

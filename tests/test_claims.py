@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from capsnb import claims
-from capsnb.claims import (
+from capsnb import evidence
+from capsnb.evidence import (
     Bound,
     Claim,
     Effect,
@@ -22,7 +22,7 @@ from capsnb.claims import (
     table,
     verdict,
 )
-from capsnb.provenance import code_version
+from capsnb.training.provenance import code_version
 
 T2 = 4.302652729911275  # two-sided 95 % quantile of Student's t with 2 degrees of freedom, from a printed table: 4.303
 BEST = "sabour2017/table1/mnist/3-iterations-reconstruction"
@@ -285,9 +285,9 @@ def test_table_compares_this_run_with_the_record(best, helps, tmp_path):
 def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="comes with Jupyter")
     bundle = table("00", [best], {}, not_run={"error": "<profile>"}, root=tmp_path)._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html", claims.MIME}
+    assert set(bundle) == {"text/plain", "text/html", evidence.MIME}
     wanted = {"notebook", "claim", "source", "published", "recorded run", "this run", "verdict", "reason"}
-    assert wanted <= set(json.loads(json.dumps(bundle[claims.MIME]))[0])
+    assert wanted <= set(json.loads(json.dumps(bundle[evidence.MIME]))[0])
     assert "&lt;profile&gt;" in bundle["text/html"] and "<profile>" not in bundle["text/html"]
     assert "○ error: not run (<profile>)" in bundle["text/plain"]
     output = nbformat.v4.new_output("execute_result", bundle, execution_count=1)
@@ -404,7 +404,7 @@ def test_a_record_with_values_of_the_wrong_kind_is_refused(tmp_path):
 def test_processes_that_record_at_once_lose_nothing(tmp_path):
     pytest.importorskip("fcntl", reason="the system has no file locks")
     code = (
-        "import sys; from capsnb.claims import record\n"
+        "import sys; from capsnb.evidence import record\n"
         "for seed in range(5):\n"
         "    record('05', {'c': {sys.argv[1]: [1.0]}}, seeds=[seed], settings={}, device='x', root=sys.argv[2])"
     )

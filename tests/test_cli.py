@@ -6,7 +6,8 @@ import types
 import pytest
 from click.testing import CliRunner
 
-from capsnb import __version__, cli, execute, preview
+from capsnb import __version__, cli
+from capsnb.evidence import notebooks, preview
 
 
 def call(*args, **more):
@@ -148,7 +149,7 @@ def test_an_unpaired_torchvision_is_one_sentence(bad, monkeypatch):
     monkeypatch.chdir(bad)
     monkeypatch.setattr(preview, "lines", fail)
     result = call("run")
-    assert (result.exit_code, result.stderr) == (2, f"Error: {execute.MISMATCH}\n")
+    assert (result.exit_code, result.stderr) == (2, f"Error: {notebooks.MISMATCH}\n")
 
 
 def test_a_true_process_prints_no_traceback(bad):
@@ -166,15 +167,15 @@ def executed_with(bad, monkeypatch):
 
     def execute_one(source, target, parameters):
         calls.append((source, target, parameters))
-        return execute.Outcome(source.name, target, 1.0)
+        return notebooks.Outcome(source.name, target, 1.0)
 
     def refresh(source, *, profile):
         calls.append((source, profile))
-        return execute.Outcome(source.name, source, 1.0)
+        return notebooks.Outcome(source.name, source, 1.0)
 
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(execute, "execute", execute_one)
-    monkeypatch.setattr(execute, "refresh", refresh)
+    monkeypatch.setattr(notebooks, "execute", execute_one)
+    monkeypatch.setattr(notebooks, "refresh", refresh)
     monkeypatch.setattr(preview, "lines", lambda *args, **more: [f"announced {more}"])
     return calls
 
@@ -286,12 +287,14 @@ def test_durations(seconds, words):
 
 def test_results_record_says_where(bad, monkeypatch):
     monkeypatch.chdir(bad)
-    monkeypatch.setattr("capsnb.recording.record", lambda source, number, only: source / f"{number} {only}.json")
+    monkeypatch.setattr(
+        "capsnb.evidence.recording.record", lambda source, number, only: source / f"{number} {only}.json"
+    )
     result = call("results", "record", "00", "--from", "notebooks", "--claim", "a", "--claim", "b c")
     assert (result.exit_code, result.output) == (0, "Recorded in notebooks/00 ('a', 'b c').json\n")
 
 
 def test_checkpoints_are_listed_and_made(monkeypatch):
     assert "capsnet-small" in call("checkpoints", "list").output
-    monkeypatch.setattr("capsnb.checkpoints.make", lambda name: f"somewhere/{name}")
+    monkeypatch.setattr("capsnb.training.checkpoints.make", lambda name: f"somewhere/{name}")
     assert call("checkpoints", "make", "capsnet-small").output == "capsnet-small is in somewhere/capsnet-small\n"

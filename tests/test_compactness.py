@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from capsnb.data import Split
-from capsnb.measures import compactness as measure
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
-from capsnb.synthesis.factors import FACTORS, NEUTRAL, matrix_of, series, vary
+from capsnb.data.transforms.factors import FACTORS, NEUTRAL, matrix_of, series, vary
+from capsnb.measure import compactness as measure
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
 
 SMALL = CapsNetConfig(size=9, classes=3, dim=4, stem=StridedStem(channels=4, types=2, kernel=3), decoder="none")
 DOUBLE = torch.float64

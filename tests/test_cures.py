@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import cures, layers, losses, routing, taps
 from capsnb.data import ImageSet, Split
-from capsnb.models import ZOO, CapsNetConfig, DepthwiseStem
-from capsnb.synthesis import Augment
-from capsnb.training import Moment, Recipe, Training
+from capsnb.data.transforms import Augment
+from capsnb.nn import layers, losses, routing, taps
+from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
+from capsnb.training import interventions
+from capsnb.training.loop import Moment, Recipe, Training
 
 STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=4, dim=4)
 SMALL = CapsNetConfig(
@@ -140,7 +141,7 @@ def trained(hooks, steps=3, **options):
 
 
 def test_decoupled_decay_is_that_of_adamw():
-    decayed = trained((cures.DecoupledDecay(weight_decay=0.1),), decay=1.0)
+    decayed = trained((interventions.DecoupledDecay(weight_decay=0.1),), decay=1.0)
     torch.manual_seed(0)
     model = SMALL.build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
@@ -156,14 +157,14 @@ def test_decoupled_decay_is_that_of_adamw():
 
 def test_a_decay_that_float32_rounds_away_is_told():
     with pytest.raises(ValueError, match="takes 1e-08 of a weight per step, which torch"):
-        trained((cures.DecoupledDecay(weight_decay=1e-5),), decay=1.0)
+        trained((interventions.DecoupledDecay(weight_decay=1e-5),), decay=1.0)
     weight = torch.tensor([0.3])
     for part, moves in {2.9e-8: False, 6.1e-8: True}.items():
         assert torch.equal(weight * (1 - part), weight) != moves
 
 
 def test_keeping_norms_adds_exactly_the_gradient_of_its_penalty():
-    cure = cures.KeepNorms(floor=0.4, weight=3.0)
+    cure = interventions.KeepNorms(floor=0.4, weight=3.0)
     torch.manual_seed(0)
     model = SMALL.build().double()
     shown, labels = random(6, 1, 14, 14).abs(), torch.arange(6) % 3
@@ -186,7 +187,7 @@ def test_keeping_norms_adds_exactly_the_gradient_of_its_penalty():
 
 
 def test_a_kept_norm_rises_where_a_free_one_does_not():
-    free, kept = trained(()), trained((cures.KeepNorms(floor=0.9, weight=10.0),), steps=30)
+    free, kept = trained(()), trained((interventions.KeepNorms(floor=0.9, weight=10.0),), steps=30)
 
     def norm(training):
         with taps.evaluating(training.model), taps.record(training.model, "caps2.poses") as seen:
@@ -199,10 +200,10 @@ def test_a_kept_norm_rises_where_a_free_one_does_not():
 def test_hooks_have_no_state_and_evaluation_sees_none():
     torch.manual_seed(0)
     model = SMALL.build()
-    hook = cures.KeepNorms().build(model)
+    hook = interventions.KeepNorms().build(model)
     assert hook.state_dict() == {}
     hook.load_state_dict({})
-    decay = cures.DecoupledDecay(weight_decay=0.5).build(model)
+    decay = interventions.DecoupledDecay(weight_decay=0.5).build(model)
     before = model.caps1.weight.detach().clone()
     decay.after_step(model, Moment(0, 1, 0.1))
     assert_close(model.caps1.weight, before * 0.95)
@@ -213,10 +214,10 @@ def test_hooks_have_no_state_and_evaluation_sees_none():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: cures.DecoupledDecay(weight_decay=-1.0), "weight_decay = -1.0: it cannot be negative"),
-        (lambda: cures.KeepNorms(floor=0.0), "floor = 0.0: it must be above 0 and below 1"),
-        (lambda: cures.KeepNorms(weight=0.0), "weight = 0.0: it must be above 0"),
-        (lambda: cures.KeepNorms().build(replace(SMALL, hidden=()).build()), "no hidden capsules"),
+        (lambda: interventions.DecoupledDecay(weight_decay=-1.0), "weight_decay = -1.0: it cannot be negative"),
+        (lambda: interventions.KeepNorms(floor=0.0), "floor = 0.0: it must be above 0 and below 1"),
+        (lambda: interventions.KeepNorms(weight=0.0), "weight = 0.0: it must be above 0"),
+        (lambda: interventions.KeepNorms().build(replace(SMALL, hidden=()).build()), "no hidden capsules"),
     ],
 )
 def test_refusals(make, sentence):

@@ -11,14 +11,14 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb import taps
 from capsnb.data import ImageSet, Split
-from capsnb.layers import length
-from capsnb.measures.dictionary import Keys, TreeObserver, collect, entropy, known, mean_couplings, trees
-from capsnb.measures.key_clusters import adjusted_rand, agreement, clusters
-from capsnb.measures.quantisation import Quantiser, accuracy_by_levels, fewest_levels, quantised_accuracy
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
-from capsnb.routing import Dynamic, Uniform
+from capsnb.measure.dictionary import Keys, TreeObserver, collect, entropy, known, mean_couplings, trees
+from capsnb.measure.key_clusters import adjusted_rand, agreement, clusters
+from capsnb.measure.quantisation import Quantiser, accuracy_by_levels, fewest_levels, quantised_accuracy
+from capsnb.nn import taps
+from capsnb.nn.layers import length
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
+from capsnb.nn.routing import Dynamic, Uniform
 
 SMALL = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=3, dim=4), decoder="none", init="normal"

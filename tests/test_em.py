@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from capsnb import em
-from capsnb.em import EM, TINY, Windows, couple, m_step, moments, windows
+from capsnb.nn import em
+from capsnb.nn.em import EM, TINY, Windows, couple, m_step, moments, windows
 
 DOUBLE = torch.float64
 
@@ -95,7 +95,7 @@ def case(height, width, types, kernel, stride, parents, *, images=2, size=3, see
 
 
 def routed(votes, activations, seen, beta_u, beta_a, config=EM()):  # noqa: B008
-    """Coupling, poses and activations, as `capsnb.em` makes them."""
+    """Coupling, poses and activations, as `capsnb.nn.em` makes them."""
     logs = couple(votes, activations, seen, beta_u, beta_a, config)
     parents = m_step(votes, logs, activations, seen, beta_u, beta_a, config, config.iterations - 1)
     return logs.exp(), parents.poses, parents.logits.sigmoid()

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from capsnb import runs, taps
 from capsnb.data import ImageSet, Split
-from capsnb.measures.entropy import (
+from capsnb.data.transforms import DataSpec, Pairs, prepare
+from capsnb.measure.entropy import (
     EntropyObserver,
     association_entropy,
     associations,
@@ -19,11 +19,12 @@ from capsnb.measures.entropy import (
     mean_path,
     spread,
 )
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
-from capsnb.routing import Dynamic, Uniform
-from capsnb.runs import Spec
-from capsnb.synthesis import DataSpec, Pairs, prepare
-from capsnb.training import Recipe
+from capsnb.nn import taps
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
+from capsnb.nn.routing import Dynamic, Uniform
+from capsnb.training import runs
+from capsnb.training.loop import Recipe
+from capsnb.training.runs import Spec
 
 SMALL = CapsNetConfig(
     size=11, classes=4, dim=3, stem=StridedStem(channels=3, kernel=3, types=2, dim=3), hidden=((3, 2),), decoder="none"

@@ -5,7 +5,7 @@ import sys
 import nbformat
 import pytest
 
-from capsnb import execute
+from capsnb.evidence import notebooks
 
 
 def test_every_notebook_runs_though_one_fails_and_the_failure_is_named(executed):
@@ -52,7 +52,7 @@ def test_the_sources_stay_as_they_were(executed, stand_ins):
 def test_a_kernel_that_dies_is_a_failure_in_its_cell(make_notebook, tmp_path):
     cells = ["# Dies", ("seed = 0", "parameters"), ("import os\nos._exit(3)", ""), ("1", "")]
     source = make_notebook(tmp_path / "in" / "92_dies.ipynb", cells)
-    outcome = execute.execute(source, tmp_path / "out" / source.name, {"seed": 1}, progress=False)
+    outcome = notebooks.execute(source, tmp_path / "out" / source.name, {"seed": 1}, progress=False)
     assert not outcome.passed
     assert outcome.cell == 2
     assert str(outcome).startswith("92_dies.ipynb: failed in code cell 2: DeadKernelError")
@@ -74,7 +74,7 @@ def test_in_place_execution_is_clean_byte_identical_and_uses_this_python(make_no
     same = f"print(sys.executable == {sys.executable!r})"
     cells = [("profile = None", "parameters"), (show, ""), (widget, ""), (same, "")]
     source = make_notebook(tmp_path / "in" / "93_again.ipynb", cells)
-    outcome = execute.refresh(source, progress=False)
+    outcome = notebooks.refresh(source, progress=False)
     assert outcome.passed, outcome
     first = source.read_bytes()
     notebook = nbformat.reads(first.decode(), as_version=4)
@@ -85,7 +85,7 @@ def test_in_place_execution_is_clean_byte_identical_and_uses_this_python(make_no
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert [dict(cell.metadata) for cell in notebook.cells] == [{"tags": ["parameters"]}, {}, {}, {}]
     assert os.environ["CAPSNB_PROFILE"] == "full"
-    assert execute.refresh(source, progress=False).passed
+    assert notebooks.refresh(source, progress=False).passed
     assert source.read_bytes() == first
     assert [path.name for path in source.parent.iterdir()] == [source.name]
 
@@ -93,7 +93,7 @@ def test_in_place_execution_is_clean_byte_identical_and_uses_this_python(make_no
 def test_a_failure_in_place_leaves_the_committed_file(make_notebook, tmp_path):
     source = make_notebook(tmp_path / "94_fails.ipynb", [("1 / 0", "parameters")])
     before = source.read_bytes()
-    assert not execute.refresh(source, progress=False).passed
+    assert not notebooks.refresh(source, progress=False).passed
     assert source.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
@@ -102,19 +102,19 @@ def test_selection_by_number(make_notebook, tmp_path):
     for name in ("00_a", "03_b"):
         make_notebook(tmp_path / f"{name}.ipynb", [])
     (tmp_path / "notes.ipynb").write_text("{}")
-    assert [path.name for path in execute.select(tmp_path)] == ["00_a.ipynb", "03_b.ipynb"]
-    assert [path.name for path in execute.select(tmp_path, ("3", "03", "0"))] == ["00_a.ipynb", "03_b.ipynb"]
+    assert [path.name for path in notebooks.select(tmp_path)] == ["00_a.ipynb", "03_b.ipynb"]
+    assert [path.name for path in notebooks.select(tmp_path, ("3", "03", "0"))] == ["00_a.ipynb", "03_b.ipynb"]
     with pytest.raises(ValueError, match=r"no notebook '7' in .*; there are 00, 03"):
-        execute.select(tmp_path, ("7",))
+        notebooks.select(tmp_path, ("7",))
     make_notebook(tmp_path / "03_c.ipynb", [])
     with pytest.raises(ValueError, match=r"share a number: 03_b\.ipynb and 03_c\.ipynb"):
-        execute.select(tmp_path)
+        notebooks.select(tmp_path)
 
 
 def test_a_notebook_without_parameters_is_refused(make_notebook, tmp_path):
     source = make_notebook(tmp_path / "95_bare.ipynb", [("1", "")])
     with pytest.raises(ValueError, match=r"95_bare\.ipynb has no cell tagged parameters"):
-        execute.execute(source, tmp_path / "out.ipynb", {})
+        notebooks.execute(source, tmp_path / "out.ipynb", {})
 
 
 def test_an_interrupt_leaves_no_half_executed_notebook(make_notebook, tmp_path, monkeypatch):
@@ -127,11 +127,11 @@ def test_an_interrupt_leaves_no_half_executed_notebook(make_notebook, tmp_path, 
     monkeypatch.setattr(papermill, "execute_notebook", cut)
     source = make_notebook(tmp_path / "96_cut.ipynb", [("seed = 0", "parameters")])
     with pytest.raises(KeyboardInterrupt):
-        execute.execute(source, tmp_path / "out.ipynb", {})
+        notebooks.execute(source, tmp_path / "out.ipynb", {})
     assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_errors_become_one_line():
-    assert execute._one_line("\x1b[31mbad\x1b[0m\n  thing") == "bad thing"
-    assert len(execute._one_line("x" * 1000)) == 300
-    assert "not a pair" in execute._one_line("RuntimeError: operator torchvision::nms does not exist")
+    assert notebooks._one_line("\x1b[31mbad\x1b[0m\n  thing") == "bad thing"
+    assert len(notebooks._one_line("x" * 1000)) == 300
+    assert "not a pair" in notebooks._one_line("RuntimeError: operator torchvision::nms does not exist")

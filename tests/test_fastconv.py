@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from capsnb import convolution, fastconv
+from capsnb.nn import convolution
+from capsnb.nn.fast import toom_cook
 
 WIDE = ((128, 256, 20, 20), (256, 256, 9, 9), 2)
 
 
 def both(x, weight, bias, stride, dtype):
-    """Output and gradients of F.conv2d in float64, and those of fastconv.conv2d in `dtype`."""
+    """Output and gradients of F.conv2d in float64, and those of toom_cook.conv2d in `dtype`."""
     results = []
-    for convolve, kind in ((F.conv2d, torch.float64), (fastconv.conv2d, dtype)):
+    for convolve, kind in ((F.conv2d, torch.float64), (toom_cook.conv2d, dtype)):
         leaves = [t.detach().to(kind).requires_grad_() for t in (x, weight, bias)]
         y = convolve(*leaves, stride)
         probe = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).sin().view(y.shape)
@@ -31,17 +32,17 @@ def relative_error(exact, approximate):
 
 @pytest.mark.parametrize("m, r", [(1, 3), (2, 3), (3, 5), (5, 5), (6, 5), (7, 4), (5, 6), (1, 11)])
 def test_toom_cook_is_the_correlation(m, r):
-    a, g, b = fastconv.toom_cook(m, r)
+    a, g, b = toom_cook.toom_cook(m, r)
     x, w = torch.randn(m + r - 1, dtype=torch.float64), torch.randn(r, dtype=torch.float64)
     slow = torch.stack([sum(x[k + i] * w[i] for i in range(r)) for k in range(m)])
     torch.testing.assert_close(a @ ((g @ w) * (b @ x)), slow, rtol=1e-11, atol=1e-11)
 
 
 def test_tile_sizes_of_the_papers_layers():
-    assert fastconv.tile_outputs(6, 5) == 6  # 9 x 9 at stride 2 of 20 x 20: one tile of 10 points
-    assert fastconv.tile_outputs(12, 5) == 6
-    assert fastconv.tile_outputs(10, 5) == 5  # two tiles of 9 points rather than of 10
-    assert fastconv.tile_outputs(4, 11) == 1  # more taps than points: direct
+    assert toom_cook.tile_outputs(6, 5) == 6  # 9 x 9 at stride 2 of 20 x 20: one tile of 10 points
+    assert toom_cook.tile_outputs(12, 5) == 6
+    assert toom_cook.tile_outputs(10, 5) == 5  # two tiles of 9 points rather than of 10
+    assert toom_cook.tile_outputs(4, 11) == 1  # more taps than points: direct
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,7 +85,7 @@ def test_float32_error(size, kernel, stride, channels_last):
 def test_pieces_do_not_change_the_result(monkeypatch):
     torch.manual_seed(0)
     arguments = torch.randn(7, 3, 23, 19), torch.randn(4, 3, 5, 5), torch.randn(4), 2, torch.float64
-    monkeypatch.setattr(fastconv, "PIECE", 1)  # one image at a time
+    monkeypatch.setattr(toom_cook, "PIECE", 1)  # one image at a time
     for exact, ours in both(*arguments):
         torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-9)
 
@@ -94,7 +95,7 @@ def test_gradcheck(size, kernel, stride):
     torch.manual_seed(0)
     shapes = (2, 2, size, size), (2, 2, kernel, kernel), (2,)
     leaves = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(lambda *tensors: fastconv.conv2d(*tensors, stride), leaves)
+    assert torch.autograd.gradcheck(lambda *tensors: toom_cook.conv2d(*tensors, stride), leaves)
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2), (1, 2)])
@@ -103,13 +104,13 @@ def test_gradients_only_where_wanted(wanted):
     leaves = [torch.randn(2, 3, 12, 12), torch.randn(4, 3, 5, 5), torch.randn(4)]
     for i in wanted:
         leaves[i].requires_grad_()
-    fastconv.conv2d(*leaves, 2).sum().backward()
+    toom_cook.conv2d(*leaves, 2).sum().backward()
     assert [i for i, leaf in enumerate(leaves) if leaf.grad is not None] == list(wanted)
 
 
 def test_without_bias_and_in_channels_last_memory():
     x, weight = torch.randn(2, 3, 12, 12), torch.randn(4, 3, 5, 5)
-    y = fastconv.conv2d(x, weight, None, 2)
+    y = toom_cook.conv2d(x, weight, None, 2)
     torch.testing.assert_close(y, F.conv2d(x, weight, None, 2), rtol=1e-4, atol=1e-4)
     assert y.is_contiguous(memory_format=torch.channels_last)
 
@@ -117,7 +118,7 @@ def test_without_bias_and_in_channels_last_memory():
 def test_second_derivatives_are_refused_rather_than_wrong():
     x, weight = torch.randn(1, 2, 9, 9, requires_grad=True), torch.randn(3, 2, 5, 5)
     with pytest.raises(RuntimeError, match="can be differentiated once only"):
-        torch.autograd.grad(fastconv.conv2d(x, weight).square().sum(), x, create_graph=True)
+        torch.autograd.grad(toom_cook.conv2d(x, weight).square().sum(), x, create_graph=True)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +135,12 @@ def test_wrong_input_raises_what_torch_raises(shapes):
     with pytest.raises(RuntimeError) as theirs:
         F.conv2d(*tensors, 2)
     with pytest.raises(RuntimeError) as ours:
-        fastconv.conv2d(*tensors, 2)
+        toom_cook.conv2d(*tensors, 2)
     assert str(ours.value) == str(theirs.value)
 
 
 def test_an_empty_batch_gives_an_empty_output():
-    y = fastconv.conv2d(torch.zeros(0, 3, 8, 8), torch.zeros(4, 3, 3, 3), torch.zeros(4), 1)
+    y = toom_cook.conv2d(torch.zeros(0, 3, 8, 8), torch.zeros(4, 3, 3, 3), torch.zeros(4), 1)
     assert y.shape == (0, 4, 6, 6)
 
 
@@ -159,9 +160,9 @@ def test_pays_by_shape_dtype_and_device_only(monkeypatch):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The calls of fastconv.conv2d that a module made."""
-    calls, convolve = [], fastconv.conv2d
-    monkeypatch.setattr(fastconv, "conv2d", lambda *args: calls.append(args) or convolve(*args))
+    """The calls of toom_cook.conv2d that a module made."""
+    calls, convolve = [], toom_cook.conv2d
+    monkeypatch.setattr(toom_cook, "conv2d", lambda *args: calls.append(args) or convolve(*args))
     return calls
 
 
@@ -232,7 +233,7 @@ def test_repeats_are_bit_identical_copies_and_pickles_too():
 
 
 def test_inference_mode_leaves_nothing_that_training_trips_over():
-    fastconv._axis.cache_clear()  # the matrices are first made under inference mode
+    toom_cook._axis.cache_clear()  # the matrices are first made under inference mode
     module, x = wide_module()
     with torch.inference_mode():
         expected = module(x).clone()

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import losses, routing, taps
 from capsnb.data import Batch, ImageSet, Split
-from capsnb.layers import length
-from capsnb.measures import gradients
-from capsnb.models import CapsNetConfig, DepthwiseStem
-from capsnb.synthesis import Augment
-from capsnb.training import Recipe, Training
+from capsnb.data.transforms import Augment
+from capsnb.measure import gradients
+from capsnb.nn import losses, routing, taps
+from capsnb.nn.layers import length
+from capsnb.nn.models import CapsNetConfig, DepthwiseStem
+from capsnb.training.loop import Recipe, Training
 
 STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=5, dim=4)
 DEEP = CapsNetConfig(

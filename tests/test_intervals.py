@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb import taps
 from capsnb.data import Split
-from capsnb.measures.intervals import activation_statistics, class_intervals
-from capsnb.models import Output
+from capsnb.measure.intervals import activation_statistics, class_intervals
+from capsnb.nn import taps
+from capsnb.nn.models import Output
 
 
 class Toy(nn.Module):

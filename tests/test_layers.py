@@ -6,9 +6,9 @@ import reference
 import torch
 from torch.testing import assert_close
 
-from capsnb import layers, taps
-from capsnb.layers import Decoder, PrimaryCapsules, RoutedCapsules
-from capsnb.routing import Dynamic, Uniform
+from capsnb.nn import layers, taps
+from capsnb.nn.layers import Decoder, PrimaryCapsules, RoutedCapsules
+from capsnb.nn.routing import Dynamic, Uniform
 
 DOUBLE = torch.float64
 

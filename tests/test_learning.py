@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb.models import (
+from capsnb.data.transforms import Augment, DataSpec, prepare
+from capsnb.nn.models import (
     ZOO,
     CapsNetConfig,
     ConvNetAvgConfig,
@@ -16,9 +17,8 @@ from capsnb.models import (
     ResCapsConfig,
     StridedStem,
 )
-from capsnb.schedules import GrowMargin
-from capsnb.synthesis import Augment, DataSpec, prepare
-from capsnb.training import Recipe, train
+from capsnb.training.loop import Recipe, train
+from capsnb.training.schedules import GrowMargin
 
 SIZE = 20
 

@@ -5,7 +5,7 @@ import reference
 import torch
 from torch.testing import assert_close
 
-from capsnb import losses
+from capsnb.nn import losses
 
 DOUBLE = torch.float64
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from capsnb import taps
 from capsnb.data import Split
-from capsnb.measures import manifold as measure
-from capsnb.models import CapsNetConfig, NeuronNetConfig, StridedStem
-from capsnb.synthesis import overlap
+from capsnb.data.transforms import overlap
+from capsnb.measure import manifold as measure
+from capsnb.nn import taps
+from capsnb.nn.models import CapsNetConfig, NeuronNetConfig, StridedStem
 
 GRID = np.array([(down, right) for down in range(-4, 5) for right in range(-4, 5)], dtype=float)
 SEEDED = np.random.RandomState(0)

@@ -6,8 +6,8 @@ import reference
 import torch
 from torch.testing import assert_close
 
-from capsnb import layers, losses, taps
-from capsnb.models import (
+from capsnb.nn import layers, losses, taps
+from capsnb.nn.models import (
     ZOO,
     CapsNetConfig,
     ConvNetAvgConfig,
@@ -16,7 +16,7 @@ from capsnb.models import (
     DepthwiseStem,
     StridedStem,
 )
-from capsnb.routing import Dynamic, Uniform
+from capsnb.nn.routing import Dynamic, Uniform
 
 DOUBLE = torch.float64
 KERNELS = (3, 5, 7, 9, 11)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import taps
-from capsnb.layers import squash
-from capsnb.models import ZOO, CapsNetConfig, DepthwiseStem, NeuronNetConfig, StridedStem, neuron_twin
-from capsnb.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, layer_sizes
-from capsnb.routing import Dynamic, dynamic
+from capsnb.nn import taps
+from capsnb.nn.layers import squash
+from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem, NeuronNetConfig, StridedStem, neuron_twin
+from capsnb.nn.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, layer_sizes
+from capsnb.nn.routing import Dynamic, dynamic
 
 SMALL = CapsNetConfig(
     size=11, classes=4, dim=3, stem=StridedStem(channels=3, kernel=3, types=2, dim=3), hidden=((3, 2),), decoder="none"

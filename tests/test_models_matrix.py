@@ -8,11 +8,11 @@ import torch
 from test_em import reference as em_by_loops
 from torch.testing import assert_close
 
-from capsnb import losses, taps
-from capsnb.em import EM
-from capsnb.layers import length, squash_exponential
-from capsnb.models import ZOO, CapsNetConfig, DepthwiseStem, MatrixCapsNetConfig, ResCapsConfig, matrix
-from capsnb.routing import SelfAttention, self_attention
+from capsnb.nn import losses, taps
+from capsnb.nn.em import EM
+from capsnb.nn.layers import length, squash_exponential
+from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem, MatrixCapsNetConfig, ResCapsConfig, matrix
+from capsnb.nn.routing import SelfAttention, self_attention
 
 DOUBLE = torch.float64
 MATRIX = MatrixCapsNetConfig(

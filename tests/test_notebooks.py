@@ -6,10 +6,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from capsnb import claims, execute
+from capsnb import evidence
+from capsnb.evidence import notebooks
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob(execute.PATTERN))
+NOTEBOOKS = sorted(FOLDER.glob(notebooks.PATTERN))
 PAPERS = [path for path in NOTEBOOKS if path.name[:2] <= "05"]
 MACHINE_PATH = re.compile(r"/(?:home|root|Users|tmp|work)/\w|[A-Z]:\\Users\\")
 
@@ -37,7 +38,7 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def test_there_are_notebooks():
-    assert "00" in execute.find(FOLDER)
+    assert "00" in notebooks.find(FOLDER)
 
 
 @each
@@ -99,12 +100,12 @@ def test_outputs_are_clean(path):
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_ends_with_verdicts(path):
     final = code(path)[-1]
-    assert any(claims.MIME in output.get("data", {}) for output in final.outputs)
+    assert any(evidence.MIME in output.get("data", {}) for output in final.outputs)
 
 
 @each
 def test_runs_at_smoke_with_injected_parameters(path, tmp_path):
-    outcome = execute.execute(path, tmp_path / path.name, {"profile": "smoke", "seed": 1}, progress=False)
+    outcome = notebooks.execute(path, tmp_path / path.name, {"profile": "smoke", "seed": 1}, progress=False)
     assert outcome.passed, outcome
     cells = nbformat.read(outcome.path, as_version=4).cells
     injected = [cell for cell in cells if "injected-parameters" in tags(cell)]

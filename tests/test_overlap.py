@@ -5,9 +5,8 @@ import torch
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
-from capsnb import taps
-from capsnb.measures.attribution import gradcam, smoothgrad
-from capsnb.measures.overlap import (
+from capsnb.measure.attribution import gradcam, smoothgrad
+from capsnb.measure.overlap import (
     Heatmaps,
     Overlap,
     class_heatmaps,
@@ -18,9 +17,10 @@ from capsnb.measures.overlap import (
     top_units,
     unit_heatmaps,
 )
-from capsnb.measures.paths import Places, Reading, look
-from capsnb.models import CapsNetConfig, MatrixCapsNetConfig, StridedStem
-from capsnb.routing import Uniform
+from capsnb.measure.paths import Places, Reading, look
+from capsnb.nn import taps
+from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, StridedStem
+from capsnb.nn.routing import Uniform
 
 SMALL = {"size": 20, "classes": 3, "dim": 4, "channels": 2, "decoder_widths": (8, 12)}
 STEM = StridedStem(channels=5, types=3, dim=2)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from test_runs import SPEC
 
-from capsnb import data, runs
-from capsnb.models import CapsNetConfig
-from capsnb.own_code import own_code
-from capsnb.routing import Dynamic
+from capsnb import data
+from capsnb.nn.models import CapsNetConfig
+from capsnb.nn.routing import Dynamic
+from capsnb.training import runs
+from capsnb.training.code_fingerprint import own_code
 
 SOURCE = '''
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def sharpen(coupling):
 """
 SHOW = """
 import sys
-from capsnb.own_code import own_code
+from capsnb.training.code_fingerprint import own_code
 from mine import Loudest
 print(own_code((1, Loudest())))
 """

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import taps
-from capsnb.measures import parse_tree, starvation, viewpoint
-from capsnb.measures.parse_tree import Layer, Moments, Reading, activation, dynamics, dyr, perfect_std, trace
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, DepthwiseStem, Output
-from capsnb.routing import Dynamic
+from capsnb.measure import parse_tree, starvation, viewpoint
+from capsnb.measure.parse_tree import Layer, Moments, Reading, activation, dynamics, dyr, perfect_std, trace
+from capsnb.nn import taps
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, DepthwiseStem, Output
+from capsnb.nn.routing import Dynamic
 
 STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=6, dim=4)
 SMALL = CapsNetConfig(

@@ -8,13 +8,13 @@ from torch import nn
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
-from capsnb import taps
 from capsnb.data import Split
-from capsnb.layers import length
-from capsnb.measures import sharing
-from capsnb.measures.path_accuracy import choose_k, path_accuracy, path_reconstructions
-from capsnb.measures.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
-from capsnb.models import CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
+from capsnb.measure import sharing
+from capsnb.measure.path_accuracy import choose_k, path_accuracy, path_reconstructions
+from capsnb.measure.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
+from capsnb.nn import taps
+from capsnb.nn.layers import length
+from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
 
 SMALL = CapsNetConfig(size=20, classes=3, dim=4, stem=StridedStem(channels=5, types=3, dim=2), decoder_widths=(8, 12))
 HAND = two_path_images([[1.0, 0.5, 0.25, 0.0], [0.0, 0.2, 0.4, 1.0], [0.2, 0.9, 0.6, 0.0], [0.5, 0.0, 0.9, 0.4]])

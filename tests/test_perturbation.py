@@ -4,16 +4,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import measures, taps
+from capsnb import measure
 from capsnb.data import ImageSet, Split
-from capsnb.measures.perturbation import (
+from capsnb.measure.perturbation import (
     STEPS,
     kept_beyond_class,
     perturbation_grid,
     perturbed_accuracy,
     pose_directions,
 )
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem, decode
+from capsnb.nn import taps
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem, decode
 
 SMALL = CapsNetConfig(
     size=20, classes=3, dim=4, stem=StridedStem(channels=4, types=2), decoder_widths=(8, 12), channels=2
@@ -198,4 +199,4 @@ def test_kept_beyond_class(share, kept):
 
 
 def test_measures_say_what_they_are():
-    assert measures.__doc__
+    assert measure.__doc__

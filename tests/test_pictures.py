@@ -7,7 +7,7 @@ import nbformat
 import numpy as np
 from PIL import Image
 
-from capsnb import pictures
+from capsnb.evidence import pictures
 
 
 def png(array):

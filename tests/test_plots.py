@@ -13,8 +13,8 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from capsnb import plots
-from capsnb.plots.style import BLUE, RED, array, pixels
+from capsnb import plot
+from capsnb.plot.style import BLUE, RED, array, pixels
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
 
@@ -49,13 +49,13 @@ def test_pixels_put_channels_last(shape, shown):
 
 def test_style_is_applied_once_for_all():
     with mpl.rc_context():
-        plots.style()
-        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(plots.PALETTE)
+        plot.style()
+        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(plot.PALETTE)
 
 
 def test_without_axes_the_look_is_the_same_and_settings_stay():
     before = dict(mpl.rcParams)
-    ax = plots.learning_curve([{"epoch": 1, "loss": 1.0}], ["loss"])
+    ax = plot.learning_curve([{"epoch": 1, "loss": 1.0}], ["loss"])
     assert not ax.spines["top"].get_visible()
     assert dict(mpl.rcParams) == before
 
@@ -81,7 +81,7 @@ HISTORY = [
 
 @pytest.mark.parametrize("history", [HISTORY, pd.DataFrame(HISTORY)])
 def test_learning_curve_draws_what_is_known(history, ax):
-    assert plots.learning_curve(history, ax=ax) is ax
+    assert plot.learning_curve(history, ax=ax) is ax
     train, validation = ax.lines
     assert train.get_ydata().tolist() == [80.0, 95.0, 97.0]
     assert validation.get_xdata().tolist() == [1, 3]
@@ -90,57 +90,57 @@ def test_learning_curve_draws_what_is_known(history, ax):
 
 
 def test_learning_curve_takes_other_names_for_the_legend(ax):
-    plots.learning_curve(HISTORY, names={"accuracy": "training"}, ax=ax)
+    plot.learning_curve(HISTORY, names={"accuracy": "training"}, ax=ax)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training", "validation accuracy"]
 
 
 def test_learning_curve_draws_the_rows_of_a_training(ax):
-    columns = inspect.signature(plots.learning_curve).parameters["columns"].default
+    columns = inspect.signature(plot.learning_curve).parameters["columns"].default
     rows = {"accuracy": 0.5, "validation accuracy": 0.4, "epoch": 1}  # as Training reports them
     assert set(columns) <= set(rows)
-    assert plots.LiveCurve().columns == columns
+    assert plot.LiveCurve().columns == columns
 
 
 def test_learning_curve_names_a_missing_column(ax):
     with pytest.raises(ValueError, match="no column 'loss'; it has: epoch, accuracy"):
-        plots.learning_curve(HISTORY, ["loss"], ax=ax)
-    assert not plots.learning_curve([], ax=ax).lines
+        plot.learning_curve(HISTORY, ["loss"], ax=ax)
+    assert not plot.learning_curve([], ax=ax).lines
 
 
 def test_confusion_colours_mistakes_only(ax):
-    plots.confusion([[8, 2, 0], [0, 9, 1], [0, 0, 10]], "abc", ax=ax)
+    plot.confusion([[8, 2, 0], [0, 9, 1], [0, 0, 10]], "abc", ax=ax)
     assert ax.get_title(loc="left") == "3 mistakes, 90.00 % right"
     shown = ax.images[0].get_array()
     assert shown.mask.diagonal().all() and shown.max() == 2
     assert texts(ax) == ["8", "2", "9", "1", "10"]  # zeros off the diagonal are left blank
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     with pytest.raises(ValueError, match=r"2 classes is square in them, not \(3, 3\)"):
-        plots.confusion(np.zeros((3, 3)), "ab")
+        plot.confusion(np.zeros((3, 3)), "ab")
 
 
 def test_confusion_of_a_perfect_network(ax):
-    plots.confusion(torch.eye(3) * 4, "abc", ax=ax)
+    plot.confusion(torch.eye(3) * 4, "abc", ax=ax)
     assert ax.get_title(loc="left") == "0 mistakes, 100.00 % right"
 
 
 def test_lengths_mark_the_true_class(ax):
-    plots.lengths(torch.tensor([[0.1, 0.95, 0.2]]), classes="abc", label=1, ax=ax)
+    plot.lengths(torch.tensor([[0.1, 0.95, 0.2]]), classes="abc", label=1, ax=ax)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.1, 0.95, 0.2])
     assert [to_hex(bar.get_facecolor()) == BLUE for bar in ax.patches] == [False, True, False]
     assert [line.get_ydata()[0] for line in ax.lines] == [0.1, 0.9]
     with pytest.raises(ValueError, match="one image"):
-        plots.lengths(np.zeros((2, 3)))
+        plot.lengths(np.zeros((2, 3)))
 
 
 def test_seed_points_show_every_seed(ax):
-    from capsnb.published import lookup
+    from capsnb.evidence.published import lookup
 
     data = {
         "capsnet": {"published": lookup("gu2021/table1/affnist/capsnet"), "recorded": {0: 78.0, 1: 80.0}},
         "convnet": {"published": 94.11, "recorded": [93.0, 95.0], "this run": [90.0]},
         "new": {"this run": torch.tensor([50.0])},
     }
-    plots.seed_points(data, unit="accuracy, %", paired=True, ax=ax)
+    plot.seed_points(data, unit="accuracy, %", paired=True, ax=ax)
     drawn = {line.get_label(): list(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")}
     assert drawn == {"published": [79.0], "recorded run": [78.0, 80.0], "this run": [90.0]}
     assert len(ax.get_legend().get_texts()) == 3
@@ -154,7 +154,7 @@ def test_seed_points_show_every_seed(ax):
 
 def test_image_grid_places_every_image(ax):
     images = torch.arange(7, dtype=torch.uint8).reshape(7, 1, 1, 1).expand(7, 1, 4, 4)
-    plots.image_grid(images, columns=3, titles=[f"t{n}" for n in range(7)], ax=ax)
+    plot.image_grid(images, columns=3, titles=[f"t{n}" for n in range(7)], ax=ax)
     assert len(ax.images) == 7
     assert [image.get_array()[0, 0, 0] * 255 for image in ax.images] == pytest.approx(range(7))
     lefts = [image.get_extent()[0] for image in ax.images]
@@ -163,37 +163,37 @@ def test_image_grid_places_every_image(ax):
 
 
 def test_image_grid_of_a_table_is_labelled(ax):
-    plots.image_grid(np.zeros((2, 3, 3, 4, 4)), row_labels=["r0", "r1"], column_labels="abc", ax=ax)
+    plot.image_grid(np.zeros((2, 3, 3, 4, 4)), row_labels=["r0", "r1"], column_labels="abc", ax=ax)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["r0", "r1"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
     with pytest.raises(ValueError, match="1 labels for 3 columns"):
-        plots.image_grid(np.zeros((2, 3, 1, 4, 4)), column_labels=["a"])
+        plot.image_grid(np.zeros((2, 3, 1, 4, 4)), column_labels=["a"])
     with pytest.raises(ValueError, match="not an array of"):
-        plots.image_grid(np.zeros((4, 4)))
+        plot.image_grid(np.zeros((4, 4)))
 
 
 def test_reconstructions_mark_mistakes(ax):
     images = np.full((3, 1, 4, 4), 255, dtype=np.uint8)
-    plots.reconstructions(images, torch.zeros(3, 1, 4, 4), labels=[4, 9, 7], predictions=[4, 7, 7], ax=ax)
+    plot.reconstructions(images, torch.zeros(3, 1, 4, 4), labels=[4, 9, 7], predictions=[4, 7, 7], ax=ax)
     labels = ax.get_xticklabels()
     assert [label.get_text() for label in labels] == ["4", "9→7 ✗", "7"]
     assert [label.get_color() == RED for label in labels] == [False, True, False]
     assert [image.get_array().max() for image in ax.images] == [1, 1, 1, 0, 0, 0]
     with pytest.raises(ValueError, match="cannot stand above"):
-        plots.reconstructions(images, np.zeros((2, 1, 4, 4)))
+        plot.reconstructions(images, np.zeros((2, 1, 4, 4)))
 
 
 def test_perturbation_grid_frames_no_change(ax):
     images = torch.rand(16, 11, 8, 8)
-    plots.perturbation_grid(images, np.linspace(-0.25, 0.25, 11), ax=ax)
+    plot.perturbation_grid(images, np.linspace(-0.25, 0.25, 11), ax=ax)
     assert len(ax.images) == 176
     assert [label.get_text() for label in ax.get_xticklabels()][4:7] == ["-0.05", "0", "+0.05"]
     (frame,) = ax.patches
     middle = ax.images[5].get_extent()
     assert frame.get_x() < middle[0] and frame.get_x() + frame.get_width() > middle[1]
-    plots.perturbation_grid(images[:, :2], [0.1, 0.2], ax=plt.subplots()[1])
+    plot.perturbation_grid(images[:, :2], [0.1, 0.2], ax=plt.subplots()[1])
     with pytest.raises(ValueError, match=r"\(dims, 3 steps, \[C,\] H, W\)"):
-        plots.perturbation_grid(images, [0, 1, 2])
+        plot.perturbation_grid(images, [0, 1, 2])
 
 
 # routing --------------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ STEPS = np.array(
 
 
 def test_couplings_order_children_by_their_last_parent():
-    figure = plots.couplings(STEPS, classes="ab", label=1)
+    figure = plot.couplings(STEPS, classes="ab", label=1)
     first, bars, second = figure.axes[:3]
     assert first.get_title(loc="left") == "iteration 1: uniform, 1/2"
     assert second.get_title(loc="left") == "iteration 2"
@@ -219,17 +219,17 @@ def test_couplings_order_children_by_their_last_parent():
 
 
 def test_couplings_of_uniform_routing_and_of_a_batch():
-    plots.couplings(torch.full((1, 5, 3), 1 / 3))
+    plot.couplings(torch.full((1, 5, 3), 1 / 3))
     with pytest.raises(ValueError, match="one image"):
-        plots.couplings(np.zeros((2, 3, 5, 4)))
+        plot.couplings(np.zeros((2, 3, 5, 4)))
 
 
 def test_coupling_histogram_shares(ax):
-    plots.coupling_histogram({"one-hot": np.eye(4), "uniform": np.full((2, 4), 0.25)}, bins=10, ax=ax)
+    plot.coupling_histogram({"one-hot": np.eye(4), "uniform": np.full((2, 4), 0.25)}, bins=10, ax=ax)
     assert ax.get_yscale() == "log"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one-hot", "uniform", "uniform, 1/4"]
     assert ax.lines[0].get_xdata()[0] == 0.25
-    single = plots.coupling_histogram(np.eye(4), bins=10)
+    single = plot.coupling_histogram(np.eye(4), bins=10)
     vertices = single.patches[0].get_xy()
     assert vertices[:, 1].max() == pytest.approx(0.75)  # 12 of 16 couplings are 0
 
@@ -247,7 +247,7 @@ SABOUR = {
 
 
 def test_architecture_from_shapes(ax):
-    plots.architecture(SABOUR, image=np.zeros((1, 28, 28)), ax=ax)
+    plot.architecture(SABOUR, image=np.zeros((1, 28, 28)), ax=ax)
     found = texts(ax)
     for expected in ("image", "conv1", "256 maps\n20x20", "1,152 capsules\nof 8 numbers", "routing", "decoder"):
         assert expected in found
@@ -257,20 +257,20 @@ def test_architecture_from_shapes(ax):
 
 def test_architecture_draws_the_lengths_of_recorded_capsules(ax):
     poses = torch.tensor([[[0.6, 0.0], [0.0, 0.3]]])
-    plots.architecture({"primary": torch.rand(1, 4, 2), "class.poses": poses}, ax=ax)
+    plot.architecture({"primary": torch.rand(1, 4, 2), "class.poses": poses}, ax=ax)
     widths = [patch.get_width() for patch in ax.patches if patch.get_linewidth() == 0][-2:]
     assert widths == pytest.approx([1.1 * 0.6, 1.1 * 0.3])
 
 
 @pytest.mark.parametrize("model", ["deep-rba-40", "convnet-avg-40"])
 def test_architecture_of_models_of_the_zoo(model):
-    from capsnb import taps
-    from capsnb.models import ZOO
+    from capsnb.nn import taps
+    from capsnb.nn.models import ZOO
 
     network = ZOO[model].config.build().eval()
     with torch.no_grad(), taps.record(network, *taps.names(network)) as seen:
         network(torch.rand(1, 1, 40, 40))
-    ax = plots.architecture(seen)
+    ax = plot.architecture(seen)
     assert ax.figure.get_size_inches()[0] <= 14.01
     layers = {name.removesuffix(".poses") for name in seen if not name.endswith((".votes", ".coupling"))}
     assert layers <= set(texts(ax))
@@ -278,14 +278,14 @@ def test_architecture_of_models_of_the_zoo(model):
 
 def test_architecture_needs_a_tap():
     with pytest.raises(ValueError, match="at least one tap"):
-        plots.architecture({"class.votes": (1, 5, 2, 3)})
+        plot.architecture({"class.votes": (1, 5, 2, 3)})
 
 
 # live curve -----------------------------------------------------------------------------------------------------------
 
 
 def test_live_curve_without_a_notebook_passes_rows_through():
-    curve = plots.LiveCurve("accuracy", names={"accuracy": "training"}, ylabel="%", pause=1000)
+    curve = plot.LiveCurve("accuracy", names={"accuracy": "training"}, ylabel="%", pause=1000)
     assert list(curve.follow(HISTORY)) == HISTORY
     (drawn,) = curve.figure.axes
     assert drawn.lines[0].get_ydata().tolist() == [80.0, 95.0, 97.0]  # the end is drawn whatever the pause
@@ -309,14 +309,14 @@ def test_live_curve_updates_one_display(monkeypatch):
 
     monkeypatch.setattr(IPython, "get_ipython", lambda: object())
     monkeypatch.setattr(IPython.display, "display", display)
-    for row in plots.LiveCurve("accuracy", pause=0).follow(HISTORY):
+    for row in plot.LiveCurve("accuracy", pause=0).follow(HISTORY):
         if row["epoch"] == 2:
             break
     assert shown == [("display", b"\x89PNG"), ("update", b"\x89PNG"), ("update", b"\x89PNG")]
 
 
 def test_live_curve_waits_for_a_column():
-    curve = plots.LiveCurve("loss", "entropy", pause=0)
+    curve = plot.LiveCurve("loss", "entropy", pause=0)
     curve.add({"epoch": 1, "loss": 2.0})
     assert len(curve.figure.axes[0].lines) == 1
     curve.add({"epoch": 2, "loss": 1.0, "entropy": 0.5})

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import legend_texts as texts
 
-from capsnb.plots import characterization as encoded
-from capsnb.plots import paths
+from capsnb.plot import characterization as encoded
+from capsnb.plot import paths
 
 mpl.use("Agg")
 pytestmark = pytest.mark.usefixtures("figures_closed")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from helpers import legend_texts as texts
 
-from capsnb.measures.dictionary import Trees
-from capsnb.measures.key_clusters import Cluster
-from capsnb.plots.dictionary import (
+from capsnb.measure.dictionary import Trees
+from capsnb.measure.key_clusters import Cluster
+from capsnb.plot.dictionary import (
     coupling_distributions,
     entropy_by_class,
     key_clusters,

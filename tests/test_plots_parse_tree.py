@@ -8,9 +8,9 @@ import pytest
 import torch
 from matplotlib.collections import LineCollection, PathCollection
 
-from capsnb import plots
-from capsnb.measures.parse_tree import Layer
-from capsnb.plots.style import GREEN, RED
+from capsnb import plot
+from capsnb.measure.parse_tree import Layer
+from capsnb.plot.style import GREEN, RED
 
 mpl.use("Agg")
 SIZES = (6, 5, 4, 3)
@@ -48,7 +48,7 @@ def crosses(ax):
 
 def test_every_coupling_is_an_edge_and_the_largest_is_drawn_last_and_darkest():
     values = couplings()
-    ax = plots.parse_tree(norms(), values, dead=dead())
+    ax = plot.parse_tree(norms(), values, dead=dead())
     assert [len(each.get_segments()) for each in edges(ax)] == [30, 20, 12]
     first = edges(ax)[0]
     assert first.get_linewidths()[-1] == max(first.get_linewidths())
@@ -63,22 +63,22 @@ def test_every_coupling_is_an_edge_and_the_largest_is_drawn_last_and_darkest():
 def test_only_the_top_edges_of_a_wide_layer():
     wide, narrow = NUMBERS.random(1152), NUMBERS.random(10)
     coupling = NUMBERS.dirichlet(np.ones(10), 1152)
-    ax = plots.parse_tree([wide, narrow], [coupling])
+    ax = plot.parse_tree([wide, narrow], [coupling])
     assert [len(each.get_segments()) for each in edges(ax)] == [200]
-    ax = plots.parse_tree([wide, narrow], [coupling], top=30)
+    ax = plot.parse_tree([wide, narrow], [coupling], top=30)
     starts = {round(float(segment[0][1]), 6) for segment in edges(ax)[0].get_segments()}
     children = np.unravel_index(np.argsort(coupling, axis=None)[-30:], coupling.shape)[0]
     assert starts == {round(10 * (1 - (child + 0.5) / 1152), 6) for child in children.tolist()}
 
 
 def test_couplings_of_0_are_drawn_too():
-    ax = plots.parse_tree([np.ones(2), np.ones(2)], [np.zeros((2, 2))])
+    ax = plot.parse_tree([np.ones(2), np.ones(2)], [np.zeros((2, 2))])
     assert max(edges(ax)[0].get_linewidths()) == pytest.approx(0.4)
 
 
 def test_one_row_per_image_with_tree_norms_and_picture():
     images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
-    figure = plots.parse_trees(images, norms(2), couplings(2), dead=dead(), titles=["a", "b"], names=list("pqrs"))
+    figure = plot.parse_trees(images, norms(2), couplings(2), dead=dead(), titles=["a", "b"], names=list("pqrs"))
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     assert len(panels) == 6
     assert [panels[place].get_title("left") for place in (0, 3)] == ["a", "b"]
@@ -88,13 +88,13 @@ def test_one_row_per_image_with_tree_norms_and_picture():
 
 def test_bars_are_as_high_as_the_norms_and_red_behind_the_dead():
     values = norms()
-    ax = plots.norm_bars(values, dead=dead(), top=1.0)
+    ax = plot.norm_bars(values, dead=dead(), top=1.0)
     green = [bar for bar in ax.patches if mpl.colors.to_hex(bar.get_facecolor()) == GREEN.lower()]
     assert [bar.get_height() / 0.82 for bar in green] == pytest.approx(np.concatenate(values).tolist())
     red = [bar for bar in ax.patches if mpl.colors.to_hex(bar.get_facecolor()) == RED.lower()]
     where = [(round(bar.get_x() + bar.get_width() / 2), round(bar.get_y())) for bar in red]
     assert where == [(2, -1), (0, -2), (1, -2)]
-    wide = plots.norm_bars([np.ones(100), np.ones(3)])
+    wide = plot.norm_bars([np.ones(100), np.ones(3)])
     assert [label.get_text() for label in wide.get_yticklabels()] == ["class"]
 
 
@@ -106,7 +106,7 @@ def test_statistics_have_two_trees_and_two_rows_of_bars():
         mean[0] = 0.0
         layers.append(Layer(f"caps{place}", mean, mean / 10, {}, edge, None if edge is None else edge / 5))
         assert size == len(mean)
-    figure = plots.parse_tree_statistics(layers)
+    figure = plot.parse_tree_statistics(layers)
     titles = [ax.get_title("left") for ax in figure.axes if ax.get_title("left")]
     assert [title[:3] for title in titles] == ["(a)", "(b)", "(c)", "(d)"]
     assert crosses(figure.axes[0]) == 4
@@ -114,9 +114,9 @@ def test_statistics_have_two_trees_and_two_rows_of_bars():
 
 def test_a_tree_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"couplings 1 have the shape \(3, 4\)"):
-        plots.parse_tree(norms(), [couplings()[0], np.ones((3, 4)), couplings()[2]])
+        plot.parse_tree(norms(), [couplings()[0], np.ones((3, 4)), couplings()[2]])
     with pytest.raises(ValueError, match="4 layers are joined by 3 couplings, not 2"):
-        plots.parse_tree(norms(), couplings()[:2])
+        plot.parse_tree(norms(), couplings()[:2])
 
 
 def history(rows=4):
@@ -134,7 +134,7 @@ def history(rows=4):
 
 
 def test_the_life_of_a_network():
-    figure = plots.network_life([{"step": 0}, *history()])
+    figure = plot.network_life([{"step": 0}, *history()])
     panels = np.array(figure.axes).reshape(4, 3)
     assert len(panels[0, 0].lines) == 6
     assert {line.get_color() for line in panels[0, 0].lines} == {RED}
@@ -143,20 +143,20 @@ def test_the_life_of_a_network():
     assert panels[1, 2].lines[0].get_ydata().tolist() == [0.2] * 4
     assert panels[0, 1].texts[0].get_text() == "0 of 6"
     with pytest.raises(ValueError, match="no column 'life'"):
-        plots.network_life([{"step": 0}])
+        plot.network_life([{"step": 0}])
 
 
 def test_the_balance_of_pulls():
-    figure = plots.pull_balance(history(), 0.01)
+    figure = plot.pull_balance(history(), 0.01)
     assert len(figure.axes) == 3
     lines = figure.axes[1].lines
     assert lines[0].get_ydata().tolist() == pytest.approx([0.01] * 4)
     assert lines[-1].get_ydata()[0] == 1
     silent = history()
     silent[-1]["pull"]["transform"][0][0] = 0.0
-    assert np.isnan(plots.pull_balance(silent, 0.01).axes[0].lines[0].get_ydata()[-1])
+    assert np.isnan(plot.pull_balance(silent, 0.01).axes[0].lines[0].get_ydata()[-1])
     with pytest.raises(ValueError, match="'pull' and 'life'"):
-        plots.pull_balance([{"step": 0}], 0.01)
+        plot.pull_balance([{"step": 0}], 0.01)
 
 
 @pytest.mark.parametrize("kinds", [1, 3, 5])
@@ -165,7 +165,7 @@ def test_viewpoints_have_a_panel_each_and_one_legend(kinds):
         f"kind {n}": ("degrees", (-1.0, 0.0, 1.0), {"a": torch.ones(3), "b": torch.zeros(3)}) for n in range(kinds)
     }
     chance = {kind: {"a": torch.full((3,), 0.5), "b": torch.zeros(3)} for kind in found}
-    figure = plots.viewpoint_curves(found, chance=chance)
+    figure = plot.viewpoint_curves(found, chance=chance)
     drawn = [ax for ax in figure.axes if ax.lines]
     assert [ax.get_title("left") for ax in drawn] == list(found)
     assert all(len(ax.lines) == 4 for ax in drawn)
@@ -174,7 +174,7 @@ def test_viewpoints_have_a_panel_each_and_one_legend(kinds):
 
 
 def test_scaling_is_logarithmic_and_names_exponents():
-    ax = plots.scaling([2, 4, 8], {"a": [1, 2, 4], "b": [1, 4, 16]}, exponents={"a": 1.0, "b": 2.0}, xlabel="n")
+    ax = plot.scaling([2, 4, 8], {"a": [1, 2, 4], "b": [1, 4, 16]}, exponents={"a": 1.0, "b": 2.0}, xlabel="n")
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a, exponent 1.00", "b, exponent 2.00"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "4", "8"]

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from capsnb import profiles, runs
-from capsnb.models import ZOO, CapsNetConfig
+from capsnb.evidence import profiles
+from capsnb.nn.models import ZOO, CapsNetConfig
+from capsnb.training import runs
 
 
 @pytest.mark.parametrize("profile", list(profiles.PROFILES))

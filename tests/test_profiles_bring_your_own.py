@@ -4,10 +4,10 @@ import tomllib
 
 import pytest
 
-from capsnb import profiles, sweep
-from capsnb.measures.starvation import life
-from capsnb.models import CapsNetConfig
-from capsnb.specs import decode, encode
+from capsnb.evidence import profiles, sweep
+from capsnb.measure.starvation import life
+from capsnb.nn.models import CapsNetConfig
+from capsnb.training.configs import decode, encode
 
 PLANS = {profile: profiles.plan("07", profile) for profile in profiles.PROFILES}
 

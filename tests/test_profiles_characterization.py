@@ -6,13 +6,13 @@ import helpers
 import pytest
 import torch
 
-from capsnb import profiles
-from capsnb.measures.paths import Places
-from capsnb.models import ZOO
-from capsnb.profiles import characterization
-from capsnb.published import find, lookup
-from capsnb.specs import decode, encode
-from capsnb.synthesis import Augment
+from capsnb.data.transforms import Augment
+from capsnb.evidence import profiles
+from capsnb.evidence.profiles import characterization
+from capsnb.evidence.published import find, lookup
+from capsnb.measure.paths import Places
+from capsnb.nn.models import ZOO
+from capsnb.training.configs import decode, encode
 
 PLANS = {profile: profiles.plan("01", profile) for profile in profiles.PROFILES}
 changes = partial(helpers.changes, into=("model", "data", "recipe"))

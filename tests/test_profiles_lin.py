@@ -6,16 +6,17 @@ from functools import partial
 import helpers
 import pytest
 
-from capsnb import profiles, runs
-from capsnb.measures import manifold
-from capsnb.measures.entropy import EntropyObserver
-from capsnb.measures.transfer import SCHEMES
-from capsnb.models import ZOO
-from capsnb.profiles import lin
-from capsnb.published import find, lookup
-from capsnb.schedules import FollowFitness
-from capsnb.specs import decode, encode
-from capsnb.synthesis import prepare
+from capsnb.data.transforms import prepare
+from capsnb.evidence import profiles
+from capsnb.evidence.profiles import lin
+from capsnb.evidence.published import find, lookup
+from capsnb.measure import manifold
+from capsnb.measure.entropy import EntropyObserver
+from capsnb.measure.transfer import SCHEMES
+from capsnb.nn.models import ZOO
+from capsnb.training import runs
+from capsnb.training.configs import decode, encode
+from capsnb.training.schedules import FollowFitness
 
 PLANS = {profile: profiles.plan("02", profile) for profile in profiles.PROFILES}
 changes = partial(helpers.changes, into=("model", "recipe", "routing"))

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from helpers import changes
 
-from capsnb import profiles
-from capsnb.cures import DecoupledDecay
-from capsnb.measures import viewpoint
-from capsnb.models import ZOO
-from capsnb.profiles import parse_trees
-from capsnb.specs import decode, encode
+from capsnb.evidence import profiles
+from capsnb.evidence.profiles import parse_trees
+from capsnb.measure import viewpoint
+from capsnb.nn.models import ZOO
+from capsnb.training.configs import decode, encode
+from capsnb.training.interventions import DecoupledDecay
 
 PLANS = {profile: profiles.plan("04", profile) for profile in profiles.PROFILES}
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb import profiles, runs, sparsity, taps
-from capsnb.measures.dictionary import TreeObserver
-from capsnb.measures.quantisation import Quantiser
-from capsnb.models import ZOO, CapsNetConfig
-from capsnb.models.backbone import BackboneStem, imagenet_weights
-from capsnb.pruning import Lobster, Penalty, ToSparsity
-from capsnb.synthesis import prepare
+from capsnb.data.transforms import prepare
+from capsnb.evidence import profiles
+from capsnb.measure.dictionary import TreeObserver
+from capsnb.measure.quantisation import Quantiser
+from capsnb.nn import taps
+from capsnb.nn.models import ZOO, CapsNetConfig
+from capsnb.nn.models.backbone import BackboneStem, imagenet_weights
+from capsnb.training import runs, sparsity
+from capsnb.training.pruning import Lobster, Penalty, ToSparsity
 
 MODELS = {"plain", "rem", "l2", "magnitude", "random", "l2 to sparsity", "1 iteration", "fewer capsules"}
 MODELS |= {"l2, nothing pruned"}

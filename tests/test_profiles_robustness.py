@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from capsnb import profiles, runs
-from capsnb.measures.robustness import parameters
-from capsnb.models import ZOO, ablations
-from capsnb.profiles import robustness
-from capsnb.published import find
-from capsnb.synthesis import Affine, Translated, prepare
+from capsnb.data.transforms import Affine, Translated, prepare
+from capsnb.evidence import profiles
+from capsnb.evidence.profiles import robustness
+from capsnb.evidence.published import find
+from capsnb.measure.robustness import parameters
+from capsnb.nn.models import ZOO, ablations
+from capsnb.training import runs
 
 
 @pytest.mark.parametrize("profile", list(profiles.PROFILES))

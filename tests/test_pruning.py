@@ -9,13 +9,14 @@ from helpers import cut_after
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb import losses, pruning, runs
 from capsnb.data import ImageSet, Split
-from capsnb.models import CapsNetConfig, ConvNetFCConfig, StridedStem
-from capsnb.pruning import Lobster, Penalty, ToSparsity, largest_threshold, ramp, same_as, sparsity, weights
-from capsnb.runs import Spec
-from capsnb.synthesis import Augment, DataSpec
-from capsnb.training import Moment, Recipe, Training
+from capsnb.data.transforms import Augment, DataSpec
+from capsnb.nn import losses
+from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, StridedStem
+from capsnb.training import pruning, runs
+from capsnb.training.loop import Moment, Recipe, Training
+from capsnb.training.pruning import Lobster, Penalty, ToSparsity, largest_threshold, ramp, same_as, sparsity, weights
+from capsnb.training.runs import Spec
 
 SMALL = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder="none", bias=0.1

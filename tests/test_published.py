@@ -5,9 +5,9 @@ from math import log2
 
 import pytest
 
-from capsnb import published
-from capsnb.published import PUBLISHED, find, lookup
-from capsnb.published.entry import column, grid
+from capsnb.evidence import published
+from capsnb.evidence.published import PUBLISHED, find, lookup
+from capsnb.evidence.published.entry import column, grid
 
 
 def value(key):

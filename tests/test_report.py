@@ -5,7 +5,8 @@ import nbformat
 import nbformat.v4 as v4
 import pytest
 
-from capsnb import claims, offline, report
+from capsnb import evidence
+from capsnb.evidence import offline, report
 
 
 class Links(HTMLParser):
@@ -152,7 +153,7 @@ def test_a_notebook_executed_by_hand_is_read_too(tmp_path):
 
 
 def test_claims_of_another_version_are_no_failure(tmp_path):
-    output = v4.new_output("display_data", data={claims.MIME: [{"claim": "x"}], "text/plain": ""})
+    output = v4.new_output("display_data", data={evidence.MIME: [{"claim": "x"}], "text/plain": ""})
     nbformat.write(
         v4.new_notebook(cells=[v4.new_code_cell("t", execution_count=1, outputs=[output])]), tmp_path / "07_x.ipynb"
     )
@@ -167,9 +168,9 @@ def test_no_executed_notebook_is_one_sentence(tmp_path):
 def test_the_results_table_comes_from_the_records(tmp_path):
     assert report.results_table(tmp_path, tmp_path) == "No run has been recorded yet."
     values = {"error": {"3 iterations": {0: 0.25, 1: 0.27, 2: 0.29}}}
-    claims.record("00", values, seeds=[0, 1, 2], settings={}, device="a device", root=tmp_path)
+    evidence.record("00", values, seeds=[0, 1, 2], settings={}, device="a device", root=tmp_path)
     row = {"notebook": "00", "claim": "error", "published": "0.25 % error"}
-    output = v4.new_output("display_data", data={claims.MIME: [row]})
+    output = v4.new_output("display_data", data={evidence.MIME: [row]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
     assert "| 00 | error | 0.25 % error | 3 iterations 0.27 ± 0.02 (3) | - |" in table
@@ -178,11 +179,11 @@ def test_the_results_table_comes_from_the_records(tmp_path):
 
 def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
     values = {"better": {"a": {0: 1.0}, "b": {0: 2.0}}, "half": {"a": {0: 1.0}}}
-    claims.record("00", values, seeds=[0], settings={}, device="a device", root=tmp_path)
+    evidence.record("00", values, seeds=[0], settings={}, device="a device", root=tmp_path)
     base = {"notebook": "00", "published": "1", "recorded origin": "a device"}
     better = base | {"claim": "better", "recorded run": "-1 (n=1)", "recorded verdict": "undecided"}
     half = base | {"claim": "half", "recorded run": "", "recorded verdict": "not run"}
-    output = v4.new_output("display_data", data={claims.MIME: [better, half]})
+    output = v4.new_output("display_data", data={evidence.MIME: [better, half]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
     assert "| 00 | better | 1 | -1 (n=1) | undecided |" in table
@@ -191,11 +192,11 @@ def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
 
 def test_the_results_table_leaves_out_what_no_notebook_states_any_more(tmp_path):
     options = {"seeds": [0], "settings": {}, "device": "a device", "root": tmp_path}
-    claims.record("00", {"old": {"a": {0: 1.0}}, "kept": {"a": {0: 2.0}}}, **options)
-    claims.record("00", {"kept": {"a": {0: 3.0}}, "new": {"a": {0: 4.0}}}, **options)
+    evidence.record("00", {"old": {"a": {0: 1.0}}, "kept": {"a": {0: 2.0}}}, **options)
+    evidence.record("00", {"kept": {"a": {0: 3.0}}, "new": {"a": {0: 4.0}}}, **options)
     assert "| 00 | old |" in report.results_table(tmp_path, tmp_path)  # no notebook: nobody knows
     row = {"notebook": "00", "claim": "kept", "published": "1"}
-    output = v4.new_output("display_data", data={claims.MIME: [row]})
+    output = v4.new_output("display_data", data={evidence.MIME: [row]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
     assert (

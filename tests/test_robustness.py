@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb import losses, plots
-from capsnb.evaluation import evaluate
-from capsnb.measures import robustness as measure
-from capsnb.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
-from capsnb.routing import Uniform
-from capsnb.synthesis import Affine, DataSpec, Pairs, Translated, prepare
-from capsnb.synthesis.factors import vary
-from capsnb.training import Recipe, train
+from capsnb import plot
+from capsnb.data.transforms import Affine, DataSpec, Pairs, Translated, prepare
+from capsnb.data.transforms.factors import vary
+from capsnb.measure import robustness as measure
+from capsnb.nn import losses
+from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
+from capsnb.nn.routing import Uniform
+from capsnb.training.evaluation import evaluate
+from capsnb.training.loop import Recipe, train
 
 AVG = ConvNetAvgConfig(size=20, width=6, kernel=5)
 HALF = DataSpec(resize=14, train=96, validation=40, test=60, derive=Translated(size=20, splits=("validation",)))
@@ -253,22 +254,22 @@ def test_nothing_is_recorded_for_unknown_claims():
 
 def test_effects_have_a_dot_per_seed_and_a_published_diamond():
     effects = {"a": {"differences": [1.0, 2.0], "interval": (0.5, 2.5), "published": -3.0}, "b": {"recorded": [4.0]}}
-    ax = plots.paired_effects(effects)
+    ax = plot.paired_effects(effects)
     drawn = [line.get_xdata() for line in ax.lines]
     assert [list(x) for x in drawn[1:]] == [[-3.0], [1.0, 2.0], [4.0]]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
 
 
 def test_curves_and_paths_are_in_percent():
-    figure = plots.factor_curves({"m": {"scale": [0.5, 1.0]}}, {"scale": (0.9, 1.0)}, neutral={"scale": 1.0})
+    figure = plot.factor_curves({"m": {"scale": [0.5, 1.0]}}, {"scale": (0.9, 1.0)}, neutral={"scale": 1.0})
     assert figure.axes[0].lines[1].get_ydata().tolist() == [50.0, 100.0]
-    ax = plots.accuracy_path({"m": [[(0.1, 0.2), (0.3, 0.4)], [(0.5, 0.6)]]}, target=0.25)
+    ax = plot.accuracy_path({"m": [[(0.1, 0.2), (0.3, 0.4)], [(0.5, 0.6)]]}, target=0.25)
     assert ax.lines[0].get_xydata().tolist() == [[10.0, 20.0], [30.0, 40.0]]
     assert ax.lines[2].get_xdata() == pytest.approx([25.0, 25.0])
 
 
 def test_sizes_stand_on_a_log_axis():
-    ax = plots.accuracy_against_parameters({"m": (1000, [50.0, 60.0]), "none": (10, [])})
+    ax = plot.accuracy_against_parameters({"m": (1000, [50.0, 60.0]), "none": (10, [])})
     assert ax.get_xscale() == "log" and len(ax.lines) == 1 and list(ax.lines[0].get_xdata()) == [1000, 1000]
 
 
@@ -280,7 +281,7 @@ def test_names_are_sorted_by_their_setting():
 
 def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():
     ran = {"m": {10: {0: 50.0, 1: 60.0}, 1: {0: 40.0}, 100: {}}}
-    ax = plots.accuracy_against_setting(ran, published={"m": {1: 45.0}}, xlabel="pairs", ylabel="right", log=True)
+    ax = plot.accuracy_against_setting(ran, published={"m": {1: 45.0}}, xlabel="pairs", ylabel="right", log=True)
     line, dots, printed = ax.lines
     assert line.get_xydata().tolist() == [[1, 40.0], [10, 55.0]]
     assert dots.get_xydata().tolist() == [[1, 40.0], [10, 50.0], [10, 60.0]]
@@ -290,15 +291,15 @@ def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():
 
 def test_perturbation_panels_name_their_ranges():
     grids = {"m": torch.rand(3, 2, 1, 4, 4)}
-    figure = plots.perturbation_panels(grids, {"m": (-8.0, 8.0)})
+    figure = plot.perturbation_panels(grids, {"m": (-8.0, 8.0)})
     assert figure.axes[0].get_title(loc="center") == "m\n[-8, 8]" and len(figure.axes[0].images) == 6
     with pytest.raises(ValueError, match="steps of m"):
-        plots.perturbation_panels(grids, {})
+        plot.perturbation_panels(grids, {})
     with pytest.raises(ValueError, match="2 pictures a row for 3"):
-        plots.perturbation_panels(grids, {"m": (1.0, 2.0, 3.0)})
+        plot.perturbation_panels(grids, {"m": (1.0, 2.0, 3.0)})
 
 
 def test_planes_have_a_panel_per_model_and_a_disc_where_named():
     clouds = {name: {0: torch.rand(4, 2), 1: torch.rand(3, 2)} for name in ("r", "sf")}
-    first, second = plots.pose_planes(clouds, disc=("sf",)).axes
+    first, second = plot.pose_planes(clouds, disc=("sf",)).axes
     assert not first.patches and len(second.patches) == 1 and len(second.lines) == 3

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from capsnb import layers, routing
+from capsnb.nn import layers, routing
 
 DOUBLE = torch.float64
 

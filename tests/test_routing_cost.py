@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from capsnb.measures import routing_cost
-from capsnb.measures.routing_cost import exponent, measure, measure_together
+from capsnb.measure import routing_cost
+from capsnb.measure.routing_cost import exponent, measure, measure_together
 
 
 @pytest.mark.parametrize("power", [0, 1, 2, 1.5])

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from capsnb import runs, specs
-from capsnb.models import CapsNetConfig, StridedStem
-from capsnb.routing import Dynamic, Uniform
-from capsnb.runs import Spec
-from capsnb.synthesis import Augment, DataSpec
-from capsnb.training import Recipe
+from capsnb.data.transforms import Augment, DataSpec
+from capsnb.nn.models import CapsNetConfig, StridedStem
+from capsnb.nn.routing import Dynamic, Uniform
+from capsnb.training import configs, runs
+from capsnb.training.loop import Recipe
+from capsnb.training.runs import Spec
 
 MODEL = CapsNetConfig(
     size=12, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder_widths=(8,), classes=10
@@ -92,7 +92,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_runs import LONG
-from capsnb import runs
+from capsnb.training import runs
 import torch
 torch.set_num_threads(1)
 for row in runs.follow(LONG, root_folder=Path(sys.argv[1]), every=7, progress=False, device="cpu"):
@@ -173,7 +173,7 @@ def test_a_decoder_can_be_stacked_on_a_trained_encoder(tmp_path):
 
 
 def test_every_field_of_a_spec_changes_its_name_and_defaults_do_not():
-    assert specs.encode(Recipe()) == {"type": "capsnb.training:Recipe"}
+    assert configs.encode(Recipe()) == {"type": "capsnb.training.loop:Recipe"}
     variants = [
         replace(SPEC, model=replace(MODEL, routing=Dynamic(iterations=2))),
         replace(SPEC, model=replace(MODEL, routing=Uniform())),
@@ -193,7 +193,7 @@ def test_every_field_of_a_spec_changes_its_name_and_defaults_do_not():
         "precision": "bfloat16", "hooks": (Augment(),),
     }  # fmt: skip
     assert set(changes) == {entry.name for entry in fields(Recipe)}
-    digests = {specs.digest(specs.encode(replace(Recipe(), **{name: value}))) for name, value in changes.items()}
+    digests = {configs.digest(configs.encode(replace(Recipe(), **{name: value}))) for name, value in changes.items()}
     assert len(digests) == len(changes)
 
 
@@ -207,14 +207,14 @@ class Mine:
 
 def test_specs_survive_json_also_with_a_users_own_class():
     for value in (SPEC, replace(SPEC, start=SPEC), Mine(), Mine(width=5, inner=(7,)), (Mine(), 1, None, True)):
-        assert specs.decode(json.loads(json.dumps(specs.encode(value)))) == value
+        assert configs.decode(json.loads(json.dumps(configs.encode(value)))) == value
 
 
 def test_a_class_that_is_not_here_and_a_value_without_a_name_are_told_in_a_sentence():
     with pytest.raises(ValueError, match=r"Theirs of their\.module, which is not imported here"):
-        specs.decode({"type": "their.module:Theirs"})
+        configs.decode({"type": "their.module:Theirs"})
     with pytest.raises(ValueError, match="cannot be part of a run's name"):
-        specs.encode(Mine(width=torch.zeros(1)))
+        configs.encode(Mine(width=torch.zeros(1)))
 
 
 def test_listing_and_pruning(tmp_path):

@@ -6,15 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb import losses, runs
-from capsnb.evaluation import evaluate
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, StridedStem
-from capsnb.routing import Dynamic, Uniform
-from capsnb.runs import Spec
-from capsnb.schedules import FollowFitness, GrowMargin
-from capsnb.specs import decode, encode
-from capsnb.synthesis import Augment, DataSpec, prepare
-from capsnb.training import Recipe, Training
+from capsnb.data.transforms import Augment, DataSpec, prepare
+from capsnb.nn import losses
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, StridedStem
+from capsnb.nn.routing import Dynamic, Uniform
+from capsnb.training import runs
+from capsnb.training.configs import decode, encode
+from capsnb.training.evaluation import evaluate
+from capsnb.training.loop import Recipe, Training
+from capsnb.training.runs import Spec
+from capsnb.training.schedules import FollowFitness, GrowMargin
 
 MODEL = CapsNetConfig(
     size=10,

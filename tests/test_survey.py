@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from capsnb import taps
-from capsnb.evaluation import evaluate
-from capsnb.measures import entropy, survey
-from capsnb.models import CapsNetConfig, ConvNetRConfig, StridedStem
-from capsnb.synthesis import DataSpec, prepare
+from capsnb.data.transforms import DataSpec, prepare
+from capsnb.measure import entropy, survey
+from capsnb.nn import taps
+from capsnb.nn.models import CapsNetConfig, ConvNetRConfig, StridedStem
+from capsnb.training.evaluation import evaluate
 
 SIZES = survey.Sizes(images=12, few=3, parts=2)
 ROWS = {(measure.paper, name) for measure in survey.MEASURES for name in measure.names}

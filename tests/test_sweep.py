@@ -14,14 +14,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from capsnb import cli, cli_sweep, runs, sweep
-from capsnb.cures import DecoupledDecay, KeepNorms
-from capsnb.measures import parse_tree
-from capsnb.models import ZOO
-from capsnb.routing import Attention, Dynamic, Uniform
-from capsnb.sweep import Cell, backends, expand, plan, read, read_grid, table
-from capsnb.sweep.measures import accuracies, invariance, tree
-from capsnb.synthesis import DataSpec
+from capsnb import cli, cli_sweep
+from capsnb.data.transforms import DataSpec
+from capsnb.evidence import sweep
+from capsnb.evidence.sweep import Cell, backends, expand, plan, read, read_grid, table
+from capsnb.evidence.sweep.measures import accuracies, invariance, tree
+from capsnb.measure import parse_tree
+from capsnb.nn.models import ZOO
+from capsnb.nn.routing import Attention, Dynamic, Uniform
+from capsnb.training import runs
+from capsnb.training.interventions import DecoupledDecay, KeepNorms
 
 # a network of 5 ms a step, on 20 images
 TINY = """

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsnb.data import ImageSet, Split, load, pixels
-from capsnb.synthesis import (
+from capsnb.data.transforms import (
     Affine,
     Augment,
     DataSpec,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb import taps
+from capsnb.nn import taps
 
 
 class Toy(nn.Module):

@@ -8,10 +8,10 @@ from helpers import cut_after
 from torch import nn
 
 from capsnb.data import Batch, ImageSet, Split
-from capsnb.evaluation import batch_loss, correct, evaluate, pick_device, predict
-from capsnb.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
-from capsnb.synthesis import Augment
-from capsnb.training import Diverged, Recipe, Training, freeze, train
+from capsnb.data.transforms import Augment
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
+from capsnb.training.evaluation import batch_loss, correct, evaluate, pick_device, predict
+from capsnb.training.loop import Diverged, Recipe, Training, freeze, train
 
 TINY = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder_widths=(8,)

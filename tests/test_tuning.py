@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from capsnb.tuning import keep_pages, no_denormals
+from capsnb.training.cpu_settings import keep_pages, no_denormals
 
 FAULTS = """
 import resource, torch
-from capsnb.tuning import keep_pages
+from capsnb.training.cpu_settings import keep_pages
 
 kept = keep_pages()
 for step in range(60):
@@ -76,7 +76,7 @@ def test_denormals_can_be_kept(monkeypatch):
 
 THREADS = """
 import torch
-from capsnb.tuning import no_denormals
+from capsnb.training.cpu_settings import no_denormals
 
 torch.set_num_threads(2)
 numbers = torch.full((1 << 22,), 1e-37)

@@ -7,8 +7,10 @@ import torch
 from torch.testing import assert_close
 
 from capsnb.data import Split
-from capsnb.measures.viewpoint import transformed
-from capsnb.measures.visual import (
+from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data.transforms.factors import vary
+from capsnb.measure.viewpoint import transformed
+from capsnb.measure.visual import (
     FEATURES,
     Effects,
     class_agreement,
@@ -23,9 +25,7 @@ from capsnb.measures.visual import (
     visual_effects,
     visual_features,
 )
-from capsnb.models import CapsNetConfig, StridedStem
-from capsnb.synthesis import DataSpec, prepare
-from capsnb.synthesis.factors import vary
+from capsnb.nn.models import CapsNetConfig, StridedStem
 
 ROTATION, THICKNESS, WIDTH, SLANT, AREA = range(5)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.votes import MOST_PARENTS, Ballot, Combine
+from capsnb.nn.fast.votes import MOST_PARENTS, Ballot, Combine
 
 SHAPES = [(1, 1, 1, 1), (2, 7, 3, 4), (3, 5, MOST_PARENTS, 2), (2, 4, MOST_PARENTS + 1, 3), (1, 3, 40, 2)]
 

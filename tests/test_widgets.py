@@ -11,15 +11,8 @@ from helpers import noise_set
 from PIL import Image
 from torch.testing import assert_close
 
-from capsnb import taps, widgets
-from capsnb.layers import length
-from capsnb.measures.entropy import mean_entropy
-from capsnb.measures.intervals import activation_statistics, class_intervals
-from capsnb.measures.perturbation import perturbation_grid
-from capsnb.measures.viewpoint import KINDS, transformed, viewpoint
-from capsnb.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
-from capsnb.routing import Dynamic, SelfAttention, Uniform
-from capsnb.widgets import (
+from capsnb import explore
+from capsnb.explore import (
     Compare,
     PathExplorer,
     PerturbationExplorer,
@@ -27,8 +20,16 @@ from capsnb.widgets import (
     ViewpointExplorer,
     encoding,
 )
-from capsnb.widgets.rerouting import agreement, reaching, rerouted
-from capsnb.widgets.viewpoint import KIND, warped
+from capsnb.explore.rerouting import agreement, reaching, rerouted
+from capsnb.explore.viewpoint import KIND, warped
+from capsnb.measure.entropy import mean_entropy
+from capsnb.measure.intervals import activation_statistics, class_intervals
+from capsnb.measure.perturbation import perturbation_grid
+from capsnb.measure.viewpoint import KINDS, transformed, viewpoint
+from capsnb.nn import taps
+from capsnb.nn.layers import length
+from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
+from capsnb.nn.routing import Dynamic, SelfAttention, Uniform
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
 EXPLORERS = (PathExplorer, PerturbationExplorer, RoutingExplorer, ViewpointExplorer)
@@ -164,7 +165,7 @@ def test_the_state_as_code_opens_the_same_state(kind, data, tmp_path):
     first.coder.click()
     assert first.line.layout.display == ""
     second = eval(
-        first.line.value.replace("(model", "(model, data=data"), vars(widgets) | {"model": model, "data": data}
+        first.line.value.replace("(model", "(model, data=data"), vars(explore) | {"model": model, "data": data}
     )
     assert second.state == first.state == {"index": 7} | states[kind]
     assert [each.value for each in second.view.children if hasattr(each, "value")] == [

@@ -14,17 +14,17 @@ import torch
 import widgets as benchmark
 from PIL import Image
 
-from capsnb import checkpoints, runs
 from capsnb.data import ImageSet, Split
-from capsnb.models import CapsNetConfig, StridedStem
-from capsnb.runs import Spec
-from capsnb.synthesis import DataSpec
-from capsnb.training import Recipe
-from capsnb.widgets import PerturbationExplorer, ViewpointExplorer, charts, encoding, uploads
-from capsnb.widgets.chooser import OWN, SHOWN, PictureChooser
-from capsnb.widgets.events import Latest
-from capsnb.widgets.rerouting import Field, field, grouped, spread_over
-from capsnb.widgets.subjects import subject
+from capsnb.data.transforms import DataSpec
+from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, encoding, uploads
+from capsnb.explore.chooser import OWN, SHOWN, PictureChooser
+from capsnb.explore.events import Latest
+from capsnb.explore.rerouting import Field, field, grouped, spread_over
+from capsnb.explore.subjects import subject
+from capsnb.nn.models import CapsNetConfig, StridedStem
+from capsnb.training import checkpoints, runs
+from capsnb.training.loop import Recipe
+from capsnb.training.runs import Spec
 
 STEM = StridedStem(channels=4, kernel=5, types=2, dim=4)
 SMALL = CapsNetConfig(size=16, classes=3, dim=4, stem=STEM, decoder_widths=(8,))

@@ -11,11 +11,16 @@ import torch
 from helpers import noise_set
 from torch.testing import assert_close
 
-from capsnb import checkpoints, taps
-from capsnb.measures.overlap import Heatmaps, normalise, unit_heatmaps
-from capsnb.measures.path_accuracy import path_accuracy, path_reconstructions
-from capsnb.measures.paths import Places, Reading, look, rank
-from capsnb.models import (
+from capsnb.data.transforms import prepare
+from capsnb.explore import PathExplorer, charts, encoding
+from capsnb.explore.events import Latest
+from capsnb.explore.subjects import sample
+from capsnb.explore.unit_maps import UnitMaps
+from capsnb.measure.overlap import Heatmaps, normalise, unit_heatmaps
+from capsnb.measure.path_accuracy import path_accuracy, path_reconstructions
+from capsnb.measure.paths import Places, Reading, look, rank
+from capsnb.nn import taps
+from capsnb.nn.models import (
     CapsNetConfig,
     ConvNetRConfig,
     MatrixCapsNetConfig,
@@ -23,12 +28,8 @@ from capsnb.models import (
     ResCapsConfig,
     StridedStem,
 )
-from capsnb.routing import SelfAttention
-from capsnb.synthesis import prepare
-from capsnb.widgets import PathExplorer, charts, encoding
-from capsnb.widgets.events import Latest
-from capsnb.widgets.subjects import sample
-from capsnb.widgets.unit_maps import UnitMaps
+from capsnb.nn.routing import SelfAttention
+from capsnb.training import checkpoints
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
 STEM = StridedStem(channels=4, kernel=5, types=2, dim=4)

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from capsnb import taps
-from capsnb.layers import RoutedCapsules, Stage, length
-from capsnb.models import Output
-from capsnb.routing import Dynamic
+from capsnb.nn import taps
+from capsnb.nn.layers import RoutedCapsules, Stage, length
+from capsnb.nn.models import Output
+from capsnb.nn.routing import Dynamic
 
 
 class TwoPaths(nn.Module):

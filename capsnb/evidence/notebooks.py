@@ -1,0 +1,209 @@
+"""Notebooks executed by papermill: with parameters into another folder, or in place for the committed ones."""
+
+import contextlib
+import datetime
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from capsnb.evidence import pictures
+
+PATTERN = "[0-9][0-9]_*.ipynb"
+MISMATCH = (
+    "torch and torchvision are not a pair (operator torchvision::nms does not exist): "
+    "install both again from one index, as the README says under Install"
+)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the execution of one notebook ended."""
+
+    notebook: str  # file name
+    path: Path  # the executed notebook
+    seconds: float
+    cell: int | None = None  # number of the code cell that failed, counted in the source notebook from 1
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.error is None
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"{self.notebook}: passed in {self.seconds:.0f} s"
+        return f"{self.notebook}: failed in {f'code cell {self.cell}' if self.cell else 'its kernel'}: {self.error}"
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """The notebooks of a folder by number; ValueError where two share one, FileNotFoundError where there is none."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob(PATTERN)):
+        if path.name[:2] in found:
+            raise ValueError(f"Two notebooks share a number: {found[path.name[:2]].name} and {path.name}.")
+        found[path.name[:2]] = path
+    if not found:
+        raise FileNotFoundError(f"There is no notebook named like 00_name.ipynb in {folder}.")
+    return found
+
+
+def select(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
+    """The notebooks with these numbers ("3" and "03" are the same), all of them by default."""
+    found = find(folder)
+    for number in numbers:
+        if number.zfill(2) not in found:
+            raise ValueError(f"There is no notebook {number!r} in {folder}; there are {', '.join(found)}.")
+    return [found[number] for number in sorted({n.zfill(2) for n in numbers} or found)]
+
+
+def require_parameters(source: Path) -> None:
+    """Raise ValueError for a notebook that papermill cannot pass parameters to."""
+    if not any("parameters" in cell.metadata.get("tags", ()) for cell in nbformat.read(source, as_version=4).cells):
+        raise ValueError(f"{source.name} has no cell tagged parameters, so profile and seed cannot be passed to it.")
+
+
+def execute(source: Path, target: Path, parameters: dict[str, object], *, progress: bool = True) -> Outcome:
+    """Execute `source` in its own folder with papermill parameters and write it to `target`, failed or not."""
+    require_parameters(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    return _papermill(source, target, parameters, progress)
+
+
+def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> Outcome:
+    """Execute a committed notebook in place: no injected cell, no timings, so that a second run changes no byte.
+
+    A notebook that fails leaves the old file as it was.
+    """
+    fresh = source.parent / ".ipynb_checkpoints" / source.name  # on the same disk, and ignored by git
+    fresh.parent.mkdir(exist_ok=True)
+    before = os.environ.get("CAPSNB_PROFILE")
+    os.environ["CAPSNB_PROFILE"] = profile
+    try:
+        outcome = _papermill(source, fresh, {}, progress)
+        if outcome.passed:
+            nbformat.write(pictures.lighten(strip(nbformat.read(fresh, as_version=4))), fresh)
+            fresh.replace(source)
+    finally:
+        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.parent.rmdir()  # unless Jupyter keeps something there
+        os.environ.pop("CAPSNB_PROFILE")
+        if before is not None:
+            os.environ["CAPSNB_PROFILE"] = before
+    return outcome
+
+
+def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what differs from run to run or says nothing without a live kernel: timings, widget views and state."""
+    for key in ("papermill", "widgets", "capsnb"):
+        notebook.metadata.pop(key, None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]  # papermill adds an empty list to every cell
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    return notebook
+
+
+def _papermill(source: Path, target: Path, parameters: dict[str, object], progress: bool) -> Outcome:
+    import papermill
+    from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    bar = {"desc": source.stem, "mininterval": 0.1 if sys.stderr.isatty() else 10}
+    started, error = time.perf_counter(), None
+    with _removed_when_cut(target):
+        try:
+            papermill.execute_notebook(
+                source.resolve(),
+                target.resolve(),
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=_this_python(),
+                progress_bar=bar if progress else False,
+                cwd=source.resolve().parent,
+            )
+        except PapermillExecutionError as caught:
+            error = f"{caught.ename}: {caught.evalue}"
+        except (CellControlSignal, CellExecutionError, DeadKernelError, RuntimeError) as caught:
+            error = f"{type(caught).__name__}: {caught}"
+    seconds = time.perf_counter() - started
+    if error is None:
+        cell = None
+    else:
+        cell, error = _failed_cell(target), _one_line(error)
+    outcome = Outcome(source.name, target, seconds, cell, error)
+    _remember(outcome, parameters)
+    return outcome
+
+
+@contextlib.contextmanager
+def _removed_when_cut(target: Path) -> Iterator[None]:
+    """Papermill saves as it goes: an interrupt must leave no half-executed notebook for the report to find."""
+    try:
+        yield
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _this_python() -> type:
+    """A kernel manager whose kernel is the Python that runs capsnb, whatever kernelspecs the machine offers."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            # its own log, not the notebook's output: it would break into the progress bar at each start and end
+            return KernelSpec(**get_kernel_dict(extra_arguments=["--log-level=CRITICAL"]))
+
+    return ThisPython
+
+
+def _failed_cell(path: Path) -> int | None:
+    """The number, in the source notebook, of the last code cell that was begun: it raised, or the kernel died in it."""
+    if not path.exists():
+        return None
+    begun, number = None, 0
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
+            number += 1
+            if cell.metadata.get("papermill", {}).get("start_time"):
+                begun = number
+    return begun
+
+
+def _remember(outcome: Outcome, parameters: dict[str, object]) -> None:
+    """Write the outcome into the executed notebook, where the report finds it."""
+    if not outcome.path.exists():
+        return
+    notebook = nbformat.read(outcome.path, as_version=4)
+    notebook.metadata["capsnb"] = {
+        "parameters": parameters,
+        "seconds": round(outcome.seconds, 1),
+        "finished": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cell": outcome.cell,
+        "error": outcome.error,
+    }
+    nbformat.write(notebook, outcome.path)
+
+
+def _one_line(error: str, limit: int = 300) -> str:
+    if "torchvision::nms" in error:
+        return MISMATCH
+    line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", error).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

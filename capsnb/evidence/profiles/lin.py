@@ -1,0 +1,216 @@
+"""Notebook 02: routing entropy, a known manifold, and transfer (Lin, Li & Ma 2018).
+
+Variants:
+
+iterations/N           the capsule network with N iterations (figure 2a); 6 is also eta = 1 of figures 2b and 3
+rate/ETA               6 iterations, soft updates (figures 2b, 3)
+cnn, average           as many plain neurons in each layer (sec. 3.1, 3.2); a ConvNet with global average pooling, ours
+transfer/NET/SCHEME    networks with one more layer on two halves of the class pairs (sec. 3.3), NET capsnet or cnn;
+                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; continued, ours, is base trained twice
+re-adjusted/NET/...    the same, the layers above going on from where they were
+schedule/FIELD         6 iterations, certainty made to follow the training accuracy: the paper's own heuristic, untried
+other/CHOICE/...       the claims of figure 2 under another choice where the paper is silent
+sabour                 Sabour et al.'s network on MNIST: does its entropy fall as well?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from capsnb.data.transforms import Augment, DataSpec, Pairs
+from capsnb.measure import manifold, transfer
+from capsnb.measure.entropy import EntropyObserver
+from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin
+from capsnb.nn.routing import Dynamic
+from capsnb.training.evaluation import test_accuracy
+from capsnb.training.loop import Recipe
+from capsnb.training.runs import Spec
+from capsnb.training.schedules import FollowFitness
+
+PAPER = ZOO["lin-36"].config
+# 20x20 pixels hold nearly all ink of a digit: moved by 4 px it stays on 28x28, and the paper's 36x36 has an empty frame
+NARROW = replace(PAPER, size=28, stem=StridedStem(channels=32, types=4), hidden=((16, 8),))
+REDUCED = replace(PAPER, size=20, stem=StridedStem(channels=16, kernel=5, types=4), hidden=((8, 8),), dim=8)
+SMALLEST = replace(PAPER, size=18, stem=StridedStem(channels=4, kernel=5, types=2, dim=4), hidden=((4, 4),), dim=4)
+# the paper: 30,889 training and 4,738 test images of 36x36, fixed
+MULTIMNIST = DataSpec(name="mnist", derive=Pairs(train=30_889, validation=2_000, test=4_738))
+# pairs are placed once and for all, so that nothing is augmented
+RECIPE = Recipe(epochs=20, augment=Augment())
+ITERATIONS = (1, 2, 3, 4, 5, 6, 7, 9)
+RATES = (0.01, 0.1, 0.5)
+SOFT = 6  # the iterations of figure 2b
+HALVED = ("half the learning rate",)
+CHOICES: dict[str, Callable[[Spec], Spec]] = {
+    "half the learning rate": lambda spec: _with(spec, "recipe", learning_rate=spec.recipe.learning_rate / 2),
+    "32 capsules of 8": lambda spec: _with(spec, "model", hidden=((32, 8),)),
+    "exponential squash": lambda spec: _with(spec, "model", squash="exponential"),
+    "gradient of the last iteration": lambda spec: _with(spec, "model", routing=Dynamic(gradient="last")),
+}
+
+
+def _with(spec: Spec, part: str, **changes: Any) -> Spec:
+    return replace(spec, **{part: replace(getattr(spec, part), **changes)})
+
+
+def routed(spec: Spec, **changes: Any) -> Spec:
+    """The same training with other fields of its routing, in all layers."""
+    return replace(spec, model=replace(spec.model, routing=replace(spec.model.routing, **changes)))
+
+
+def updates(base: Spec, iterations: Sequence[int], rates: Sequence[float]) -> dict[str, Spec]:
+    """Figures 2 and 3: numbers of iterations, and soft updates at 6 of them."""
+    found = {f"iterations/{count}": routed(base, iterations=count) for count in iterations}
+    return found | {f"rate/{rate:g}": routed(base, iterations=SOFT, rate=rate) for rate in rates}
+
+
+def convnets(base: Spec) -> dict[str, Spec]:
+    """The network of equal neurons, and one that averages over all positions."""
+    stem = base.model.stem
+    average = ConvNetAvgConfig(size=base.model.size, width=stem.types * stem.dim, kernel=stem.kernel)
+    recipe = replace(base.recipe, loss="bce")
+    return {
+        "cnn": replace(base, model=neuron_twin(base.model), recipe=recipe),
+        "average": replace(base, model=average, recipe=recipe),
+    }
+
+
+def transfers(base: Spec, data: DataSpec, *, fresh: bool = True) -> dict[str, Spec]:
+    """NET/SCHEME -> Spec for networks with one more layer like the last hidden one; `data` is of one domain's size."""
+    deep = replace(base.model, hidden=(*base.model.hidden, base.model.hidden[-1]))
+    plain = replace(base.recipe, loss="bce")
+    specs = {
+        "capsnet": replace(base, model=deep),
+        "cnn": replace(base, model=neuron_twin(deep), recipe=plain),
+    }
+    halves = transfer.domains(data)
+    return {
+        f"{name}/{scheme}": found
+        for name, spec in specs.items()
+        for scheme, found in transfer.schemes(spec, halves, fresh=fresh).items()
+    }
+
+
+def schedules(base: Spec, fields: Sequence[str] = ("rate", "temperature")) -> dict[str, Spec]:
+    """6 iterations whose rate rises from 0.01 (or whose temperature falls from 10) to 1 with the training accuracy."""
+    hooks = {"rate": FollowFitness(), "temperature": FollowFitness(field="temperature", start=10.0)}
+    hard = routed(base, iterations=SOFT)
+    return {name: replace(hard, recipe=replace(hard.recipe, hooks=(hooks[name],))) for name in fields}
+
+
+def choices(
+    base: Spec,
+    names: Sequence[str] = tuple(CHOICES),
+    iterations: Sequence[int] = (3, 6, 7),
+    rates: Sequence[float] = (0.01,),
+) -> dict[str, Spec]:
+    """CHOICE/variant: what figures 2a and 2b compare, one choice made otherwise."""
+    found = {}
+    for name in names:
+        other = CHOICES[name](base)
+        found |= {f"{name}/{variant}": spec for variant, spec in updates(other, iterations, rates).items()}
+    return found
+
+
+def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
+    """group/variant -> Spec."""
+    return {f"{group}/{name}": spec for name, spec in specs.items()}
+
+
+def settings(base: Spec, observers: dict[str, EntropyObserver], **changes: Any) -> dict[str, Any]:
+    """Sizes of the measurements.
+
+    entropy: "R1" and "R2" -> the column of a row that its mean entropy stands in. taps: network -> the intermediate
+    layer whose representation is embedded (Cap1, Linear1). digits: (fixed, moving) classes of the shift sets; sets: how
+    many of each; radius: how far they move, in pixels. embedding seeds, perplexity: of t-SNE. null draws: of points
+    that know nothing. entropy images: of the test set, after training. capsnet: the variant whose network is compared.
+    """
+    return {
+        "entropy": {name: observer.name for name, observer in observers.items()},
+        "taps": {"capsnet": "caps1.poses", "cnn": "linear1", "average": "features"},
+        "capsnet": "iterations/3",
+        "digits": manifold.DIGITS,
+        "sets": 5,
+        "radius": 4,
+        "size": base.model.size,
+        "embedding seeds": 10,
+        "perplexity": 30.0,
+        "null draws": 50,
+        "entropy images": 2000,
+    } | changes
+
+
+def content(profile: str) -> dict[str, Any]:
+    """Everything in full; at long narrower networks, some of the settings; at quick crops of the embedded digits."""
+    plans = {"smoke": _smoke, "quick": _quick, "long": _long, "full": _full}
+    return plans[profile]()
+
+
+def _plan(base: Spec, variants: dict[str, Spec], seeds: int, images: int, every: int | None, **changes: Any) -> dict:
+    observers = {
+        "R1": EntropyObserver(layer="caps1", images=images),
+        "R2": EntropyObserver(layer="class", images=images),
+    }
+    return {
+        "seeds": seeds,
+        "variants": variants,
+        "observe": {"test accuracy": test_accuracy} | {observer.name: observer for observer in observers.values()},
+        "every": every,
+        "settings": settings(base, observers, **changes),
+    }
+
+
+def _smoke() -> dict[str, Any]:
+    data = DataSpec(crop=20, resize=10, derive=Pairs(size=18, train=64, validation=40, test=40))
+    base = Spec(model=SMALLEST, data=data, recipe=replace(RECIPE, epochs=1, batch=32))
+    variants = updates(base, (1, 3, 6, 7), (0.01,)) | convnets(base) | named("transfer", transfers(base, data))
+    variants |= named("schedule", schedules(base, ("rate",))) | named("other", choices(base, HALVED, (3, 7), ()))
+    sizes = {"sets": 1, "embedding seeds": 1, "perplexity": 10.0, "null draws": 3, "entropy images": 40}
+    return _plan(base, variants | {"sabour": _sabour(base, 64)}, 1, 20, 1, **sizes)
+
+
+def _quick() -> dict[str, Any]:
+    # digits of 12 px move by 4 as those of 28 do: the grid of shifts is the paper's
+    data = DataSpec(crop=20, resize=12, derive=Pairs(size=20, train=6_000, validation=200, test=500))
+    base = Spec(model=REDUCED, data=data, recipe=replace(RECIPE, epochs=3, batch=32, learning_rate=6e-3))
+    domain = replace(data, derive=replace(data.derive, train=4_500))
+    variants = updates(base, (1, 3, 6, 7), (0.01,)) | convnets(base)
+    variants |= named("transfer", transfers(base, domain)) | named("schedule", schedules(base, ("rate",)))
+    variants |= named("other", choices(base, HALVED, (3, 7), ())) | {"sabour": _sabour(base, 3_500)}
+    sizes = {"sets": 1, "embedding seeds": 2, "null draws": 20, "entropy images": 500}
+    return _plan(base, variants, 1, 200, 94, **sizes)  # twice per pass
+
+
+def _long() -> dict[str, Any]:
+    data = DataSpec(name="mnist", crop=20, derive=replace(MULTIMNIST.derive, size=28, validation=500, test=1_500))
+    base = Spec(model=NARROW, data=data, recipe=replace(RECIPE, epochs=2, batch=32, learning_rate=3e-3))
+    variants = updates(base, (1, 3, 6, 7), (0.01, 0.1)) | convnets(base)
+    half = replace(data, derive=replace(data.derive, train=MULTIMNIST.derive.train // 2))
+    variants |= named("transfer", transfers(base, half)) | named("schedule", schedules(base, ("rate",)))
+    variants |= named("other", choices(base, HALVED, (3, 7), ())) | {"sabour": _sabour(base, 20_000)}
+    return _plan(base, variants, 3, 250, 322, **{"sets": 3})  # three times per pass
+
+
+def _full() -> dict[str, Any]:
+    base = Spec(model=PAPER, data=MULTIMNIST, recipe=RECIPE)
+    half = _half(MULTIMNIST)
+    variants = updates(base, ITERATIONS, RATES) | convnets(base) | named("transfer", transfers(base, half))
+    again = transfers(base, half, fresh=False)
+    variants |= named("re-adjusted", {name: spec for name, spec in again.items() if spec.frozen})
+    variants |= named("schedule", schedules(base)) | named("other", choices(base))
+    mnist = Spec(model=CapsNetConfig(), data=DataSpec(name="mnist"), recipe=Recipe(epochs=20))
+    return _plan(base, variants | {"sabour": mnist}, 5, 500, 121)  # twice per pass
+
+
+def _sabour(base: Spec, train: int) -> Spec:
+    """Primary and class capsules alone, on so many single digits as they are before they are paired."""
+    pairs = base.data.derive
+    single = replace(base.data, derive=None, train=train, validation=pairs.validation, test=pairs.test)
+    return replace(base, model=replace(base.model, size=single.resize or single.crop, hidden=(), dim=16), data=single)
+
+
+def _half(data: DataSpec) -> DataSpec:
+    """Half of the images for each domain: the paper splits one set in two."""
+    sizes = {name: getattr(data.derive, name) // 2 for name in ("train", "validation", "test")}
+    return replace(data, derive=replace(data.derive, **sizes))

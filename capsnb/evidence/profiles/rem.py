@@ -1,0 +1,193 @@
+"""Notebook 03: few and stable parse trees by pruning (REM, Renzulli, Tartaglione & Grangetto 2022).
+
+Variants are named set/variant, the sets as in the paper's tables: mnist (Tables 2 to 5, figures 4 to 8), fashion-mnist,
+cifar10, tiny-imagenet (Table 6), affnist and "affnist, under-trained" (Table 7). Of MNIST:
+
+plain, rem        the paper's pair: without and with LOBSTER
+l2                        the same threshold rule, with plain l2 as the penalty
+l2, nothing pruned        the penalty alone: is it the weights that are gone, or those that are small?
+magnitude, random,
+l2 to sparsity            as many weights gone as REM is expected to take, chosen otherwise
+1 iteration               T = 1, exactly zero entropy with uniform couplings (sec. 3.1)
+fewer capsules            a quarter of the types of primary capsules, not pruned
+decoder, rem and decoder  trained with a decoder, which is said to undo the gain (sec. 4.3)
+stacked, rem stacked      a decoder trained alone on the frozen encoder (figure 8)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from capsnb.data.transforms import Affine, Augment, DataSpec, Translated
+from capsnb.measure.dictionary import TreeObserver
+from capsnb.measure.quantisation import Quantiser
+from capsnb.nn.models import ZOO, StridedStem
+from capsnb.nn.models.backbone import BackboneStem
+from capsnb.training.loop import Recipe
+from capsnb.training.pruning import Lobster, Penalty, ToSparsity, ramp, sparsity
+from capsnb.training.runs import Spec
+
+ENCODER = ("conv1", "primary", "class")
+# "epochs: 100" of the released configurations stops nothing: a run ends when 200 epochs have not lowered the loss
+PAPER = Recipe(
+    epochs=1000,
+    decay=0.99,
+    decay_every=1,
+    decay_unit="epochs",
+    min_learning_rate=0.0,
+    patience=201,
+    keep="best",
+)
+MNIST = DataSpec(name="mnist", validation=5500)
+AFFNIST = replace(MNIST, derive=Translated(splits=("validation",)))  # trained on digits anywhere: shifts of 6 px
+SPARSITY = 0.8553  # Table 4
+HALF = replace(
+    ZOO["rem-28"].config, size=14, stem=StridedStem(channels=16, kernel=5, types=4), decoder_widths=(64, 128)
+)
+SMALLEST = replace(HALF, stem=StridedStem(channels=8, kernel=5, types=2, dim=4), decoder_widths=(16, 32))
+LEVELS = (2, 3, 4, 5, 6, 8, 11, 16, 21, 32, 64, 128)
+
+
+def pruned(spec: Spec, hook: Any) -> Spec:
+    """The same training with a pruning hook; the last weights are kept, as released, where the others keep the best."""
+    return replace(spec, recipe=replace(spec.recipe, hooks=(hook,), keep="last"))
+
+
+def stacked(spec: Spec, epochs: int) -> Spec:
+    """A decoder trained alone on a run's encoder: nothing of the encoder changes (sec. 4.3)."""
+    recipe = replace(spec.recipe, epochs=epochs, hooks=(), keep="last", patience=None, target_accuracy=None)
+    model = replace(spec.model, decoder="conditional")
+    return replace(spec, model=model, recipe=recipe, start=spec, reset=("decoder",), frozen=ENCODER)
+
+
+def decoded(spec: Spec) -> Spec:
+    """The same training with a decoder."""
+    return replace(spec, model=replace(spec.model, decoder="conditional"))
+
+
+def pair(base: Spec, lobster: Lobster) -> dict[str, Spec]:
+    """Without and with REM."""
+    return {"plain": base, "rem": pruned(base, lobster)}
+
+
+def controls(base: Spec, lobster: Lobster, schedule: tuple[float, ...]) -> dict[str, Spec]:
+    """Is a low entropy the pruning's doing? Other weights gone, at one sparsity, and fewer or unrouted capsules."""
+    l2 = replace(lobster.penalty, sensitive=False)
+    model, stem = base.model, base.model.stem
+    few = replace(stem, types=max(1, stem.types // 4))
+    return {
+        "l2": pruned(base, replace(lobster, penalty=l2)),
+        "l2, nothing pruned": pruned(base, ToSparsity(schedule=(0.0,), penalty=l2)),
+        "magnitude": pruned(base, ToSparsity(schedule=schedule)),
+        "random": pruned(base, ToSparsity(schedule=schedule, choose="random")),
+        "l2 to sparsity": pruned(base, ToSparsity(schedule=schedule, penalty=l2)),
+        "1 iteration": replace(base, model=replace(model, routing=replace(model.routing, iterations=1))),
+        "fewer capsules": replace(base, model=replace(model, stem=few)),
+    }
+
+
+def decoders(specs: dict[str, Spec], epochs: int) -> dict[str, Spec]:
+    """With a decoder in training, and stacked on what was trained without."""
+    return {
+        "decoder": decoded(specs["plain"]),
+        "rem and decoder": decoded(specs["rem"]),
+        "stacked": stacked(specs["plain"], epochs),
+        "rem stacked": stacked(specs["rem"], epochs),
+    }
+
+
+def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
+    """group/variant -> Spec."""
+    return {f"{group}/{name}": spec for name, spec in specs.items()}
+
+
+def settings(observer: TreeObserver, **changes: Any) -> dict[str, Any]:
+    """Sizes of the measurements.
+
+    trees: the column that each row's entropy and accuracy stand in. quantiser, levels: K of the dictionaries, and those
+    that are compared. training images: whose keys the test images are looked up among. sparsity: that of the controls.
+    agreement seeds: of the pair, at least, to compare how two networks sort images; more than the plan's are trained.
+    perturbation: added to a pose's dimensions (figure 8). affnist: the released set, and the affNIST-like one that
+    stands in where it is not there, both as a `DataSpec` (the second one derived from MNIST's test digits).
+    """
+    return {
+        "trees": observer.name,
+        "quantiser": Quantiser(),
+        "levels": LEVELS,
+        "test images": 10_000,
+        "training images": 55_000,
+        "sparsity": SPARSITY,
+        "agreement seeds": 1,
+        "cluster classes": (0, 7, 9),
+        "perturbation": tuple(round(0.01 * step - 0.05, 2) for step in range(11)),
+        "affnist": DataSpec(name="affnist"),
+        "affnist-like": replace(MNIST, derive=Affine(kind="a")),
+    } | changes
+
+
+def content(profile: str) -> dict[str, Any]:
+    """All sets in full; MNIST's pair for 12 epochs at long; MNIST's variants, reduced, on the embedded digits below."""
+    small = {"smoke": _smoke, "quick": _quick}
+    return small[profile]() if profile in small else _long() if profile == "long" else _full()
+
+
+def _plan(observer: TreeObserver, variants: dict[str, Spec], seeds: int, **changes: Any) -> dict[str, Any]:
+    observe = {"sparsity": sparsity, observer.name: observer}
+    return {"seeds": seeds, "variants": variants, "observe": observe, "settings": settings(observer, **changes)}
+
+
+def _smoke() -> dict[str, Any]:
+    data = DataSpec(resize=14, train=128, validation=60, test=60)
+    base = Spec(model=SMALLEST, data=data, recipe=replace(PAPER, epochs=2, batch=32, patience=None))
+    lobster = Lobster(penalty=Penalty(strength=0.01), above=0.0, trials=6)
+    specs = pair(base, lobster)
+    specs |= controls(base, lobster, ramp(0.5, 1)) | decoders(specs, 1)
+    sizes = {"levels": (3, 11), "test images": 60, "training images": 100, "sparsity": 0.5, "agreement seeds": 2}
+    return _plan(TreeObserver(images=60), named("mnist", specs), 1, **sizes)
+
+
+def _quick() -> dict[str, Any]:
+    recipe = replace(PAPER, epochs=10, batch=64, learning_rate=3e-3, decay=0.9, augment=Augment(shift=1), patience=None)
+    base = Spec(model=HALF, data=DataSpec(resize=14, validation=500), recipe=recipe)
+    # 550 steps where the paper has some 80,000: a penalty 30 times as strong makes up for a part of it
+    lobster = Lobster(penalty=Penalty(strength=3e-3), images=250, trials=12)
+    specs = pair(base, lobster)
+    specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 20)
+    sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5, "agreement seeds": 2}
+    return _plan(TreeObserver(images=1000), named("mnist", specs), 1, **sizes)
+
+
+def _long() -> dict[str, Any]:
+    base = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=replace(PAPER, epochs=12, patience=None))
+    variants = named("mnist", pair(base, Lobster(images=2_000, trials=12)))
+    return _plan(TreeObserver(images=10_000), variants, 1, levels=(2, 3, 5, 8, 11, 16, 32, 128))
+
+
+def _full() -> dict[str, Any]:
+    mnist = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=PAPER)
+    specs = pair(mnist, Lobster())
+    specs |= controls(mnist, Lobster(), ramp(SPARSITY, 50)) | decoders(specs, 50)
+    fashion = replace(
+        mnist,
+        data=replace(MNIST, name="fashion-mnist"),
+        recipe=replace(PAPER, augment=Augment(shift=2, flip=True)),
+    )
+    # the released code also jitters brightness and contrast
+    cifar = Spec(
+        model=ZOO["rem-24"].config,
+        data=DataSpec(name="cifar10", resize=24),
+        recipe=replace(PAPER, augment=Augment(flip=True)),
+    )
+    tiny = Spec(
+        model=replace(ZOO["rem-28"].config, channels=3, size=64, classes=200, stem=BackboneStem()),
+        data=DataSpec(name="tiny-imagenet"),
+        recipe=replace(PAPER, augment=Augment(flip=True, rotation=20.0)),
+    )
+    affnist = Spec(model=ZOO["rem-40"].config, data=AFFNIST, recipe=replace(PAPER, augment=Augment(shift=6)))
+    early = replace(affnist.recipe, target_accuracy=0.9922, stop_on="test", keep="last")
+    variants = named("mnist", specs)
+    for group, base in {"fashion-mnist": fashion, "cifar10": cifar, "tiny-imagenet": tiny, "affnist": affnist}.items():
+        variants |= named(group, pair(base, Lobster()))
+    variants |= named("affnist, under-trained", pair(replace(affnist, recipe=early), Lobster()))
+    return _plan(TreeObserver(images=10_000), variants, 5)

@@ -1,0 +1,48 @@
+"""From an executed notebook to its record in results/NN.json."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import nbformat
+
+from capsnb import evidence
+from capsnb.evidence.notebooks import select
+from capsnb.evidence.profiles import RECORDED
+from capsnb.evidence.tables import RUN
+
+
+def record(source: Path, number: str, *, only: Collection[str] = (), root: Path | None = None) -> Path:
+    """Add what notebook `number` of the folder measured to its record and return the record's path.
+
+    only: names of the claims that are recorded, all that were measured when empty: so that what a notebook measured
+    again on the way to something else does not stand in for an earlier, larger run.
+    Raises ValueError for a notebook that was executed at another profile than long or full, failed, or measured
+    nothing of its evidence, and for a name that is not among those measured.
+    """
+    (path,) = select(source, [number])
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    rows = [row for data in outputs for row in data.get(evidence.MIME, ())]
+    run = next((data[RUN] for data in outputs if RUN in data), {"settings": {}, "made": {}})
+    profile = run["settings"].get("profile")
+    if profile not in RECORDED:
+        shown = f"was executed at profile {profile}" if profile else "names no profile it was executed at"
+        raise ValueError(f"{path} {shown}: only {' and '.join(RECORDED)} are recorded.")
+    measured = {row["claim"]: row["values"] for row in rows if row.get("values")}
+    if not measured or not run["made"]:
+        raise ValueError(f"{path} measured none of its evidence, so there is nothing to record.")
+    if unknown := sorted(set(only) - set(measured)):
+        raise ValueError(f"{path} measured no claim {unknown[0]!r}; it measured {', '.join(map(repr, measured))}.")
+    found = {
+        claim: {variant: {int(seed): value for seed, value in values.items()} for variant, values in variants.items()}
+        for claim, variants in measured.items()
+        if not only or claim in only
+    }
+    seeds = sorted({seed for variants in found.values() for values in variants.values() for seed in values})
+    made = dict(run["made"])
+    device = made.pop("device")
+    return evidence.record(
+        path.name[:2], found, seeds=seeds, settings=run["settings"], device=device, made=made, root=root
+    )

@@ -1,0 +1,255 @@
+"""What all explorers share: a model and a picture to choose, a state of traits, one line that says what is wrong."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from capsnb.data import ImageSet
+from capsnb.data.transforms import DataSpec
+from capsnb.explore.chooser import OWN, PictureChooser
+from capsnb.explore.events import Latest
+from capsnb.explore.parts import STYLE, Sentence, button, dropdown
+from capsnb.explore.subjects import Subject, names, subject
+
+
+class AbstractWidget(type(widgets.VBox), ABCMeta):
+    """Widgets whose abstract methods must be there: a kind of explorer that lacks one cannot be made."""
+
+
+class Explorer(widgets.VBox, metaclass=AbstractWidget):
+    """A widget whose traits tagged `state` are all there is to know of it; shown by being a cell's last line.
+
+    An explorer makes its `controls` and what is in its `view` in `_build`, fits them to a model in `_fit`, and draws
+    one state in `_update`; a ValueError there becomes a sentence in the widget. Setting a trait moves its control and
+    the other way round. In a running notebook pictures follow events by a few milliseconds; everything that an
+    explorer tells in Python is of the state that there is now.
+    """
+
+    model = traitlets.Any()
+    index = traitlets.Int(0, help="place of the test image; -1 for an uploaded one").tag(state=True)
+
+    def __init__(
+        self, model: Any = "capsnet-small", *, data: ImageSet | DataSpec | str | None = None, **state: Any
+    ) -> None:
+        """model: the name of a checkpoint or of a finished run, a `Run`, or a model. data: see `subject`. state: the
+        traits' values at the start. Raises ValueError for a model or a state that there cannot be."""
+        self._data, self._quiet = data, 0
+        self._controls: dict[str, widgets.Widget] = {}
+        self.subject = subject(model, data)
+        unknown = set(state) - set(self.state_names())
+        if unknown:
+            known = ", ".join(self.state_names())
+            raise ValueError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}; its state is: {known}.")
+        self.latest = Latest(self._draw)
+        self.message = Sentence()
+        self.chooser = PictureChooser(self.subject.data)
+        self.controls, self.view = widgets.VBox(), widgets.HBox()
+        self.view.add_class("capsnb-view")
+        super().__init__()
+        self._make_picker()
+        with self.latest.together():
+            self.model = model
+            self._build()
+            self._fit()
+            self.tools = self._make_tools()
+            with self.quiet():
+                for name, value in state.items():
+                    self._start(name, value)
+            traitlets.link((self, "index"), (self.chooser, "index"))
+            self.observe(self.latest.request, self.state_names())
+            self.chooser.observe(self.latest.request, "uploaded")
+            self.observe(self._change_model, "model")
+            self.latest.request()
+        self.latest.settle()
+        self.add_class("capsnb")
+        self.children = [widgets.HTML(STYLE), *self.head(), self.picker, self.message, self.view]
+
+    # what an explorer of one kind brings
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Make the controls and the view, once."""
+
+    @abstractmethod
+    def _fit(self) -> None:
+        """Fit ranges and names to `subject`, a new one."""
+
+    @abstractmethod
+    def _update(self) -> None:
+        """Compute and show the present state. ValueError where that is impossible."""
+
+    @abstractmethod
+    def figure(self) -> Figure:
+        """The present state as a figure with all its labels, for a page or a paper."""
+
+    # what all of them do
+
+    @classmethod
+    def state_names(cls) -> list[str]:
+        """The traits that make the state."""
+        return sorted(cls.class_trait_names(state=True))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The traits that differ from their start."""
+        defaults = {name: self.traits()[name].default() for name in self.state_names()}
+        return {name: getattr(self, name) for name, start in defaults.items() if getattr(self, name) != start}
+
+    def settle(self) -> None:
+        """Draw now what waits to be drawn. Raises ValueError with the widget's sentence where it shows one."""
+        self.latest.settle()
+        if self.message.text:
+            raise ValueError(self.message.text)
+
+    @property
+    def image(self) -> Tensor:
+        """The chosen picture, (C, H, W) uint8."""
+        return self.chooser.image
+
+    def keep_data(self) -> None:
+        """Show the present images also to models that are chosen later."""
+        self._data = self.subject.data
+
+    def head(self) -> list[widgets.Widget]:
+        """Everything above the view that may serve two views at once."""
+        return [self.chooser, self.controls, self.tools]
+
+    def code(self) -> str:
+        """The line of Python that opens this explorer in its present state (but for an uploaded picture)."""
+        given = "".join(f", {name}={value!r}" for name, value in self.state.items() if (name, value) != ("index", OWN))
+        return f"{type(self).__name__}({self.subject.code}{given})"
+
+    def reset(self) -> None:
+        """All but the model and the picture as at the start."""
+        with self.latest.together():
+            for name in self.state_names():
+                if name != "index":
+                    setattr(self, name, self.traits()[name].default())
+
+    def save(self, file: str | Path) -> Path:
+        """Write the present state as a picture; the name's ending says of which kind."""
+        self.settle()
+        self.figure().savefig(file)
+        return Path(file)
+
+    def _make_picker(self) -> None:
+        self.picker = dropdown("Model", [])
+        self.picker.add_class("capsnb-model")
+        self._list_models()
+        self.picker.observe(self._pick, "value")
+
+    def _list_models(self) -> None:
+        self._quiet += 1
+        known = names()
+        own = [] if self.subject.name in known else [(f"{self.subject.name} (given)", self.subject)]
+        kept = [
+            each for each in getattr(self.picker, "options", ()) if isinstance(each[1], Subject) and each not in own
+        ]
+        self.picker.options = [*own, *kept, *((name, name) for name in known)]
+        self.picker.value = own[0][1] if own else self.subject.name
+        self._quiet -= 1
+
+    def _make_tools(self) -> widgets.HBox:
+        self.resetter = button("Reset", "as at the start", icon="undo")
+        self.coder = button("State as code", "the line of Python that opens this state", icon="code")
+        self.saver = button("Save picture", "a PNG of the present state", icon="download")
+        self.answer = Sentence()
+        self.line = widgets.Text(description="Python", layout={"display": "none", "width": "min(100%, 640px)"})
+        self.resetter.on_click(lambda _: self.reset())
+        self.coder.on_click(lambda _: self._show_code())
+        self.saver.on_click(lambda _: self._offer_picture())
+        tools = widgets.HBox([self.resetter, self.coder, self.saver, self.line, self.answer])
+        tools.add_class("capsnb-row")
+        return tools
+
+    def _show_code(self) -> None:
+        self.line.value, self.line.layout.display = self.code(), ""
+
+    def _offer_picture(self) -> None:
+        with self._telling():
+            self.settle()
+            stream = BytesIO()
+            self.figure().savefig(stream, format="png", dpi=150)
+            name = f"{type(self).__name__}.png"
+            self.answer.offer(f"{name} is ready: {len(stream.getvalue()) / 1e3:.0f} kB", name, stream.getvalue())
+
+    def _pick(self, change: dict) -> None:
+        if not self._quiet and change["new"] is not None:
+            self.model = change["new"]
+
+    def _change_model(self, change: dict) -> None:
+        with self._telling(), self.latest.together():
+            try:
+                self.subject = subject(change["new"], self._data)
+                self.chooser.use(self.subject.data)
+                self._fit()
+                self.latest.request()
+            finally:
+                self._list_models()
+
+    def _start(self, name: str, value: Any) -> None:
+        if name == "index" and not 0 <= value < len(self.subject.data.test):
+            raise ValueError(f"index = {value}: there are {len(self.subject.data.test):,} test images, from 0.")
+        try:
+            setattr(self, name, value)
+        except traitlets.TraitError as error:
+            raise ValueError(f"{name} = {value!r} is no state of {type(self).__name__}: {error}") from error
+
+    def _draw(self) -> None:
+        with self._telling():
+            self._update()
+        self.view.layout.display = "none" if self.message.text else ""
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """An error that a reader can do something about becomes a sentence in the widget."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.message.complain(" ".join(str(error).split()))
+        else:
+            self.message.clear()
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Inside, controls are moved by the program: their observers do nothing."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+    def bind(self, name: str, control: widgets.Widget) -> widgets.Widget:
+        """Let a control show a trait and set it; a value that the control does not offer leaves it empty."""
+        self._controls[name] = control
+        self.observe(lambda _: self._show_trait(name), name)
+        control.observe(lambda change: self._take(name, change["new"]), "value")
+        self._show_trait(name)
+        return control
+
+    def offer(self, name: str, options: Any) -> None:
+        """Give the list of a trait other options."""
+        with self.quiet():
+            self._controls[name].options = options
+        self._show_trait(name)
+
+    def _show_trait(self, name: str) -> None:
+        with self.quiet():
+            try:
+                self._controls[name].value = getattr(self, name)
+            except traitlets.TraitError:
+                self._controls[name].value = None
+
+    def _take(self, name: str, value: Any) -> None:
+        if not self._quiet and value is not None:
+            setattr(self, name, value)

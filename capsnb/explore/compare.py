@@ -1,0 +1,55 @@
+"""Two models side by side under one set of controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from capsnb.data import ImageSet
+from capsnb.data.transforms import DataSpec
+from capsnb.explore.base import Explorer
+from capsnb.explore.parts import STYLE
+from capsnb.explore.perturbation import PerturbationExplorer
+
+
+class Compare(widgets.VBox):
+    """An explorer of two models with the same picture and the same state.
+
+        Compare("capsnet-small", "rem-small", RoutingExplorer, iterations=5)
+
+    explorer: the class of explorer. data: the images of both, those of the first model when None. state: as the
+    explorer's. `left` and `right` are explorers, each with its own model to choose; setting a trait of one sets it in
+    the other. Raises ValueError for models that do not take the same images.
+    """
+
+    def __init__(
+        self,
+        first: Any = "capsnet-small",
+        second: Any = "rem-small",
+        explorer: type[Explorer] = PerturbationExplorer,
+        *,
+        data: ImageSet | DataSpec | str | None = None,
+        **state: Any,
+    ) -> None:
+        self.left = explorer(first, data=data, **state)
+        self.left.keep_data()
+        self.right = explorer(second, data=self.left.subject.data, **state)
+        for name in explorer.state_names():
+            traitlets.link((self.left, name), (self.right, name))
+        traitlets.link((self.left.chooser, "uploaded"), (self.right.chooser, "uploaded"))
+        super().__init__()
+        self.sides = [widgets.VBox([each.picker, each.message, each.view]) for each in (self.left, self.right)]
+        for side in self.sides:
+            side.layout = {"flex": "1 1 330px", "min_width": "300px", "overflow": "visible"}
+        both = widgets.HBox(self.sides)
+        both.add_class("capsnb-view")
+        self.add_class("capsnb")
+        self.children = [widgets.HTML(STYLE), *self.left.head(), both]
+
+    def code(self) -> str:
+        """The line of Python that opens this comparison in its present state."""
+        given = "".join(f", {name}={value!r}" for name, value in self.left.state.items())
+        models = f"{self.left.subject.code}, {self.right.subject.code}"
+        return f"Compare({models}, {type(self.left).__name__}{given})"

@@ -1,0 +1,95 @@
+"""What an explorer looks at: a model with the images it is shown, from whatever the reader has in hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.data import ImageSet
+from capsnb.data.transforms import DataSpec, prepare
+from capsnb.nn.models import Output
+from capsnb.training import checkpoints, runs
+from capsnb.training.runs import Run
+
+
+class Subject(NamedTuple):
+    """A model and its images."""
+
+    name: str  # in the widget
+    code: str  # how a line of Python names it
+    model: nn.Module
+    data: ImageSet
+
+
+def subject(what: Any, data: ImageSet | DataSpec | str | None = None) -> Subject:
+    """A subject from a checkpoint's name, the name or folder of a finished run, a `Run`, or a model.
+
+    data: the images, as an ImageSet, a DataSpec or the name of a set; those that a run was trained on when None, and
+    the embedded digits for a model alone. Only their test images are shown.
+    Raises ValueError for an unknown name, and for images that the model does not take; errors as `data.load` where a
+    set is not there.
+    """
+    if isinstance(what, Subject):
+        return what if data is None else _checked(what._replace(data=_images(data)))
+    if isinstance(what, str | Path):
+        name, run = str(what), _named(what)
+        return _checked(Subject(name, repr(name), run.model, _images(data or run.spec.data)))
+    if isinstance(what, Run):
+        return _checked(Subject(what.folder.name, "run", what.model, _images(data or what.spec.data)))
+    if isinstance(what, nn.Module):
+        return _checked(Subject(type(what).__name__, "model", what, _images(data or DataSpec())))
+    raise ValueError(f"an explorer takes a checkpoint's or a run's name, a Run or a model, not {type(what).__name__}.")
+
+
+def names() -> list[str]:
+    """What can be chosen by name: the checkpoints that are there, then the finished runs."""
+    shipped = [name for name in checkpoints.CHECKPOINTS if (checkpoints.folder(name) / "model.pt").exists()]
+    return shipped + [row["name"] for row in runs.list_runs() if row["finished"]]
+
+
+def _named(what: str | Path) -> Run:
+    if str(what) in checkpoints.CHECKPOINTS:
+        return checkpoints.load(str(what))
+    for folder in (Path(what), runs.root() / what):
+        if (folder / "model.pt").exists():
+            return runs.load(folder, device="cpu")
+    known = ", ".join(checkpoints.CHECKPOINTS)
+    raise ValueError(f"{str(what)!r} is neither a checkpoint ({known}) nor the name or folder of a finished run.")
+
+
+def _images(data: ImageSet | DataSpec | str) -> ImageSet:
+    if isinstance(data, ImageSet):
+        return data
+    return prepare(DataSpec(name=data) if isinstance(data, str) else data)
+
+
+def _checked(found: Subject) -> Subject:
+    split = found.data.test
+    if getattr(split, "labels", None) is None or split.labels.dim() != 1:
+        raise ValueError(f"{found.data.name} has several labels for each picture; an explorer shows sets with one.")
+    if not len(split):
+        raise ValueError(f"{found.data.name} has no test images to show.")
+    takes, given = getattr(found.model, "image_shape", None), tuple(found.data.image_shape)
+    if takes is not None and tuple(takes) != given:
+        raise ValueError(
+            f"{found.name} takes images {tuple(takes)}, those of {found.data.name} are {given}; "
+            "give it images of its own with data=."
+        )
+    return found
+
+
+def sample(split: Any, images: int) -> Any:
+    """So many images of a split, evenly spaced; all of a smaller one."""
+    count = min(images, len(split))
+    return split.select(torch.arange(count, device=split.labels.device) * len(split) // max(count, 1))
+
+
+def class_shares(output: Output) -> Tensor:
+    """How much a network says for each class, in [0, 1]: lengths and activations as they are, logits by softmax.
+    -> (B, K)"""
+    scores = output.scores
+    plain = bool(scores.min() >= 0 and scores.max() <= 1)
+    return (scores if plain else scores.softmax(1)).cpu()

@@ -1,0 +1,200 @@
+"""Turn, move, scale, shear the picture by hand: which capsules keep their norm (Mitterreiter et al. 2023, fig. 4)?"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import ipywidgets as widgets
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from traitlets import Float
+
+from capsnb import plot
+from capsnb.data.pixels import rotate_shear_scale, warp
+from capsnb.explore import charts, encoding
+from capsnb.explore.base import Explorer
+from capsnb.explore.parts import Chart, Picture, Sentence, slider
+from capsnb.explore.subjects import class_shares
+from capsnb.measure.parse_tree import layer_taps
+from capsnb.measure.viewpoint import KINDS, layer_mean
+from capsnb.nn.layers import length
+from capsnb.nn.taps import evaluating, names, record
+
+MOVES = 20  # that the invariance is of
+KIND = {"rotation": "rotation", "right": "translation x", "down": "translation y", "scale": "scale", "shear": "shear"}
+
+
+class ViewpointExplorer(Explorer):
+    """Sliders that rotate, shift, scale and shear the picture; norms of every capsule layer and the parse tree follow.
+
+        ViewpointExplorer("capsnet-small", rotation=15)
+
+    rotation, shear: in degrees, clockwise and along x; right, down: pixels; scale: a factor. The picture is scaled,
+    sheared, rotated, then shifted, about its centre. The invariance of a layer is that of `measures.viewpoint`, over
+    the last MOVES moves of this picture in place of many pictures under one move.
+    """
+
+    rotation = Float(0.0).tag(state=True)
+    right = Float(0.0).tag(state=True)
+    down = Float(0.0).tag(state=True)
+    scale = Float(1.0).tag(state=True)
+    shear = Float(0.0).tag(state=True)
+
+    def _build(self) -> None:
+        self.sliders = {}
+        for name, kind in KIND.items():
+            unit, start, amounts = KINDS[kind]
+            low, high = 2 * amounts[0] - start, 2 * amounts[-1] - start  # twice as far as the paper goes
+            step, form = (0.01, ".2f") if name == "scale" else (0.5, "+.1f")
+            self.sliders[name] = self.bind(name, slider(f"{name.capitalize()}", low, high, start, step, form))
+            self.sliders[name].tooltip = unit
+        panel = widgets.Box(list(self.sliders.values()))
+        panel.add_class("capsnb-sliders")
+        self.controls.children = [panel]
+        self.moved, self.classes, self.tree = Picture(), Chart(), Chart()
+        self.norms, self.told = widgets.VBox(), Sentence()
+        self.view.children = [self.moved, self.classes, self.norms, widgets.VBox([self.told, self.tree])]
+        self.history: deque[tuple[tuple[float, ...], dict[str, Tensor]]] = deque(maxlen=MOVES)
+        self._start_of = None
+
+    def _fit(self) -> None:
+        known = names(self.subject.model)
+        self._nodes, self._edges = [name for name in known if name.endswith("activations")], []
+        self._treeless = "its couplings by windows join no whole layers" if self._nodes else "it has no couplings"
+        if not self._nodes:
+            try:
+                self._nodes, self._edges = layer_taps(self.subject.model)
+            except ValueError:
+                self._nodes = [name for name in known if name == "primary" or name.endswith(".poses")]
+        self.norms.children = [Chart() for _ in self._nodes]
+        self._start_of = None
+
+    def _update(self) -> None:
+        model, image = self.subject.model, self.image
+        if not self._nodes:
+            raise ValueError(f"{self.subject.name} has no capsules: none of its taps is `primary` or of poses.")
+        self._image = warped(image[None], **{name: getattr(self, name) for name in KIND})
+        with evaluating(model), record(model, *self._nodes, *self._edges) as seen:
+            both = torch.cat([image[None], self._image]).to(next(model.parameters()).device)
+            self._scores = class_shares(model(both))
+        norms = {name: sizes(name, seen[name]).flatten(1).cpu() for name in self._nodes}
+        self._couplings = [seen[name][1].cpu() for name in self._edges]
+        self._norms = {name: each[1] for name, each in norms.items()}
+        plain = {name: each[0] for name, each in norms.items()}
+        if self._start_of is None or not torch.equal(self._start_of[0], image):
+            self._start_of = (image.clone(), plain)
+            self.history.clear()
+        here = tuple(getattr(self, name) for name in KIND)
+        neutral = tuple(KINDS[kind][1] for kind in KIND.values())
+        if here != neutral and (not self.history or self.history[-1][0] != here):
+            self.history.append((here, self._norms))
+        self._show()
+
+    def _show(self) -> None:
+        name = "your own" if self.chooser.label is None else f"class {self.subject.data.classes[self.chooser.label]}"
+        self.moved.show(encoding.png(encoding.as_bytes(self._image[0])), f"Picture ({name}), moved")
+        before, now = self._scores
+        chart = charts.bars(self.subject.data.classes, now, marks=before, label="class scores of the moved picture")
+        self.classes.show(chart, "Class scores (ticks: unmoved)")
+        found = self._invariance()
+        for each, tap in zip(self.norms.children, self._nodes, strict=True):
+            plain, moved = self._start_of[1][tap], self._norms[tap]
+            largest = max(1.0, float(plain.max()), float(moved.max()))
+            told = f"Norms in {short(tap)}" + (f", invariance {found[tap]:.3f}" if found else "")
+            drawing = charts.columns(moved, marks=plain, largest=largest, label=f"norms of the capsules of {tap}")
+            each.show(drawing, told)
+        count = len(self.history)
+        told = (
+            f"over the last {count} moves" if count > 1 else "over one move" if count else "shown after the first move"
+        )
+        self.told.say(f"Invariance, {told}: cosine of a capsule's norms before and after, mean over its layer.")
+        if not self._edges:
+            self.tree.show("", f"No parse tree: {self._treeless}.")
+            return
+        titles = [short(tap) for tap in self._nodes]
+        drawing = charts.tree(
+            list(self._norms.values()), self._couplings, names=titles, label="parse tree of the moved picture"
+        )
+        self.tree.show(drawing, "Parse tree of the moved picture")
+
+    def reset(self) -> None:
+        """The picture as it was; the moves are forgotten."""
+        super().reset()
+        self.history.clear()
+        self.latest.request()
+
+    # what there is now
+
+    @property
+    def moved_image(self) -> Tensor:
+        """The picture that the network is shown, (C, H, W) uint8."""
+        self.settle()
+        return self._image[0]
+
+    @property
+    def layer_norms(self) -> dict[str, Tensor]:
+        """Norms of the capsules on the moved picture: tap's name -> (I,)."""
+        self.settle()
+        return self._norms
+
+    @property
+    def invariance(self) -> dict[str, float]:
+        """Of each layer, over the last moves; empty before the first one."""
+        self.settle()
+        return self._invariance()
+
+    def figure(self) -> Figure:
+        """The parse tree of the moved picture; its class scores for a network without one."""
+        self.settle()
+        titles = [short(tap) for tap in self._nodes]
+        told = ", ".join(f"{name} {getattr(self, name):g}" for name in KIND)
+        if self._edges:
+            axes = plot.parse_tree(list(self._norms.values()), self._couplings, names=titles)
+        else:
+            axes = plot.lengths(self._scores[1], classes=self.subject.data.classes)
+        axes.set_title(f"{self.subject.name}: {told}", fontsize=10)
+        return axes.figure
+
+    def _invariance(self) -> dict[str, float]:
+        if not self.history:
+            return {}
+        moved = {tap: torch.stack([norms[tap] for _, norms in self.history]) for tap in self._nodes}
+        return {
+            tap: float(layer_mean(invariance(self._start_of[1][tap], each)[None])[0]) for tap, each in moved.items()
+        }
+
+
+def warped(images: Tensor, *, rotation: float, right: float, down: float, scale: float, shear: float) -> Tensor:
+    """Images scaled, sheared, rotated and shifted about their centre: uint8 (B, C, H, W) -> the same shape.
+
+    With one number apart from its start this is `measures.viewpoint.transformed`, to the bit.
+    """
+    if (rotation, right, down, scale, shear) == (0, 0, 0, 1, 0):
+        return images
+    if not scale > 0:
+        raise ValueError(f"scale = {scale}: a factor above 0 is needed.")
+    ones = torch.ones(len(images))
+    slant = torch.tan(torch.deg2rad(ones * shear))
+    matrix = rotate_shear_scale(ones * rotation, slant, (ones * scale)[:, None].expand(-1, 2))
+    shift = torch.tensor([[right, down]], dtype=torch.float32).expand(len(images), 2)
+    return warp(images, matrix, shift, *images.shape[2:])
+
+
+def invariance(plain: Tensor, moved: Tensor) -> Tensor:
+    """Cosine of each capsule's norms before and after N moves of one picture. (I,), (N, I) -> (I,), nan for a norm of 0
+
+    Before is the same for every move, so that it is the mean norm over the root mean square of the moved ones.
+    """
+    before, after = plain.double().expand_as(moved), moved.double()
+    return (before * after).sum(0) / (length(before.T) * length(after.T))
+
+
+def sizes(tap: str, values: Tensor) -> Tensor:
+    """What says that a capsule's thing is there: an activation where the tap has them, else the length of a pose."""
+    return values if tap.endswith("activations") else length(values)
+
+
+def short(tap: str) -> str:
+    """A layer's name, from that of its tap."""
+    return tap.removesuffix(".poses").removesuffix(".activations")

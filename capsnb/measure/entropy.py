@@ -1,0 +1,161 @@
+"""How undecided a routing is: the entropy of each child's coupling over its parents (Lin, Li & Ma 2018, sec. 3.1).
+
+A child's couplings (c_i1, ..., c_iJ) are taken as a distribution over the capsules of the layer above. Its entropy, in
+nats (the paper names no unit), is ln J when the child listens to none in particular, and 0 when it has chosen.
+
+The paper averages it over images and children, and prints the average with two right-hand sides that differ:
+
+    H = 1/(N I) sum_n sum_i H[P_i^n]                        "words": its text and its first line
+      = -1/(N I J) sum_n sum_i sum_j c_ij^n log c_ij^n      "printed": its second line, smaller by a factor J
+
+With all networks of one J the two have the same order. We show "words".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.data import Batch, ImageSet
+from capsnb.nn import taps
+from capsnb.training.loop import Row
+
+READINGS = ("words", "printed")
+
+
+def association_entropy(coupling: Tensor) -> Tensor:
+    """Entropy of each child's distribution over its parents, in nats: 0 to ln J. (B, I, J) -> (B, I)
+
+    Raises ValueError where the couplings of a child are negative or do not sum to 1 (leaky or averaging routings): they
+    are no distribution then.
+    """
+    if coupling.dim() != 3:
+        raise ValueError(f"couplings have shape (B, I, J), not {tuple(coupling.shape)}.")
+    if coupling.numel() and ((coupling.sum(-1) - 1).abs().max() > 1e-3 or coupling.min() < 0):
+        raise ValueError("the couplings of a child are not a distribution over its parents: they do not sum to 1.")
+    return torch.special.entr(coupling).sum(-1)
+
+
+def mean_entropy(coupling: Tensor, *, reading: str = "words") -> float:
+    """The paper's average over images and children (B, I, J), in nats, by the reading of that name."""
+    if reading not in READINGS:
+        raise ValueError(f"reading {reading!r} is unknown; allowed: {', '.join(READINGS)}.")
+    value = association_entropy(coupling).double().mean().item()
+    return value if reading == "words" else value / coupling.shape[-1]
+
+
+class Association(NamedTuple):
+    """The entropy of one routing over N images, in nats."""
+
+    per_image: Tensor  # (N,) mean over the children
+    per_capsule: Tensor  # (I,) mean over the images
+    parents: int  # J
+
+    @property
+    def mean(self) -> float:
+        """Over images and children: the reading of the paper's words."""
+        return self.per_image.mean().item()
+
+    @property
+    def printed(self) -> float:
+        """The same with the printed formula's additional 1/J."""
+        return self.mean / self.parents
+
+    @property
+    def certainty(self) -> float:
+        """1 - mean / ln J: 0 undecided, 1 decided; comparable between layers with different numbers of parents."""
+        return 1 - self.mean / math.log(self.parents)
+
+
+def coupling_taps(model: nn.Module) -> list[str]:
+    """The couplings of a model from its lowest routing up (the paper's R1, R2); empty for a network without routing."""
+    return [name for name in taps.names(model) if name.endswith("coupling")]
+
+
+def associations(model: nn.Module, batches: Iterable, names: Sequence[str] | None = None) -> dict[str, Association]:
+    """The entropy of each named coupling over all images of `batches`, one batch in memory at a time.
+
+    batches: of (images, ...), as `Split.batches` gives them. names: all couplings of the model when None. Raises
+    ValueError for a model without couplings, an unknown tap, no image, or one parent, whose entropy is always 0.
+    """
+    chosen = coupling_taps(model) if names is None else list(names)
+    if not chosen:
+        raise ValueError(f"{type(model).__name__} has no coupling whose entropy could be measured.")
+
+    def fold(state: dict[str, list] | None, seen: Mapping[str, Tensor], _: Any) -> dict[str, list]:
+        state = state or {name: [[], 0, 0] for name in chosen}
+        for name in chosen:
+            if seen[name].shape[-1] < 2:
+                raise ValueError(f"{name} has one parent only: there is nothing to be undecided about.")
+            found = association_entropy(seen[name]).double()
+            state[name][0].append(found.mean(1).cpu())
+            state[name][1] = state[name][1] + found.sum(0).cpu()
+            state[name][2] = seen[name].shape[-1]
+        return state
+
+    state = taps.stream(model, batches, chosen, fold)
+    if state is None:
+        raise ValueError("an entropy needs at least one batch of images.")
+    return {
+        name: Association(torch.cat(images), total / sum(map(len, images)), parents)
+        for name, (images, total, parents) in state.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyObserver:
+    """An observer for runs: the mean entropy of one layer's routing, in nats, on so many images of a split.
+
+    They are spread evenly over the split. A model without that layer's coupling has None. `name` says all that is part
+    of the measurement, since a run that is observed on other images is another run.
+    """
+
+    layer: str = "caps1"
+    images: int = 500
+    split: str = "validation"
+
+    def __post_init__(self) -> None:
+        if self.split not in ("train", "validation", "test"):
+            raise ValueError(f"split {self.split!r} is unknown; allowed: train, validation, test.")
+        if self.images < 1:
+            raise ValueError(f"images = {self.images}: at least 1 is needed.")
+
+    @property
+    def name(self) -> str:
+        return f"entropy of {self.layer} on {self.images:,} {self.split} images"
+
+    def __call__(self, model: nn.Module, data: ImageSet) -> float | None:
+        tap = f"{self.layer}.coupling"
+        if tap not in taps.names(model):
+            return None
+        device = next(model.parameters()).device
+        return associations(model, spread(getattr(data, self.split).to(device), self.images), [tap])[tap].mean
+
+
+def spread(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:
+    """So many images of a split (of pairs, too) in batches, evenly spaced over it; all where it has fewer."""
+    count = min(images, len(split))
+    device = getattr(split, "base", split).images.device  # pairs keep their images in a base split
+    index = torch.arange(count, device=device) * len(split) // max(count, 1)
+    for part in index.split(batch):
+        yield split.batch(part)
+
+
+def mean_path(histories: Iterable[Sequence[Row]], column: str, *, x: str = "step") -> dict[str, list[float]]:
+    """One column over the trials of a variant: x, mean and std at every x that all of them have (figures 2 and 3).
+
+    std is that of the sample (over n - 1), 0 for a single trial. Rows without the column are passed over; a variant
+    whose trials share no row has empty lists.
+    """
+    trials = [{row[x]: row[column] for row in rows if row.get(column) is not None} for rows in histories]
+    common = sorted(set.intersection(*map(set, trials))) if trials else []
+    values = torch.tensor([[trial[place] for trial in trials] for place in common], dtype=torch.float64)
+    if not common:
+        return {"x": [], "mean": [], "std": []}
+    std = values.std(1) if len(trials) > 1 else torch.zeros(len(common))
+    return {"x": common, "mean": values.mean(1).tolist(), "std": std.tolist()}

@@ -1,0 +1,198 @@
+"""Is there a parse tree? How couplings move, which capsules live, and whether they see through a change of viewpoint.
+
+Mitterreiter et al. 2023, sec. 4. A parse tree has capsules as nodes and couplings as edges. Everything is gathered
+batch by batch (`trace`), so that a whole test set costs no memory; the statistics are plain functions of what was
+gathered. Standard deviations are those of a population, as in the authors' working code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.nn import taps
+from capsnb.nn.layers import length
+
+THRESHOLDS = (0.05, 0.1, 0.2, 0.5)  # of an active capsule's norm: the paper does not print its own
+DEAD = 0.01  # bound of mean and of standard deviation of a dead capsule's norm (the authors' working code)
+COUNTED = ("all", "live")
+
+
+class Reading(NamedTuple):
+    """One way to read the definitions of dyr and dys, which leave open what becomes of dead capsules."""
+
+    spread: str = "all"  # n in dyr: "all" next capsules, or the "live" ones only
+    reach: str = "live"  # n in dys; Table 1 as printed has the live ones
+    sources: str = "all"  # whose mean is the layer's: "all" its capsules, or the "live" ones only
+
+
+READINGS = tuple(Reading(*each) for each in product(COUNTED, COUNTED, COUNTED))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What `trace` gathers of one capsule layer with I capsules over k images; the next layer has J. float64, CPU."""
+
+    name: str  # of its tap
+    norm_mean: Tensor  # (I,)
+    norm_std: Tensor  # (I,)
+    active: dict[float, Tensor]  # threshold -> (I,) share of images in which each capsule's norm reaches it
+    coupling_mean: Tensor | None  # (I, J), None for the last layer
+    coupling_std: Tensor | None  # (I, J)
+
+    def dead(self, mean: float = DEAD, std: float = DEAD) -> Tensor:
+        """Capsules whose norm has a mean of at most `mean` and a standard deviation of at most `std`. (I,) bool"""
+        return (self.norm_mean <= mean) & (self.norm_std <= std)
+
+
+class Activation(NamedTuple):
+    """A row of the paper's Table 2."""
+
+    cnm: float  # mean norm of a capsule
+    cns: float  # sum of the norms, mean over images
+    car: float  # share of active capsules
+    cas: float  # number of active capsules, mean over images
+    cdr: float  # share of dead capsules
+    cds: int  # number of dead capsules
+
+
+class Dynamics(NamedTuple):
+    """A row of the paper's Table 1."""
+
+    alive: int
+    dyr: float  # 0 a routing that never moves, 1 a perfect one
+    dys: float  # expected number of targets
+
+
+class Moments:
+    """Mean and population standard deviation over the first axis of what it is fed, batch by batch.
+
+    Sums run over differences from the first row: what never changes has a standard deviation of exactly 0.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, values: Tensor) -> None:
+        """values: (B, ...)."""
+        values = values.double()
+        if not self.count:
+            self.origin = values[0].clone()
+            self.total, self.square = torch.zeros_like(self.origin), torch.zeros_like(self.origin)
+        values = values - self.origin
+        self.count += len(values)
+        self.total += values.sum(0)
+        self.square += values.square().sum(0)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.origin + self.total / self.count).cpu()
+
+    @property
+    def std(self) -> Tensor:
+        variance = self.square / self.count - (self.total / self.count).square()
+        return variance.clamp_min(0).sqrt().cpu()
+
+
+def layer_taps(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Taps of a model's capsule layers, primary first, and of the couplings between them, in order.
+
+    Raises ValueError for a model whose layers do not follow each other by couplings.
+    """
+    names = taps.names(model)
+    edges = [name for name in names if name.endswith(".coupling")]
+    nodes = ["primary", *(name.removesuffix("coupling") + "poses" for name in edges)]
+    if not edges or (missing := [name for name in nodes if name not in names]):
+        lacks = "couplings" if not edges else ", ".join(missing)
+        raise ValueError(f"{type(model).__name__} has no parse tree: it lacks the taps of {lacks}.")
+    return nodes, edges
+
+
+def trace(model: nn.Module, batches: Iterable, *, thresholds: Sequence[float] = THRESHOLDS) -> list[Layer]:
+    """Norms, activity and couplings of every capsule layer over all images of `batches`, first layer first.
+
+    batches: of (images, ...), as `Split.batches` gives them. Raises ValueError when there is no image.
+    """
+    nodes, edges = layer_taps(model)
+
+    def fold(state: _Gathered | None, seen: Mapping[str, Tensor], _: Any) -> _Gathered:
+        state = state or _Gathered({}, {}, {})
+        for name in nodes:
+            norms = length(seen[name])
+            state.norms.setdefault(name, Moments()).add(norms)
+            for bound in thresholds:
+                share = (norms >= bound).double().sum(0).cpu()
+                state.active[name, bound] = state.active.get((name, bound), 0) + share
+        for name in edges:
+            state.couplings.setdefault(name, Moments()).add(seen[name])
+        return state
+
+    found = taps.stream(model, batches, (*nodes, *edges), fold)
+    if found is None:
+        raise ValueError("a trace needs at least one batch of images.")
+    layers = []
+    for place, name in enumerate(nodes):
+        norms = found.norms[name]
+        active = {bound: found.active[name, bound] / norms.count for bound in thresholds}
+        edge = found.couplings.get(edges[place]) if place < len(edges) else None
+        layers.append(Layer(name, norms.mean, norms.std, active, edge and edge.mean, edge and edge.std))
+    return layers
+
+
+class _Gathered(NamedTuple):
+    norms: dict[str, Moments]
+    active: dict[tuple[str, float], Tensor]
+    couplings: dict[str, Moments]
+
+
+def perfect_std(targets: int) -> float:
+    """Standard deviation of the coupling of a perfect routing to n targets: sqrt((1 - 1/n) / n) (sec. 4.1).
+
+    Perfect: all to one target, to each of them equally often. 0 for one target, which leaves no choice.
+    """
+    if targets < 1:
+        raise ValueError(f"perfect routing to {targets} targets: at least 1 is needed.")
+    return math.sqrt((1 - 1 / targets) / targets)
+
+
+def dyr(coupling_std: Tensor, live: Tensor | None = None) -> Tensor:
+    """Dynamic routing coefficient of each capsule: mean over targets of std / perfect std. (I, J) -> (I,), in [0, 1].
+
+    live: (J,) bool, the only targets that count, in n too. With fewer than two targets there is no choice, hence 0.
+    """
+    kept = coupling_std if live is None else coupling_std[:, live]
+    targets = kept.shape[1]
+    return kept.mean(1) / perfect_std(targets) if targets > 1 else coupling_std.new_zeros(len(coupling_std))
+
+
+def dynamics(layer: Layer, following: Layer, reading: Reading = Reading(), *, dead: float = DEAD) -> Dynamics:  # noqa: B008
+    """Living capsules, dyr and dys of one layer, whose couplings lead to `following`; Table 1 of the paper.
+
+    dead: the bound of both mean and standard deviation of a dead capsule's norm. A layer without a counted capsule
+    routes nothing: 0. Raises ValueError for the last layer or a reading that is not made of "all" and "live".
+    """
+    if layer.coupling_std is None:
+        raise ValueError(f"{layer.name} is the last layer: nothing is routed from it.")
+    if unknown := [each for each in reading if each not in COUNTED]:
+        raise ValueError(f"{unknown[0]!r} capsules cannot be counted; allowed: {', '.join(COUNTED)}.")
+    live, targets = ~layer.dead(dead, dead), ~following.dead(dead, dead)
+    rates = dyr(layer.coupling_std, targets if reading.spread == "live" else None)
+    rates = rates[live] if reading.sources == "live" else rates
+    rate = float(rates.mean()) if len(rates) else 0.0
+    reach = int(targets.sum()) if reading.reach == "live" else len(targets)
+    return Dynamics(int(live.sum()), rate, reach * rate)
+
+
+def activation(layer: Layer, threshold: float, *, dead_mean: float = DEAD, dead_std: float = DEAD) -> Activation:
+    """Norms, active and dead capsules of one layer; Table 2 of the paper. threshold: one that was traced."""
+    if threshold not in layer.active:
+        raise ValueError(f"threshold {threshold:g} was not traced; traced: {', '.join(map(str, layer.active))}.")
+    count, dead = len(layer.norm_mean), layer.dead(dead_mean, dead_std)
+    cns, cas, cds = float(layer.norm_mean.sum()), float(layer.active[threshold].sum()), int(dead.sum())
+    return Activation(cns / count, cns, cas / count, cas, cds / count, cds)

@@ -1,0 +1,252 @@
+"""Which transformation breaks a model: accuracy against one factor at a time, on affNIST-like sets, and for its size.
+
+Gu et al. 2021 report one accuracy on affNIST; the curves split it by factor. Everything streams batch by batch.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.data import ImageSet, Split
+from capsnb.data.pixels import centre
+from capsnb.data.transforms import Affine, Translated
+from capsnb.data.transforms.factors import NEUTRAL, vary
+from capsnb.evidence import interval, recorded
+from capsnb.evidence.rules import align
+from capsnb.nn.taps import evaluating
+from capsnb.training.evaluation import correct, evaluate
+from capsnb.training.loop import Row
+from capsnb.training.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Reading(NamedTuple):
+    """What a run measured when it had a given accuracy."""
+
+    value: float  # of the quantity that is read, at exactly the target; at the best row when it was not reached
+    watched: float  # the target, or the best accuracy when it was not reached
+    step: int  # of the first row at or above the target, where a stopped training would have ended
+    reached: bool
+
+
+def accuracy_against(
+    model: nn.Module, split: Any, factor: str, values: Sequence[float], *, batch: int = 500
+) -> list[float]:
+    """Share of right answers on a split when all its images are changed by one factor: one number per value.
+
+    values: as `synthesis.factors.FACTORS` explains them. Raises ValueError for no values, no images, an unknown factor.
+    """
+    if not len(values):
+        raise ValueError(f"{factor} has no values to measure the accuracy at; give at least one.")
+    if not len(split):
+        raise ValueError("the split has no images, so there is no accuracy.")
+    device = next(model.parameters()).device
+    right = torch.zeros(len(values), dtype=torch.int64, device=device)
+    with evaluating(model):
+        for images, labels, _ in split.to(device).batches(batch):
+            for place, value in enumerate(values):
+                right[place] += correct(model(vary(images, factor, value)).scores, labels).sum()
+    return (right / len(split)).tolist()
+
+
+def surface(
+    model: nn.Module, split: Any, values: Mapping[str, Sequence[float]], *, batch: int = 500
+) -> dict[str, list[float]]:
+    """`accuracy_against` for several factors: factor -> one share of right answers per value."""
+    return {factor: accuracy_against(model, split, factor, steps, batch=batch) for factor, steps in values.items()}
+
+
+def drop(accuracies: Sequence[float], values: Sequence[float], factor: str) -> float:
+    """How much accuracy a factor costs: that of the unchanged images less the mean over all values. In shares.
+
+    Raises ValueError when the neutral value (0, or a scale of 1) is not among the values.
+    """
+    if len(accuracies) != len(values):
+        raise ValueError(f"{len(accuracies)} accuracies do not go with {len(values)} values of {factor}.")
+    plain = [accuracy for accuracy, value in zip(accuracies, values, strict=True) if value == NEUTRAL[factor]]
+    if not plain:
+        raise ValueError(f"the values of {factor} do not hold {NEUTRAL[factor]:g}, the unchanged image.")
+    return plain[0] - math.fsum(accuracies) / len(accuracies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedAccuracy:
+    """An observer for runs: the share of right answers on a set derived from the run's centred test images.
+
+    The run's data is `Translated(splits=...)` without "test": its test images lie in the middle of their canvas. The
+    central `side` pixels of each are derived anew, so that one run is followed on several sets at once. Runs on other
+    data (overlapping pairs, unmoved images) have None.
+    """
+
+    derive: Translated | Affine
+    side: int = 28  # of the images before they were put on the canvas
+
+    def __call__(self, model: nn.Module, data: ImageSet) -> float | None:
+        if not data.name.endswith(" translated"):
+            return None
+        return evaluate(model, self.split(data)).accuracy
+
+    def split(self, data: ImageSet) -> Split:
+        """The derived test images."""
+        bare = Split(centre(data.test.images, self.side, self.side), data.test.labels)
+        none = bare.select(torch.arange(0, device=bare.images.device))
+        return self.derive(replace(data, train=none, validation=none, test=bare)).test
+
+
+def percent(model: nn.Module, split: Any, *, batch: int = 500) -> float:
+    """Percent of images of a split that are right; of pairs, those with both digits among the two highest scores."""
+    device, right = next(model.parameters()).device, 0
+    with evaluating(model):
+        for part in split.to(device).batches(batch):
+            right += correct(model(part.images).scores, part.labels).sum().item()
+    return 100 * right / len(split)
+
+
+def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) -> Reading:
+    """What a run's column `read` was when its column `watch` first reached the target: a stop-at-accuracy reading.
+
+    Between the last row below the target and the first at or above it both columns are taken to be linear, so that all
+    models are compared at exactly the target however often they are evaluated; the first row of all is read as it is.
+    A run that never reaches it is read at its best row, and says so. The weights are those that a training stopped
+    there would have: nothing in a training depends on its evaluations. Raises ValueError for a history without the
+    columns.
+    """
+    rows = [row for row in history if row.get(watch) is not None and row.get(read) is not None]
+    if not rows:
+        raise ValueError(f"the run has no rows with {watch!r} and {read!r}: it observed something else.")
+    place = next((n for n, row in enumerate(rows) if row[watch] >= target), None)
+    if place is None:
+        best = max(rows, key=lambda row: row[watch])
+        return Reading(best[read], best[watch], best["step"], False)
+    row = rows[place]
+    if place == 0:
+        return Reading(row[read], row[watch], row["step"], True)
+    before = rows[place - 1]
+    share = (target - before[watch]) / (row[watch] - before[watch])
+    return Reading(before[read] + share * (row[read] - before[read]), target, row["step"], True)
+
+
+def highest_common(histories: Iterable[Sequence[Row]], watch: str) -> float:
+    """The highest accuracy that every run reaches: the smallest of their best values. A target for `at_accuracy`."""
+    best = [max(row[watch] for row in history if row.get(watch) is not None) for history in histories]
+    if not best:
+        raise ValueError("there are no runs to find a common accuracy of.")
+    return min(best)
+
+
+def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a plan calls name/variant, by variant alone; empty where the profile trains none of them."""
+    return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
+
+
+def by_setting(values: Mapping[str, Any], mark: str) -> dict[str, dict[int, Any]]:
+    """What is called name-{mark}{number}, by name and number: "capsnet-k9" at mark "k" is ["capsnet"][9].
+
+    Other names are left out.
+    """
+    found: dict[str, dict[int, Any]] = {}
+    for key, value in values.items():
+        name, _, setting = key.rpartition(f"-{mark}")
+        if name and setting.isdecimal():
+            found.setdefault(name, {})[int(setting)] = value
+    return found
+
+
+def last(trained: Mapping[str, Mapping[int, Run]], column: str) -> dict[str, dict[int, float]]:
+    """The last row's share of every run, in percent: variant -> seed -> Run becomes variant -> seed -> number."""
+    return {name: {seed: 100 * run.history[-1][column] for seed, run in runs.items()} for name, runs in trained.items()}
+
+
+def stopped(
+    trained: Mapping[str, Mapping[int, Run]], target: float, watch: str, read: str
+) -> dict[str, dict[int, Reading]]:
+    """`at_accuracy` of every run: variant -> seed -> Reading."""
+    return {
+        name: {seed: at_accuracy(run.history, target, watch, read) for seed, run in runs.items()}
+        for name, runs in trained.items()
+    }
+
+
+def reach(readings: Mapping[int, Reading]) -> str:
+    """How many runs of a model reached the target, and what the others did: "1 of 3; else 98.90 %", a mean."""
+    short = [found.watched for found in readings.values() if not found.reached]
+    rest = f"; else {100 * statistics.fmean(short):.2f} %" if short else ""
+    return f"{len(readings) - len(short)} of {len(readings)}{rest}"
+
+
+def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str) -> dict[str, Any]:
+    """Differences `variant - against` of the seeds both have, and their 95 % interval (None for fewer than 3 seeds).
+
+    Empty where one of the two was not run: {"differences": [...], "interval": (low, high) or None} or {}.
+    """
+    if variant not in values or against not in values:
+        return {}
+    first, second = align(values, variant, against)
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return {"differences": differences, "interval": interval(differences) if len(differences) >= 3 else None}
+
+
+def compare(
+    published: Mapping[str, Any], recorded: Mapping[str, Any], values: Mapping[str, Mapping[int, float]]
+) -> pd.DataFrame:
+    """Published, recorded run and this run of each variant: mean ± std over seeds, "not run" where there is nothing."""
+    import pandas as pd
+
+    def shown(found: Mapping[int, float] | None) -> str:
+        numbers = list((found or {}).values())
+        spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
+        return f"{statistics.fmean(numbers):.4g}{spread} (n={len(numbers)})" if numbers else "not run"
+
+    names = list(dict.fromkeys([*published, *recorded, *values]))
+    rows = {
+        name: {
+            "published": str(published.get(name, "-")),
+            "recorded run": shown(recorded.get(name)),
+            "this run": shown(values.get(name)),
+        }
+        for name in names
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def recorded_values(notebook: str, claims: Iterable[str]) -> dict[str, dict[int, float]]:
+    """What the recorded run of a notebook measured for these claims: variant -> seed -> value."""
+    record = recorded(notebook)
+    found: dict[str, dict[int, float]] = {}
+    for claim in claims:
+        found |= record.measured(claim)
+    return found
+
+
+def parameters(config: Any) -> int:
+    """The number of parameters of a model's configuration, counted on a model without memory (the meta device)."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in config.build().parameters())
+
+
+def pose_clouds(model: nn.Module, split: Any, classes: Sequence[int], *, batch: int = 500) -> dict[int, Tensor]:
+    """Each class's own pose at its images: class -> (N, D), what figure 5 of Gu et al. draws for D = 2.
+
+    Raises ValueError for a model without poses, or a class that the split does not show.
+    """
+    device, found = next(model.parameters()).device, {label: [] for label in classes}
+    with evaluating(model):
+        for images, labels, _ in split.to(device).batches(batch):
+            poses = model(images).poses
+            if poses is None:
+                raise ValueError(f"{type(model).__name__} has no poses to draw.")
+            for label in classes:
+                found[label].append(poses[labels == label, label].cpu())
+    clouds = {label: torch.cat(parts) for label, parts in found.items() if parts}
+    if empty := [label for label in classes if not len(clouds.get(label, ()))]:
+        raise ValueError(f"the split shows no image of class {empty[0]}.")
+    return clouds

@@ -1,0 +1,1 @@
+"""Capsules, routing and the models made of them: torch alone."""

@@ -1,0 +1,226 @@
+"""EM routing: parents as Gaussians over the votes of their children (Hinton, Sabour & Frosst 2018).
+
+    M-step   amount_j = sum_i R_ij a_i        mean_j = sum_i R_ij a_i V_ij / amount_j, the variance alike
+             a_j = sigmoid(lambda (beta_a - sum_h (beta_u + ln sigma_jh) amount_j))
+    E-step   R_ij = a_j p_j(V_ij) / sum of that over all parents of child i, whatever their type and position
+
+where h runs over the D numbers of a pose and p_j is the product of the D normal densities. R is kept as its logarithm
+throughout: no probability underflows, and a parent that hardly anybody votes for still has the right mean.
+
+Shapes: B images, I children, L positions of parents, C types of parents at each, N places that one position sees,
+D numbers of a pose. votes (B, L, N, C, D), coupling (B, L, N, C); `Windows` say which child stands at which place. The
+memory of votes is best (B, L, C, D, N): each reading is a matrix product then.
+
+Gradients flow through every iteration: "a routing of 3 is like a 3 layer network where the weights of layers are
+shared" (the authors, on OpenReview).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from capsnb.nn.fast.toom_cook import refuse_graph
+
+DATA = 100.0  # what lambda and the betas are scaled to: the children per parent of a layer, "amount of data" normalised
+STEEPER = 0.95  # lambda after t iterations is final * (1 - STEEPER ** t), t from 1: the authors' answer on OpenReview
+TINY = 1e-30  # stands for an activation of 0, whose logarithm must stay a number
+
+
+@dataclass(frozen=True, kw_only=True)
+class EM:
+    """EM routing as a model's configuration.
+
+    iterations: T, the number of M-steps. final: lambda in the limit, times the normalised amount of data (0.01 x 100).
+    floor: added to every variance. The released codes add 1e-9 and 1e-8, so little that in float32 the rounding of the
+        vote decides the gradient where a parent has one child; 1e-4, a hundredth of a unit's deviation, is ours.
+    """
+
+    iterations: int = 3
+    final: float = 0.01
+    floor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.iterations, int) or self.iterations < 1:
+            raise ValueError(f"iterations = {self.iterations}: a whole number of at least 1 is needed")
+        for name in ("final", "floor"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
+
+    def inverse_temperature(self, iteration: int) -> float:
+        """lambda of an M-step, counted from 0."""
+        return self.final * (1 - STEEPER ** (iteration + 1))
+
+
+class Windows(NamedTuple):
+    """Which children the parents at each position see."""
+
+    child: Tensor  # (L, N) int64, the child at each place
+    positions: Tensor  # (L, N), at how many positions that child has parents
+    covered: int  # children that have a parent at all
+
+
+def windows(height: int, width: int, types: int, kernel: int, stride: int) -> Windows:
+    """Windows of kernel x kernel places over a grid of children: child (y * width + x) * types + type.
+
+    Positions stand row by row, and the places of a window alike, the types of one place side by side.
+    """
+    axes = [_along(size, kernel, stride) for size in (height, width)]
+    (rows, row_crowd), (columns, column_crowd) = axes
+    of_type = torch.arange(types)
+    places = rows[:, None, :, None] * width + columns[None, :, None, :]  # (L rows, L columns, kernel, kernel)
+    child = (places.unsqueeze(-1) * types + of_type).flatten(2).flatten(0, 1)
+    crowd = row_crowd[:, None, :, None] * column_crowd[None, :, None, :]
+    positions = crowd.unsqueeze(-1).expand(*crowd.shape, types).flatten(2).flatten(0, 1)
+    per_axis = [min(stride, kernel) * (len(starts) - 1) + kernel for starts, _ in axes]
+    return Windows(child, positions, per_axis[0] * per_axis[1] * types)
+
+
+def _along(size: int, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Of one axis: index (positions, kernel) of the places, and how many windows have each of them."""
+    starts = range(0, size - kernel + 1, stride)
+    index = [[start + step for step in range(kernel)] for start in starts]
+    crowd = [[float(sum(start <= place < start + kernel for start in starts)) for place in row] for row in index]
+    return torch.tensor(index), torch.tensor(crowd)
+
+
+class Parents(NamedTuple):
+    """What an M-step makes, one of each for the C types at the L positions."""
+
+    poses: Tensor  # (B, L, C, D) means
+    logits: Tensor  # (B, L, C) of the activations
+    variances: Tensor  # (B, L, C, D), the floor included
+    distances: Tensor  # (B, L, C, N) of each vote, squared, in standard deviations; empty unless asked for
+
+
+def couple(votes: Tensor, activations: Tensor, seen: Windows, beta_u: Tensor, beta_a: Tensor, em: EM) -> Tensor:
+    """The coupling of the last M-step, as its logarithm: (B, L, N, C), in (B, L, C, N) memory.
+
+    At first every child spends 1 evenly over its parents. votes (B, L, N, C, D), activations (B, I) of the children,
+    beta_u and beta_a (C,).
+    """
+    types = votes.shape[3]
+    start = -(seen.positions * float(types)).log().to(votes)
+    logs = start[None, :, :, None].expand(votes.shape[:-1])
+    for iteration in range(em.iterations - 1):
+        parents = m_step(votes, logs, activations, seen, beta_u, beta_a, em, iteration, distances=True)
+        density = -0.5 * (parents.distances + parents.variances.log().sum(-1, keepdim=True))
+        logs = density + F.logsigmoid(parents.logits).unsqueeze(-1)
+        logs = (logs - _over_parents(logs, seen.child, activations.shape[1]).unsqueeze(2)).transpose(2, 3)
+    return logs
+
+
+def m_step(
+    votes: Tensor,
+    log_coupling: Tensor,
+    activations: Tensor,
+    seen: Windows,
+    beta_u: Tensor,
+    beta_a: Tensor,
+    em: EM,
+    iteration: int,
+    *,
+    distances: bool = False,
+) -> Parents:
+    """The parents that a coupling makes. `iteration` from 0 sets lambda; shapes as in `couple`.
+
+    The cost is scaled by the amount of data: with J = L C parents of I children it is DATA / (I / J) times the sum of
+    R a, so that one lambda fits every layer, the class layer too, where few parents hear all children. beta_a is
+    written in units of DATA as well, so that an optimiser moves both betas alike.
+    """
+    weighted = (log_coupling + _at_places(activations, seen.child).clamp_min(TINY).log().unsqueeze(-1)).transpose(2, 3)
+    share = weighted.softmax(-1)
+    parents = votes.shape[1] * votes.shape[3]
+    amount = weighted.logsumexp(-1).exp() * (parents / seen.covered)
+    mean, variance, far = moments(votes.permute(0, 1, 3, 4, 2), share, em.floor, distances)
+    cost = (beta_u.unsqueeze(-1) + 0.5 * variance.log()).sum(-1) * amount
+    return Parents(mean, DATA * em.inverse_temperature(iteration) * (beta_a - cost), variance, far)
+
+
+def moments(votes: Tensor, share: Tensor, floor: float, distances: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance of votes under shares, and each vote's squared distance in standard deviations.
+
+    votes (..., D, N), share (..., N), which sums to 1 over N -> (..., D), (..., D), (..., N) or empty. The variance has
+    the floor in it. Differentiable once; only votes and shares are kept for it.
+    """
+    if torch.compiler.is_compiling():  # a compiler plans the same gradient itself
+        mean = (votes * share.unsqueeze(-2)).sum(-1)
+        squares = (votes - mean.unsqueeze(-1)).square()
+        variance = (squares * share.unsqueeze(-2)).sum(-1) + floor
+        far = (squares / variance.unsqueeze(-1)).sum(-2) if distances else mean.new_empty(0)
+        return mean, variance, far
+    lead = share.shape[:-1]
+    mean, variance, far = _Moments.apply(votes.flatten(0, -3), share.flatten(0, -2), floor, distances)
+    return mean.unflatten(0, lead), variance.unflatten(0, lead), far.unflatten(0, lead) if distances else far
+
+
+def dense(coupling: Tensor, child: Tensor, children: int) -> Tensor:
+    """A coupling by windows as one by children and parents, 0 where a parent does not see a child.
+
+    (B, L, N, C), child (L, N) -> (B, I, J), parent j = position * C + type, as poses and activations have them.
+    """
+    batch, positions, _, types = coupling.shape
+    found = coupling.new_zeros(batch, positions, children, types)
+    found = found.scatter(2, child[None, :, :, None].expand_as(coupling), coupling)
+    return found.transpose(1, 2).flatten(2)
+
+
+def _at_places(of_children: Tensor, child: Tensor) -> Tensor:
+    """What the children at each place of each window have: (B, I) -> (B, L, N)."""
+    index = child.flatten().expand(len(of_children), -1)
+    return of_children.gather(1, index).unflatten(1, child.shape)
+
+
+def _over_parents(logs: Tensor, child: Tensor, children: int) -> Tensor:
+    """ln of the sum, over all parents of a child, of exp(logs), at each place of that child.
+
+    logs (B, L, C, N) -> (B, L, N). The places that one child has in several windows get the same number.
+    """
+    of_window = logs.logsumexp(2)
+    if len(of_window[0]) == 1:
+        return of_window
+    flat, index = of_window.flatten(1), child.flatten().expand(len(logs), -1)
+    start = flat.new_full((len(logs), children), -torch.inf)
+    top = start.scatter_reduce(1, index, flat.detach(), "amax").gather(1, index)
+    total = flat.new_zeros(len(logs), children).scatter_add(1, index, (flat - top).exp())
+    return (top + total.gather(1, index).log()).unflatten(1, child.shape)
+
+
+class _Moments(torch.autograd.Function):
+    """votes (G, D, N), share (G, N) -> mean (G, D), variance (G, D), distance (G, N). Nothing of the votes' size is
+    kept but the votes: the squares, which all three are products with, are made again for the gradient."""
+
+    @staticmethod
+    def forward(ctx, votes: Tensor, share: Tensor, floor: float, distances: bool) -> tuple[Tensor, Tensor, Tensor]:
+        column = share.unsqueeze(-1)
+        mean = torch.bmm(votes, column)
+        squares = (votes - mean).square_()
+        variance = torch.bmm(squares, column).squeeze(-1) + floor
+        far = torch.bmm(variance.reciprocal().unsqueeze(1), squares).squeeze(1) if distances else mean.new_empty(0)
+        mean = mean.squeeze(-1)
+        ctx.save_for_backward(votes, share, mean, variance)
+        ctx.distances = distances
+        return mean, variance, far
+
+    @staticmethod
+    def backward(ctx, d_mean: Tensor, d_variance: Tensor, d_far: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph("EM routing")
+        votes, share, mean, variance = ctx.saved_tensors
+        apart = votes - mean.unsqueeze(-1)
+        squares = apart.square()
+        if ctx.distances:
+            precision = variance.reciprocal()
+            d_precision = torch.bmm(squares, d_far.unsqueeze(-1)).squeeze(-1)
+            d_variance = d_variance - d_precision * precision * precision
+            left, right = torch.stack((d_variance, precision), -1), torch.stack((share, d_far), -2)
+        else:
+            left, right = d_variance.unsqueeze(-1), share.unsqueeze(-2)
+        d_votes = torch.bmm(2 * left, right) * apart
+        d_mean = d_mean - d_votes.sum(-1)
+        d_share = torch.bmm(d_mean.unsqueeze(1), votes) + torch.bmm(d_variance.unsqueeze(1), squares)
+        d_votes = torch.baddbmm(d_votes, d_mean.unsqueeze(-1), share.unsqueeze(-2))
+        return d_votes, d_share.squeeze(1), None, None

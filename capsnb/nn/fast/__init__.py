@@ -1,0 +1,1 @@
+"""The CPU's fast convolution and votes, walled off behind plain ones."""

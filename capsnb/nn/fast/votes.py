@@ -1,0 +1,155 @@
+"""Weighted sums of votes and agreements with them: matrix products that share one gradient.
+
+Routing reads the votes 2 T - 1 times, and each reading has a gradient with respect to the votes, the largest tensor
+there is. Both readings are batched matrix products: with the poses of the parents as blocks on a diagonal,
+
+    agreement[b] = votes[b] @ blocks(poses[b])        (I, J D) @ (J D, J),
+    sums[b] = blocks of coupling[b]^T @ votes[b]      (J, I) @ (I, J D),
+
+so that each is one pass over the votes at the speed of memory, although most products are with zeros. Both gradients
+are outer products over parents, coupling x d sums and d agreement x poses, so that all of them together are one more,
+
+    d votes[b] = [coupling_1, ..., d agreement_1, ...] @ blocks([d sums_1, ..., poses_1, ...]),
+
+made once, when the last of them is known. To that end every reading also takes a ticket: a scalar whose own gradient,
+which autograd asks for after all the readings', is that product. Only the votes, one (B, J, I) tensor and one (B, J, D)
+tensor per reading are kept between the passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from capsnb.nn.fast.toom_cook import refuse_graph
+
+MOST_PARENTS = 16  # in one block-diagonal product: beyond it, the zeros cost more than another pass
+
+
+class Ballot:
+    """Votes (B, I, J, D) that are read several times in one forward pass. Differentiable once.
+
+    While torch.compile traces, the readings are plain einsums: the compiler plans their gradient itself.
+    """
+
+    def __init__(self, votes: Tensor) -> None:
+        self.votes = votes
+        if torch.compiler.is_compiling():
+            return
+        parts = -(-votes.shape[2] // MOST_PARENTS)
+        self._parts = [_Part(part) for part in (votes.tensor_split(parts, 2) if parts > 1 else [votes])]
+
+    def weighted_sum(self, coupling: Tensor) -> Tensor:
+        """What the parents receive: sum over i of coupling (B, I, J) times vote. -> (B, J, D)"""
+        if torch.compiler.is_compiling():
+            return torch.einsum("bij,bijd->bjd", coupling, self.votes)
+        return self._read(False, coupling.transpose(1, 2))
+
+    def agreement(self, poses: Tensor) -> Tensor:
+        """Scalar product of each vote with its parent's pose (B, J, D). -> (B, I, J), in (B, J, I) memory"""
+        if torch.compiler.is_compiling():
+            return torch.einsum("bijd,bjd->bij", self.votes, poses)
+        return self._read(True, poses).transpose(1, 2)
+
+    def _read(self, agree: bool, x: Tensor) -> Tensor:
+        x = x.to(self.votes.dtype)  # exact under autocast too
+        with torch.autocast(x.device.type, enabled=False):
+            if len(self._parts) == 1:
+                return self._parts[0].read(agree, x)
+            shares = zip(self._parts, x.tensor_split(len(self._parts), 1), strict=True)
+            return torch.cat([part.read(agree, share) for part, share in shares], 1)
+
+
+class _Part:
+    """The votes of some of the parents."""
+
+    def __init__(self, votes: Tensor) -> None:
+        self.votes = votes.detach()
+        self.factors: list[_Factors] = []
+        wanted = votes.requires_grad and torch.is_grad_enabled()
+        self.ticket = _Ticket.apply(votes, self.factors) if wanted else None
+
+    def read(self, agree: bool, x: Tensor) -> Tensor:
+        return _Reading.apply(agree, x, self.votes, self.ticket, self.factors)
+
+
+class _Factors(NamedTuple):
+    """One outer product of the votes' gradient."""
+
+    over_children: Tensor  # (B, J, I)
+    over_size: Tensor  # (B, J, D)
+    task: int  # the backward pass that made it: of one that stopped before the ticket nothing may be left
+
+
+class _Ticket(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, votes: Tensor, factors: list[_Factors]) -> Tensor:
+        ctx.factors = factors
+        return votes.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, _: Tensor) -> tuple[Tensor, None]:
+        refuse_graph("votes")
+        own = [each for each in ctx.factors if each.task == torch._C._current_graph_task_id()]
+        ctx.factors.clear()
+        left = torch.cat([each.over_children for each in own], 1)
+        right = torch.cat([_blocks(each.over_size) for each in own], 1)
+        gradient = torch.bmm(left.transpose(1, 2), right)
+        return gradient.reshape(*gradient.shape[:2], *own[0].over_size.shape[1:]), None
+
+
+class _Reading(torch.autograd.Function):
+    """Agreement with poses x (B, J, D), or weighted sum with coupling x (B, J, I): linear, and each other's adjoint."""
+
+    @staticmethod
+    def forward(ctx, agree: bool, x: Tensor, votes: Tensor, ticket: Tensor | None, factors: list[_Factors]) -> Tensor:
+        ctx.save_for_backward(x, votes)
+        ctx.agree, ctx.factors = agree, factors
+        return _agreements(x, votes) if agree else _sums(x, votes)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph("votes")
+        x, votes = ctx.saved_tensors
+        _, need_x, _, need_votes, _ = ctx.needs_input_grad
+        if need_votes:
+            pair = (grad, x) if ctx.agree else (x, grad)
+            ctx.factors.append(_Factors(*pair, torch._C._current_graph_task_id()))
+        adjoint = _sums if ctx.agree else _agreements
+        return None, adjoint(grad, votes) if need_x else None, None, grad.new_zeros(()), None
+
+
+def _blocks(poses: Tensor) -> Tensor:
+    """(B, J, D) -> (B, J, J D): row j holds the pose of parent j at its own columns and zeros elsewhere."""
+    own = torch.eye(poses.shape[1], dtype=poses.dtype, device=poses.device)
+    blocks = poses.unsqueeze(2) * own.unsqueeze(2)
+    return blocks.reshape(*poses.shape[:2], -1)  # here, not flatten: torch cannot batch it over many gradients
+
+
+def _sums(coupling: Tensor, votes: Tensor) -> Tensor:
+    """(B, J, I), (B, I, J, D) -> (B, J, D)"""
+    product = torch.bmm(coupling, votes.flatten(2))
+    product = product.reshape(*product.shape[:2], *votes.shape[2:])
+    return product.diagonal(dim1=1, dim2=2).transpose(1, 2)
+
+
+def _agreements(poses: Tensor, votes: Tensor) -> Tensor:
+    """(B, J, D), (B, I, J, D) -> (B, J, I)"""
+    return torch.bmm(_blocks(poses), votes.flatten(2).transpose(1, 2))
+
+
+class Combine:
+    """What a layer lends its routing: `combine(coupling, votes) -> poses`, the weighted sum, bias and squash.
+
+    activate: (B, J, D) -> same, the bias and the squash. Votes other than the ballot's are summed on their own.
+    """
+
+    def __init__(self, ballot: Ballot, activate: Callable[[Tensor], Tensor]) -> None:
+        self.ballot, self.activate = ballot, activate
+
+    def __call__(self, coupling: Tensor, votes: Tensor) -> Tensor:
+        ballot = self.ballot if votes is self.ballot.votes else Ballot(votes)
+        return self.activate(ballot.weighted_sum(coupling))

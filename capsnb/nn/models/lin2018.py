@@ -1,0 +1,103 @@
+"""The networks of Lin, Li & Ma 2018: a capsule network of four layers and one of plain neurons, as many in each layer.
+
+What the paper fixes (sec. 3.1, figure 1): a convolution and three layers of capsules with two routings, R1 and R2,
+"similar to" Sabour et al.'s network for 36x36 MultiMNIST; in each intermediate layer as many neurons in both networks.
+Sizes, loss and decoder are not printed: Sabour's convolution and primary capsules, 16 capsules of 16 numbers between,
+no decoder and, for the neurons, sigmoid cross-entropy are ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from capsnb.nn import taps
+from capsnb.nn.convolution import Conv2d
+from capsnb.nn.layers import Stage
+from capsnb.nn.models.capsnet import CapsNetConfig, Output, as_pixels
+from capsnb.nn.models.stems import StridedStem, check_size
+
+# R1 routes to caps1 (the paper's Cap1), R2 to the classes
+FOUR_LAYERS = CapsNetConfig(size=36, hidden=((16, 16),), decoder="none")
+# section 3.3: "with one more capsule/CNN layer"
+FIVE_LAYERS = replace(FOUR_LAYERS, hidden=((16, 16), (16, 16)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronNetConfig:
+    """The standard CNN: two convolutions, fully connected layers, ReLU after each but the last. Scores are logits.
+
+    width, primary: channels of the first convolution (stride 1) and of the second (stride 2), which has as many neurons
+    as the capsule network's primary capsules have numbers. hidden: neurons of each layer between (Linear1, ...).
+    """
+
+    channels: int = 1
+    size: int = 36
+    classes: int = 10
+    width: int = 256
+    primary: int = 256
+    kernel: int = 9
+    hidden: tuple[int, ...] = (256,)
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden = {self.hidden}: at least one layer of at least one neuron is needed")
+
+    def build(self) -> NeuronNet:
+        """The model with fresh parameters from torch's global generator."""
+        return NeuronNet(self)
+
+
+class NeuronNet(nn.Module):
+    """Taps: conv1, conv2 (B, C, H, W); linear1, linear2, ... (B, units), after their ReLU."""
+
+    def __init__(self, config: NeuronNetConfig) -> None:
+        super().__init__()
+        self.config, self.image_shape = config, (config.channels, config.size, config.size)
+        check_size(config.size, config.kernel, config.kernel)
+        self.conv1 = Stage(Conv2d(config.channels, config.width, config.kernel), nn.ReLU())
+        self.conv2 = Stage(Conv2d(config.width, config.primary, config.kernel, 2), nn.ReLU())
+        side = (config.size - 2 * config.kernel + 1) // 2 + 1
+        self.layers = [f"linear{n}" for n, _ in enumerate(config.hidden, 1)]
+        sizes = (config.primary * side * side, *config.hidden)
+        for name, (children, units) in zip(self.layers, itertools.pairwise(sizes), strict=True):
+            self.add_module(name, Stage(nn.Linear(children, units), nn.ReLU()))
+        self.out = nn.Linear(sizes[-1], config.classes)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
+        """images (B, C, H, W), uint8 or in [0, 1]; labels are not used."""
+        units = self.conv2(self.conv1(as_pixels(images, self.image_shape))).flatten(1)
+        for name in self.layers:
+            units = self._modules[name](units)
+        return Output(self.out(units), None, None)
+
+
+def neuron_twin(config: CapsNetConfig) -> NeuronNetConfig:
+    """The network of neurons with as many of them in every intermediate layer as a capsule network has numbers.
+
+    Raises ValueError for a capsule network without hidden layer, or with another stem than Sabour's.
+    """
+    if not isinstance(config.stem, StridedStem) or not config.hidden:
+        raise ValueError("a twin of neurons is known for capsule networks on a StridedStem with a hidden layer")
+    stem = config.stem
+    return NeuronNetConfig(
+        channels=config.channels,
+        size=config.size,
+        classes=config.classes,
+        width=stem.channels,
+        primary=stem.types * stem.dim,
+        kernel=stem.kernel,
+        hidden=tuple(capsules * dim for capsules, dim in config.hidden),
+    )
+
+
+def layer_sizes(model: nn.Module, images: Tensor) -> dict[str, int]:
+    """Numbers per image in every intermediate layer of either network, by its tap: for the table of equal neurons."""
+    inside = ("votes", "coupling", "reconstruction")
+    names = [name for name in taps.names(model) if name.split(".")[-1] not in inside and not name.startswith("class")]
+    with taps.evaluating(model), taps.record(model, *names) as seen:
+        model(images)
+    return {name: math.prod(seen[name].shape[1:]) for name in names}

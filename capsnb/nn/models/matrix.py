@@ -1,0 +1,240 @@
+"""Matrix capsules with EM routing (Hinton, Sabour & Frosst 2018): poses of 4x4 with an activation beside them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from capsnb.nn import em, taps
+from capsnb.nn.convolution import Conv2d
+from capsnb.nn.layers import Stage, full
+from capsnb.nn.models.capsnet import Output, as_pixels, decode, make_decoder
+from capsnb.nn.models.stems import check_size
+
+AT_ONCE = 2**20  # votes' numbers that are routed together on a CPU: what a core's cache holds
+START_A = -10.0  # of beta_a, see `MatrixCapsNetConfig`
+KEPT = 2**27  # of a batch and layer beyond which votes are made again for the gradient instead of kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixCapsNetConfig:
+    """A network of matrix capsules. The defaults are those of Tawalbeh & Oramas 2024: 12 units in every layer.
+
+    width, kernel, stride, padding: of the first convolution (A in Hinton et al.); batch_norm: before its ReLU, as in
+        the released code of both; Hinton et al. name none.
+    types: of primary capsules (B), made by a 1x1 convolution. layers: (types, kernel, stride) of each layer of
+        convolutional capsules (C and D). side: a pose has side x side numbers.
+    coordinates: where a class capsule's child stands is added to its vote (Coordinate Addition).
+    init_scale: of the transforms, N(0, init_scale^2 / side): at 1 a vote is as large as its child's pose. At 2, the
+        N(0, 1) of Tawalbeh & Oramas' code, and with beta_a at -10, the mean of -1000 in units of `em.DATA` that
+        Gritzman 2019 draws it around, about half of the capsules of every layer are active at first, as Hinton et al.
+        want. beta_u starts at 0.
+    decoder: "conditional" sees the pose of the true class, without labels that of the most active one.
+    """
+
+    channels: int = 1
+    size: int = 28
+    classes: int = 10
+    width: int = 12
+    kernel: int = 5
+    stride: int = 2
+    padding: int = 2
+    batch_norm: bool = True
+    types: int = 12
+    layers: tuple[tuple[int, int, int], ...] = ((12, 3, 2), (12, 3, 1))
+    side: int = 4
+    routing: em.EM = field(default_factory=em.EM)
+    coordinates: bool = True
+    init_scale: float = 2.0
+    decoder: str = "conditional"
+    decoder_widths: tuple[int, ...] = (512, 1024)
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "size", "classes", "width", "kernel", "stride", "types", "init_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
+        if self.side < 2:
+            raise ValueError(f"side = {self.side}: the coordinates need poses of at least 2x2")
+        if not all(len(layer) == 3 and min(layer) > 0 for layer in self.layers):
+            raise ValueError(f"layers = {self.layers}: each is (types, kernel, stride), all above 0")
+
+    def build(self) -> MatrixCapsNet:
+        """The model with fresh parameters from torch's global generator."""
+        return MatrixCapsNet(self)
+
+
+class MatrixCapsNet(nn.Module):
+    """Convolution, primary capsules, convolutional capsules `caps1`, `caps2`, ..., class capsules, decoder.
+
+    Scores are the class capsules' activations, in (0, 1). Taps: conv1 (B, C, H, W); primary (B, I, D) and
+    primary.activations (B, I); of each routed layer poses (B, J, D), activations (B, J), and, by windows, votes
+    (B, L, N, C, D) and coupling (B, L, N, C); those of the class layer are (B, I, K, D) and (B, I, K); reconstruction.
+    """
+
+    def __init__(self, config: MatrixCapsNetConfig) -> None:
+        super().__init__()
+        self.config, self.image_shape = config, (config.channels, config.size, config.size)
+        check_size(config.size + 2 * config.padding, config.kernel)
+        conv = Conv2d(config.channels, config.width, config.kernel, config.stride, config.padding)
+        norm = [nn.BatchNorm2d(config.width)] if config.batch_norm else []
+        self.stages = ["conv1"]
+        self.conv1 = Stage(conv, *norm, nn.ReLU())
+        grid = (config.size + 2 * config.padding - config.kernel) // config.stride + 1
+        self.primary = MatrixPrimary(config.width, grid, config.types, config.side)
+        self.layers = [*(f"caps{n}" for n, _ in enumerate(config.layers, 1)), "class"]
+        size, types = grid, config.types
+        options = {"side": config.side, "routing": config.routing, "init_scale": config.init_scale}
+        for name, (parents, kernel, stride) in zip(self.layers, config.layers, strict=False):
+            check_size(size, kernel)
+            self.add_module(name, MatrixCapsules(size, types, parents, kernel=kernel, stride=stride, **options))
+            size, types = (size - kernel) // stride + 1, parents
+        self.add_module("class", MatrixCapsules(size, types, config.classes, coordinates=config.coordinates, **options))
+        self.decoder, self.reconstruction = make_decoder(
+            config.decoder, config.classes, config.side**2, self.image_shape, config.decoder_widths
+        )
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
+        """images (B, C, H, W), uint8 or in [0, 1]; labels mask the decoder (training), else the highest score does."""
+        poses, activations = self.primary(self.conv1(as_pixels(images, self.image_shape)))
+        for name in self.layers:
+            poses, activations = self._modules[name](poses, activations)
+        seen = activations.argmax(1) if labels is None else labels
+        return Output(activations, poses, decode(self, poses, seen))
+
+
+class Activated(nn.Module):
+    """Capsules with an activation of their own, which decides how much they are heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activations = taps.Tap()
+
+    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
+        """Inside the block only the capsules of `mask` (J,) or (B, J) are active: the others' votes have no weight.
+
+        A pose of zeros instead would go on voting, for zeros.
+        """
+        return self.activations.editing(taps.keep(mask))
+
+
+class MatrixPrimary(Activated):
+    """Poses and activations by 1x1 convolutions. (B, C, H, W) -> (B, I, D), (B, I); I as in `PrimaryCapsules`."""
+
+    def __init__(self, in_channels: int, size: int, types: int, side: int) -> None:
+        super().__init__()
+        self.grid, self.capsules, self.dim = (size, size, types), size * size * types, side * side
+        self.pose, self.active = Conv2d(in_channels, types * self.dim, 1), Conv2d(in_channels, types, 1)
+        self.tap = taps.Tap()
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        poses = full(self.pose(maps)).permute(0, 2, 3, 1).reshape(len(maps), self.capsules, self.dim)
+        logits = full(self.active(maps)).permute(0, 2, 3, 1).reshape(len(maps), self.capsules)
+        dtype = self.pose.weight.dtype
+        return self.tap(poses.to(dtype)), self.activations(logits.sigmoid().to(dtype))
+
+
+class MatrixCapsules(Activated):
+    """Parents by EM routing. Poses (B, I, D) and activations (B, I) -> (B, J, D), (B, J).
+
+    The children stand on a grid of size x size with `types` at each place. With a kernel the parents do too, with
+    `parents` types, and each place and pair of types has its transform; without, they are `parents` class capsules that
+    see all children, and all positions share one transform per pair of types.
+    vote = pose matrix @ weight, both side x side, weight (places of a window * types or types, side, parents, side).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        types: int,
+        parents: int,
+        *,
+        kernel: int | None = None,
+        stride: int = 1,
+        side: int = 4,
+        routing: em.EM,
+        coordinates: bool = False,
+        init_scale: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.child_grid, self.kernel, self.stride = (size, types), kernel, stride
+        self.side, self.routing = side, routing
+        out = (size - kernel) // stride + 1 if kernel else 1
+        self.grid, self.dim, self.capsules = (out, out, parents), side * side, out * out * parents
+        child, positions, self.covered = em.windows(size, size, types, kernel or size, stride)
+        self.register_buffer("child", child, persistent=False)
+        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("offset", self._coordinates() if coordinates else None, persistent=False)
+        shape = (types * (kernel or 1) ** 2, side, parents, side)
+        self.weight = nn.Parameter(torch.randn(shape) * (init_scale * side**-0.5))
+        self.beta_u, self.beta_a = (nn.Parameter(torch.full((parents,), start)) for start in (0.0, START_A))
+        self.votes, self.coupling, self.poses = taps.Tap(), taps.Tap(), taps.Tap()
+
+    def _coordinates(self) -> Tensor:
+        """What is added to the votes, (D, N): row and column, scaled to (0, 1), in the right-hand column of the matrix,
+        its first two numbers."""
+        size, types = self.child_grid
+        centre = (torch.arange(size) + 0.5) / size
+        offset = torch.zeros(self.side, self.side, size, size, types)
+        offset[0, -1] += centre[:, None, None]
+        offset[1, -1] += centre[:, None]
+        return offset.flatten(2).flatten(0, 1)
+
+    def forward(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(poses.device.type, enabled=False):
+            poses, activations = poses.to(self.weight.dtype), activations.to(self.weight.dtype)
+            routed = self._in_parts(poses, activations)
+        return self.poses(routed[0].flatten(1, 2)), self.activations(routed[1].flatten(1, 2).sigmoid())
+
+    def _in_parts(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """Images know nothing of each other: as many at once as the cache holds, unless someone watches."""
+        each = self.child.numel() * self.grid[2] * self.dim
+        kept = each * len(poses) <= KEPT or not torch.is_grad_enabled()
+        count = max(1, (AT_ONCE if poses.device.type == "cpu" else KEPT) // each)
+        if not (self.votes.idle and self.coupling.idle) or (kept and count >= len(poses)):
+            return self._route(poses, activations)
+        parts = zip(poses.split(count), activations.split(count), strict=True)
+        again = {"use_reentrant": False, "preserve_rng_state": False}
+        routed = [self._route(*part) if kept else checkpoint(self._route, *part, **again) for part in parts]
+        return tuple(torch.cat(found) for found in zip(*routed, strict=True))
+
+    def _route(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
+        seen = em.Windows(self.child, self.positions, self.covered)
+        votes = self._tapped(self.votes, self.vote(poses))
+        logs = em.couple(votes, activations, seen, self.beta_u, self.beta_a, self.routing)
+        if not self.coupling.idle:
+            logs = self._tapped(self.coupling, logs.exp()).clamp_min(em.TINY).log()
+        last = self.routing.iterations - 1
+        parents = em.m_step(votes, logs, activations, seen, self.beta_u, self.beta_a, self.routing, last)
+        return parents.poses, parents.logits
+
+    def _tapped(self, tap: taps.Tap, tensor: Tensor) -> Tensor:
+        # what the class capsules hear has the shape that it has in every other network, without an axis of positions
+        return tensor if tap.idle else tap(tensor) if self.kernel else tap(tensor.squeeze(1)).unsqueeze(1)
+
+    def dense(self, coupling: Tensor) -> Tensor:
+        """This layer's recorded coupling as (B, I, J), whatever its windows; 0 where child and parent do not meet."""
+        size, types = self.child_grid
+        return em.dense(coupling, self.child, size * size * types) if self.kernel else coupling
+
+    def vote(self, poses: Tensor) -> Tensor:
+        """What each child predicts for each parent: (B, I, D) -> (B, L, N, C, D), in (B, L, C, D, N) memory.
+
+        One batched product with the places of a window first, each transform being as large as side poses' rows.
+        """
+        size, types = self.child_grid
+        own = torch.eye(self.side, dtype=poses.dtype, device=poses.device)
+        transforms = torch.einsum("nkjc,rs->nrkjsc", self.weight, own).reshape(len(self.weight), self.dim, -1)
+        grid = poses.unflatten(1, (size, size, types))
+        if self.kernel:
+            windows = grid.unfold(1, self.kernel, self.stride).unfold(2, self.kernel, self.stride)
+            places = windows.permute(5, 6, 3, 0, 1, 2, 4).reshape(len(transforms), -1, self.dim)
+            made = torch.bmm(places, transforms).flatten(1).t().contiguous()
+        else:
+            places = grid.permute(3, 0, 1, 2, 4).reshape(types, -1, self.dim)
+            made = torch.bmm(places, transforms).unflatten(1, (len(poses), -1)).permute(1, 3, 2, 0)
+        made = made.reshape(len(poses), len(self.child), self.grid[2], self.dim, -1)
+        return (made if self.offset is None else made + self.offset).permute(0, 1, 4, 2, 3)

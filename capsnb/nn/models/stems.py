@@ -1,0 +1,97 @@
+"""From pixels to the first capsules: the stems that the papers' capsule networks stand on.
+
+A stem is a configuration with `build(channels, size, squash) -> (stages, primary)`: named stages of convolutions, and a
+module from the last map to poses (B, I, P) that knows its number of `capsules` and their `dim`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from capsnb.nn import taps
+from capsnb.nn.convolution import Conv2d
+from capsnb.nn.layers import PrimaryCapsules, Stage, full, squash_named
+
+
+@dataclass(frozen=True, kw_only=True)
+class StridedStem:
+    """Sabour et al. 2017: Conv(channels, kernel, 1) + ReLU, then primary capsules by Conv(types * dim, kernel, 2)."""
+
+    channels: int = 256
+    kernel: int = 9
+    types: int = 32
+    dim: int = 8
+
+    def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
+        """Stages and primary capsules for images (channels, size, size); ValueError when they are too small."""
+        check_size(size, self.kernel, self.kernel)
+        conv1 = Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU(inplace=True))
+        primary = PrimaryCapsules(
+            self.channels, size - self.kernel + 1, types=self.types, dim=self.dim, kernel=self.kernel, squash=squash
+        )
+        return [conv1], primary
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseStem:
+    """Mitterreiter et al. 2023 (their working code): four convolutions with ReLU and batch norm, then a depthwise
+    convolution as large as the map and a 1x1 convolution: few primary capsules, each of which sees the whole image.
+
+    strides: their notebooks have (1, 1, 1, 2); (1, 1, 2, 2) is their faster variant.
+    pointwise: the 1x1 convolution; Efficient-CapsNet (Mazzia et al. 2021), whose stem this is otherwise, has none.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    kernels: tuple[int, ...] = (5, 3, 3, 3)
+    strides: tuple[int, ...] = (1, 1, 1, 2)
+    capsules: int = 16
+    dim: int = 8
+    pointwise: bool = True
+
+    def __post_init__(self) -> None:
+        if not len(self.kernels) == len(self.strides) == len(self.widths) + 1:
+            raise ValueError(
+                f"a depthwise stem of {len(self.widths)} widths needs {len(self.widths) + 1} kernels and strides, "
+                f"not {len(self.kernels)} and {len(self.strides)}"
+            )
+
+    def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
+        """Stages and primary capsules for images (channels, size, size); ValueError when they are too small."""
+        stages: list[nn.Module] = []
+        for width, kernel, stride in zip(
+            (*self.widths, self.capsules * self.dim), self.kernels, self.strides, strict=True
+        ):
+            check_size(size, kernel)
+            stages.append(Stage(Conv2d(channels, width, kernel, stride), nn.ReLU(inplace=True), nn.BatchNorm2d(width)))
+            channels, size = width, (size - kernel) // stride + 1
+        return stages, GlobalCapsules(self.capsules, self.dim, size, squash, self.pointwise)
+
+
+class GlobalCapsules(nn.Module):
+    """Primary capsules that see the whole map: depthwise convolution of the map's size, perhaps 1x1. -> (B, I, P)."""
+
+    def __init__(self, capsules: int, dim: int, size: int, squash: str, pointwise: bool) -> None:
+        super().__init__()
+        self.capsules, self.dim, self.grid = capsules, dim, (1, 1, capsules)
+        width = capsules * dim
+        self.depthwise = nn.Conv2d(width, width, size, groups=width)
+        self.pointwise = nn.Conv2d(width, width, 1) if pointwise else nn.Identity()
+        self.squash = squash_named(squash)
+        self.tap = taps.Tap()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        poses = full(self.pointwise(self.depthwise(maps))).reshape(len(maps), self.capsules, self.dim)
+        return self.tap(self.squash(poses).to(self.depthwise.weight.dtype))
+
+    def keep(self, mask: Tensor):
+        """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose."""
+        return self.tap.editing(taps.keep(mask))
+
+
+def check_size(size: int, *kernels: int) -> None:
+    """ValueError unless convolutions of these kernels, one after the other, leave at least one pixel of `size`."""
+    needed = sum(kernels) - len(kernels) + 1
+    if size < needed:
+        raise ValueError(f"images of {size} pixels are too small: kernels {kernels} need at least {needed}")

@@ -1,0 +1,232 @@
+"""Routing: from the votes of child capsules to the coupling with which each parent listens to them.
+
+A routing is a pure function `(votes, combine) -> coupling` and decides nothing else. The layer owns the votes, and
+`combine(coupling, votes) -> poses` is the layer's own weighted sum with its bias and squash, used here inside the loop.
+
+Shapes: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from capsnb.nn.fast.votes import Ballot
+
+Combine = Callable[[Tensor, Tensor], Tensor]
+
+
+class Routing(Protocol):
+    """Anything callable like this routes a `RoutedCapsules` layer; `prior` comes only when `learned_prior` is set."""
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor: ...
+
+
+def dynamic(
+    votes: Tensor,
+    combine: Combine,
+    *,
+    iterations: int = 3,
+    prior: Tensor | None = None,
+    temperature: float = 1.0,
+    rate: float = 1.0,
+    gradient: str = "all",
+    leaky: bool = False,
+) -> Tensor:
+    """Routing by agreement: each child spends 1 over its parents, more on those whose pose its vote agrees with.
+
+    Sabour et al. 2017, procedure 1. The logits after t steps are `prior + sum over the steps of <vote, pose>`, kept
+    here as one dot product with the sum of the poses (the same number, and no (B, I, J) tensor to carry along).
+
+    iterations: T, the number of weighted sums the layer makes in all; T = 1 is the prior alone.
+    prior: (I, J) logits, zero when None (Mitterreiter et al. 2023 learn them).
+    temperature: divides the logits; below 1 sharpens.
+    rate: eta in (0, 1] of Lin et al. 2018, eq. 3: coupling <- eta * softmax + (1 - eta) * coupling.
+    gradient: "all" back-propagates through every iteration (Sabour's code, Mitterreiter), "last" takes the agreement
+        as a constant (Renzulli et al.); a learned prior has its gradient in both.
+    leaky: the softmax also has a place for nobody, with a logit of 0, so that a child may keep back part of its 1
+        (`leaky_softmax` of Sabour's released code).
+    Returns the coupling (B, I, J), which sums to 1 over J, or to less when leaky. Raises ValueError for a value out of
+    range.
+    """
+    _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient)
+    batch, children, parents = _vote_axes(votes)
+    prior = votes.new_zeros(children, parents) if prior is None else _checked(prior, children, parents)
+    logits = (prior / temperature).unsqueeze(0)
+    coupling = (_over_parents(logits, leaky) if leaky else logits.softmax(-1)).expand(batch, -1, -1)
+    through = gradient == "all" and torch.is_grad_enabled()
+    ballot = _ballot(votes, combine)
+    poses_so_far = 0
+    for _ in range(iterations - 1):
+        with torch.set_grad_enabled(through):
+            poses_so_far = poses_so_far + combine(coupling, votes)
+            agreement = ballot.agreement(poses_so_far)
+        agreed = _over_parents((prior + agreement) / temperature, leaky)
+        coupling = agreed if rate == 1 else rate * agreed + (1 - rate) * coupling
+    return coupling
+
+
+def uniform(votes: Tensor, combine: Combine | None = None, *, value: str = "1/J") -> Tensor:
+    """No routing: the same constant coupling for all.
+
+    value: "1/J", what dynamic routing starts from; "1/I", the average of the votes (Gu et al. 2021); "1", their sum,
+    which is a plain linear layer. With thousands of children the choice decides how far the squash saturates.
+    Returns (B, I, J).
+    """
+    batch, children, parents = _vote_axes(votes)
+    return votes.new_full((1, 1, 1), constant(value, children, parents)).expand(batch, children, parents)
+
+
+def constant(value: str, children: int, parents: int) -> float:
+    """The number that a uniform coupling's name stands for."""
+    values = {"1/J": 1 / parents, "1/I": 1 / children, "1": 1.0}
+    if value not in values:
+        raise ValueError(f"uniform coupling {value!r} is unknown; allowed: {', '.join(values)}")
+    return values[value]
+
+
+def attention(votes: Tensor, combine: Combine, *, iterations: int = 3, over: str = "parents") -> Tensor:
+    """Routing by dot-product attention: each iteration's logits are <vote, pose> / sqrt(D) alone, nothing adds up.
+
+    over: "parents", children attend to their parents (inverted dot-product attention, Tsai et al. 2020, on one layer
+        after the other); "children", parents attend to their children as a transformer's tokens do, a softmax along
+        the columns: no parent can be left without coupling (Mitterreiter et al. 2023, sec. 5).
+    iterations: T, the number of weighted sums; T = 1 is the even share, 1/J or 1/I. Gradients flow through all.
+    Returns the coupling (B, I, J), which sums to 1 over J or over I. Raises ValueError for a value out of range.
+    """
+    _check(iterations=iterations, over=over)
+    coupling = uniform(votes, value="1/J" if over == "parents" else "1/I")
+    ballot = _ballot(votes, combine)
+    for _ in range(iterations - 1):
+        logits = ballot.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
+        coupling = _over_parents(logits) if over == "parents" else logits.softmax(1)
+    return coupling
+
+
+def self_attention(votes: Tensor, combine: Combine, *, prior: Tensor | None = None) -> Tensor:
+    """Self-attention among the votes for one parent, without iterations (Mazzia et al. 2021, eqs. 5 to 8).
+
+    logit_ij = sum_k <vote_ij, vote_kj> / sqrt(D), coupling = softmax of it over the parents + prior: children are heard
+    as far as the others' votes agree with theirs. The paper divides by the root of the child's pose size; the released
+    code by that of the parent's, D, as here.
+    prior: (I, J), added after the softmax, so that a child may spend more or less than 1.
+    Returns (B, I, J).
+    """
+    _, children, parents = _vote_axes(votes)
+    ballot = _ballot(votes, combine)
+    everybody = ballot.weighted_sum(uniform(votes, value="1"))
+    coupling = _over_parents(ballot.agreement(everybody) * votes.shape[-1] ** -0.5)
+    return coupling if prior is None else coupling + _checked(prior, children, parents)
+
+
+def _checked(prior: Tensor, children: int, parents: int) -> Tensor:
+    if prior.shape != (children, parents):
+        raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
+    return prior
+
+
+def _ballot(votes: Tensor, combine: Combine) -> Ballot:
+    shared = getattr(combine, "ballot", None)
+    return shared if shared is not None and shared.votes is votes else Ballot(votes)
+
+
+def _over_parents(logits: Tensor, leaky: bool = False) -> Tensor:
+    # an agreement lies in (B, J, I) memory: a softmax over a strided axis works on many children at once
+    logits = logits.transpose(1, 2)
+    if leaky:
+        nobody = torch.zeros_like(logits[:, :1])
+        return torch.cat((nobody, logits), 1).softmax(1)[:, 1:].transpose(1, 2)
+    return logits.softmax(1).transpose(1, 2)
+
+
+def _vote_axes(votes: Tensor) -> tuple[int, int, int]:
+    if votes.dim() != 4:
+        raise ValueError(f"votes have shape (B, I, J, D), not {tuple(votes.shape)}")
+    return votes.shape[0], votes.shape[1], votes.shape[2]
+
+
+def _check(
+    *, iterations: int, temperature: float = 1.0, rate: float = 1.0, gradient: str = "all", over: str = "parents"
+) -> None:
+    if not isinstance(iterations, int) or iterations < 1:
+        raise ValueError(f"iterations = {iterations}: a whole number of at least 1 is needed")
+    if not temperature > 0:
+        raise ValueError(f"temperature = {temperature}: it must be above 0")
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate = {rate}: it must be above 0 and at most 1")
+    if gradient not in ("all", "last"):
+        raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last'")
+    if over not in ("parents", "children"):
+        raise ValueError(f"over = {over!r} is unknown; allowed: 'parents', 'children'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamic:
+    """Routing by agreement as a model's configuration; the fields are those of `dynamic`."""
+
+    iterations: int = 3
+    temperature: float = 1.0
+    rate: float = 1.0
+    learned_prior: bool = False
+    gradient: str = "all"
+    leaky: bool = False
+
+    def __post_init__(self) -> None:
+        _check(iterations=self.iterations, temperature=self.temperature, rate=self.rate, gradient=self.gradient)
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return dynamic(
+            votes,
+            combine,
+            iterations=self.iterations,
+            prior=prior,
+            temperature=self.temperature,
+            rate=self.rate,
+            gradient=self.gradient,
+            leaky=self.leaky,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Routing by dot-product attention, as a model's configuration; the fields are those of `attention`."""
+
+    iterations: int = 3
+    over: str = "parents"
+
+    def __post_init__(self) -> None:
+        _check(iterations=self.iterations, over=self.over)
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return attention(votes, combine, iterations=self.iterations, over=self.over)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfAttention:
+    """Routing by self-attention among votes, as a model's configuration (Efficient-CapsNet learns its prior)."""
+
+    learned_prior: bool = True
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return self_attention(votes, combine, prior=prior)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """No routing, as a model's configuration; the field is that of `uniform`."""
+
+    value: str = "1/J"
+
+    def __post_init__(self) -> None:
+        constant(self.value, 1, 1)
+
+    def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        return uniform(votes, combine, value=self.value)
+
+    def constant(self, children: int, parents: int) -> float:
+        """The coupling's value; a layer that nobody watches sums its votes with it without making them."""
+        return constant(self.value, children, parents)

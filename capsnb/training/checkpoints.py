@@ -1,0 +1,102 @@
+"""Small trained models that come with the project, for instant exploration and as regression checks.
+
+    run = checkpoints.load("capsnet-small")       # model, history, spec
+
+Each is a run's folder under data/checkpoints with a record of how it was made: `capsnb checkpoints make NAME`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from capsnb.data.transforms import Augment, prepare
+from capsnb.nn.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
+from capsnb.nn.routing import Dynamic
+from capsnb.places import project
+from capsnb.training import runs
+from capsnb.training.evaluation import evaluate
+from capsnb.training.loop import Recipe
+from capsnb.training.pruning import Lobster, Penalty
+from capsnb.training.runs import Run, Spec
+
+# all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32; a
+# quarter of Mitterreiter et al.'s maps, half of Mazzia et al.'s
+SMALL = CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256))
+BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
+
+CHECKPOINTS: dict[str, Spec] = {
+    # Sabour et al. 2017
+    "capsnet-small": Spec(model=SMALL, recipe=Recipe(epochs=150)),
+    # Renzulli et al. 2022: 825 steps where the paper has some 80,000, hence a penalty twenty times as strong;
+    # 43 % of its weights are gone, its couplings are no surer: the paper says that a decoder in training undoes that
+    "rem-small": Spec(
+        model=SMALL,
+        recipe=replace(BRIEF, epochs=15, hooks=(Lobster(penalty=Penalty(strength=2e-3), images=250, trials=12),)),
+    ),
+    # Mitterreiter et al. 2023: 16/16/16/16/10 capsules; without their weight decay, which kills them
+    "deep-rba-small": Spec(
+        model=CapsNetConfig(
+            stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
+            hidden=((16, 8), (16, 8), (16, 8)),
+            dim=8,
+            routing=Dynamic(learned_prior=True),
+            squash="exponential",
+            decoder_widths=(128, 256),
+        ),
+        recipe=replace(
+            BRIEF, epochs=15, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
+        ),
+    ),
+    # Mazzia et al. 2021: as many capsules of the same size as theirs
+    "efficient-capsnet-small": Spec(
+        model=replace(EFFICIENT, stem=replace(EFFICIENT.stem, widths=(16, 32, 32)), decoder_widths=(128, 256)),
+        recipe=replace(BRIEF, epochs=30),
+    ),
+    # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing
+    "convnet-cr-sf-small": Spec(model=ConvNetRConfig(width=32, decoder_widths=(128, 256)), recipe=BRIEF),
+}
+
+
+def folder(name: str) -> Path:
+    """Where a checkpoint lies; ValueError lists the names for an unknown one."""
+    if name not in CHECKPOINTS:
+        raise ValueError(f"There is no checkpoint {name!r}; there are: {', '.join(CHECKPOINTS)}")
+    return project() / "data" / "checkpoints" / name
+
+
+def load(name: str, *, device: Any = "cpu") -> Run:
+    """A checkpoint's model in evaluation mode with its history and spec."""
+    return runs.load(folder(name), device=device)
+
+
+def record(name: str) -> dict[str, Any]:
+    """What a checkpoint reaches and how it was made: test accuracy and loss, data, device, versions, code, date."""
+    return json.loads((folder(name) / "record.json").read_text()) | runs.read_made(folder(name))
+
+
+def make(name: str, *, progress: bool = True) -> Path:
+    """Train a checkpoint anew on the CPU and put it in its place; what was there stays until the new one is whole."""
+    target, spec = folder(name), CHECKPOINTS[name]
+    run = runs.get(spec, device="cpu", progress=progress)
+    images = prepare(spec.data)
+    result = evaluate(run.model, images.test)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        fresh = Path(temporary) / name
+        shutil.copytree(run.folder, fresh)
+        content = {
+            "made by": f"capsnb checkpoints make {name}",
+            "test accuracy": result.accuracy,
+            "test loss": result.loss,
+            "data": images.source,
+        }
+        (fresh / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+        if target.exists():
+            target.rename(Path(temporary) / "old")
+        fresh.rename(target)
+    return target

@@ -1,0 +1,155 @@
+"""The code behind configurations that are not capsnb's, so that a run made by other code is another run.
+
+A class of capsnb is known by its name, and `runs.SEMANTICS` says when what it does has changed. A class in somebody's
+notebook, script or package has only its code to tell: its methods, what they call in the user's own files, the
+constants they read and the defaults of its fields. Comments, docstrings and layout do not count. It is read as
+bytecode, which also a worker has that was sent a class of a notebook: another minor version of Python has another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from capsnb.training.configs import PLAIN, digest
+
+OTHERS = ("capsnb", "torch", "numpy", "builtins")  # packages that are not the user's, wherever they are installed
+MADE = ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__")
+MADE += ("__lt__", "__le__", "__gt__", "__ge__")
+READS = ("LOAD_GLOBAL", "LOAD_NAME")
+INSTALLED = ("site-packages", "dist-packages")
+
+
+def own_code(value: Any) -> str | None:
+    """Twelve hex digits for the code of all classes in a configuration that are not capsnb's; None without such."""
+    kinds = sorted({kind for kind in _classes(value) if _package(kind) not in OTHERS}, key=_name)
+    if not kinds:
+        return None
+    reader = _Reader({_package(kind) for kind in kinds})
+    for kind in kinds:
+        reader.see(kind)
+    return digest(sorted(reader.parts, key=str))
+
+
+class _Reader:
+    """Follows names from a few classes through the user's own code; `parts` is what it saw."""
+
+    def __init__(self, packages: set[str]) -> None:
+        self.packages, self.parts, self.seen = packages, [], set()
+
+    def see(self, thing: Any, label: str = "") -> None:
+        if isinstance(thing, PLAIN):
+            self.parts.append([label, repr(thing)])
+        elif isinstance(thing, tuple):
+            for number, item in enumerate(thing):
+                self.see(item, f"{label}[{number}]")
+        elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+            self.see(type(thing))
+            for field in dataclasses.fields(thing):
+                self.see(getattr(thing, field.name), f"{label}.{field.name}")
+        elif isinstance(thing, type):
+            self._once(thing, self._class)
+        elif callable(thing) and isinstance(plain := inspect.unwrap(thing), FunctionType):
+            self._once(plain, self._function)
+
+    def _once(self, thing: Any, read: Any) -> None:
+        if id(thing) not in self.seen and self._is_own(thing.__module__):
+            self.seen.add(id(thing))
+            read(thing)
+
+    def _is_own(self, module: str | None) -> bool:
+        package = (module or "builtins").partition(".")[0]
+        if package in self.packages or package in OTHERS:
+            return package in self.packages
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file is None:
+            return False
+        path = Path(file)
+        return not (set(INSTALLED) & set(path.parts) or path.is_relative_to(sysconfig.get_path("stdlib")))
+
+    def _class(self, kind: type) -> None:
+        made = dataclasses.is_dataclass(kind)
+        for base in kind.__bases__:
+            self.see(base)
+        for field in dataclasses.fields(kind) if made else ():
+            factory = field.default_factory
+            default = field.default if factory is dataclasses.MISSING else factory()
+            self.see(None if default is dataclasses.MISSING else default, f"{_name(kind)}.{field.name}=")
+        for name, member in sorted(vars(kind).items()):
+            member = getattr(member, "__func__", getattr(member, "fget", member))
+            special = name.startswith("__") and name.endswith("__")
+            if isinstance(member, FunctionType):
+                # what @dataclass writes follows from the fields
+                if not (made and name in MADE and member.__code__.co_filename == "<string>"):
+                    self.see(member)
+            elif not special:
+                self.see(member, f"{_name(kind)}.{name}")
+
+    def _function(self, function: FunctionType) -> None:
+        codes = list(_nested(function.__code__))
+        names = dict.fromkeys(name for code in codes for name in code.co_names)
+        read = dict.fromkeys(
+            step.argval for code in codes for step in dis.get_instructions(code) if step.opname in READS
+        )
+        self.parts.append([_name(function), [_content(code, function.__doc__) for code in codes]])
+        self.see(function.__defaults__ or (), f"{_name(function)} defaults")
+        self.see(tuple(sorted((function.__kwdefaults__ or {}).items())), f"{_name(function)} defaults")
+        for cell in function.__closure__ or ():
+            self.see(_inside(cell), f"{_name(function)} closure")
+        for name in read:
+            found = function.__globals__.get(name)
+            if isinstance(found, ModuleType) and self._is_own(found.__name__):
+                for inner in names:
+                    self.see(vars(found).get(inner), f"{found.__name__}.{inner}")
+            elif found is not None:
+                self.see(found, f"{_name(function)} reads {name}")
+
+
+def _classes(value: Any) -> Iterator[type]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value)
+        for field in dataclasses.fields(value):
+            yield from _classes(getattr(value, field.name))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _classes(item)
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def _inside(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _nested(code: CodeType) -> Iterable[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)
+
+
+def _content(code: CodeType, docstring: str | None) -> list:
+    constants = [_constant(each) for each in code.co_consts if not isinstance(each, CodeType) and each != docstring]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, frozenset):  # its order changes from process to process
+        return sorted(map(repr, value))
+    return [_constant(item) for item in value] if isinstance(value, tuple) else repr(value)

@@ -1,0 +1,363 @@
+"""Training as a loop over rows, evaluation, and the state that lets a killed training go on bit for bit.
+
+    for row in train(model, data, Recipe(epochs=10)):
+        print(row["epoch"], row["validation accuracy"])
+
+Every random number is a function of (seed, epoch) or (seed, step): the position alone says which batch comes next.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.data import Batch, ImageSet
+from capsnb.data.transforms import Augment
+from capsnb.nn.losses import LOSSES
+from capsnb.nn.taps import evaluating
+from capsnb.training.cpu_settings import keep_pages, no_denormals
+from capsnb.training.evaluation import correct, evaluate, pick_device
+from capsnb.training.step import Objective
+
+Row = dict[str, Any]
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Diverged(RuntimeError):
+    """The loss stopped being a finite number; the state of the last report is kept."""
+
+
+class Moment(NamedTuple):
+    """Where in training a hook is called."""
+
+    epoch: int  # from 0
+    step: int  # steps taken so far
+    learning_rate: float
+
+
+class Hook(Protocol):
+    """Something that takes part in training and has state. Its class is named by a frozen configuration with
+    `build(model) -> Hook`; a method that it lacks is not called."""
+
+    def after_backward(self, model: nn.Module, moment: Moment) -> None: ...
+    def after_step(self, model: nn.Module, moment: Moment) -> None: ...
+    def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None: ...
+    def loss_options(self, moment: Moment) -> dict[str, float]: ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+class Stateless:
+    """A hook that has nothing to keep."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained. The defaults are Sabour et al. 2017: Adam at 1e-3, times 0.96 every 2,000 steps, batches
+    of 128, shifts of up to 2 pixels, reconstruction weight 0.0005 on the sum of squares.
+
+    decay_every, decay_unit: learning_rate * decay ** (step / decay_every), smooth, for "steps"; for "epochs" it drops
+        at the end of every `decay_every` epochs. Never below min_learning_rate.
+    stop_on: the split whose accuracy `target_accuracy` and whose loss `patience` (in reports) look at.
+    keep: "last" weights, or those of the "best" loss on `stop_on`.
+    precision: "bfloat16" runs convolutions and decoder in it; votes, coupling and poses stay float32.
+    hooks: configurations of `Hook`.
+    """
+
+    epochs: int = 10
+    batch: int = 128
+    learning_rate: float = 1e-3
+    decay: float = 0.96
+    decay_every: float = 2000
+    decay_unit: str = "steps"
+    min_learning_rate: float = 1e-6
+    weight_decay: float = 0.0
+    loss: str = "margin"
+    reconstruction_weight: float = 5e-4
+    augment: Augment = field(default_factory=lambda: Augment(shift=2))
+    target_accuracy: float | None = None
+    stop_on: str = "validation"
+    patience: int | None = None
+    keep: str = "last"
+    precision: str = "float32"
+    hooks: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, allowed in {
+            "loss": tuple(LOSSES),
+            "decay_unit": ("steps", "epochs"),
+            "stop_on": ("validation", "test"),
+            "keep": ("last", "best"),
+            "precision": PRECISIONS,
+        }.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}")
+        for name in ("epochs", "batch", "decay_every", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
+
+    def learning_rate_at(self, step: int, epoch: int) -> float:
+        """The learning rate of a step; both counts start at 0."""
+        powers = step / self.decay_every if self.decay_unit == "steps" else epoch // self.decay_every
+        return max(self.learning_rate * self.decay**powers, self.min_learning_rate)
+
+
+def train(
+    model: nn.Module,
+    data: ImageSet,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    every: int | None = None,
+    progress: bool = True,
+) -> Iterator[Row]:
+    """Train in place and yield a row per epoch, or per `every` steps.
+
+    A row has epoch, step, loss and accuracy (training, since the last row), validation loss and accuracy, test
+    accuracy when the recipe stops on it, learning rate, images/s. Raises Diverged when the loss is not finite.
+    """
+    yield from Training(model, data, recipe, seed=seed, device=device).rows(every=every, progress=progress)
+
+
+class Training:
+    """A training under way: the model, its optimiser, its position. `state_dict` holds all that a resume needs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: ImageSet,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        frozen: tuple[str, ...] = (),
+    ) -> None:
+        self.device = pick_device(device)
+        if self.device.type == "cpu":
+            keep_pages()
+        self.model, self.data, self.recipe, self.seed = model.to(self.device), data.to(self.device), recipe, seed
+        self.frozen = freeze(model, frozen)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        fused = self.device.type in ("cuda", "cpu")
+        self.optimizer = torch.optim.Adam(
+            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
+        )
+        self.objective = Objective(
+            model,
+            recipe.loss,
+            recipe.reconstruction_weight,
+            low=recipe.precision == "bfloat16",
+            steps=recipe.epochs * math.ceil(len(data.train) / recipe.batch),
+        )
+        self.hooks = [config.build(model) for config in recipe.hooks]
+        self.epoch = self.offset = self.step = 0
+        self.best: dict[str, Any] = {"loss": math.inf, "row": 0, "weights": None}
+        self.history: list[Row] = []
+        # loss, right answers, images, steps whose loss was not finite: kept on the device, fetched with each report
+        self.sums = torch.zeros(4, dtype=torch.float32, device=self.device)
+        self.done = False
+
+    def rows(
+        self,
+        *,
+        every: int | None = None,
+        progress: bool = True,
+        observe: dict[str, Callable[[nn.Module, ImageSet], Any]] | None = None,
+        save: Callable[[], None] | None = None,
+        save_seconds: float = 120.0,
+    ) -> Iterator[Row]:
+        """Train on from the current position, yielding rows. `save` is called with each row and after save_seconds."""
+        images = self.data.train
+        bar = _bar(self.recipe.epochs * math.ceil(len(images) / self.recipe.batch), self.step) if progress else None
+        started, seen, saved = time.perf_counter(), 0, time.monotonic()
+        for index in self._indices(len(images)):
+            self._step(images.batch(index))
+            seen += len(index)
+            epoch_ended = self._advance(len(index))
+            if bar is not None:
+                bar.update()
+            if (self.step % every == 0 if every else epoch_ended) or self.done:
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                row = self._report(seen / (time.perf_counter() - started), observe or {})
+                if bar is not None:
+                    shown = {"loss": row["loss"], "validation accuracy": row["validation accuracy"]}
+                    bar.set_postfix(shown | {"images/s": round(row["images/s"])}, refresh=False)
+                if save is not None:
+                    save()
+                yield row
+                started, seen, saved = time.perf_counter(), 0, time.monotonic()
+            elif save is not None and time.monotonic() - saved > save_seconds:
+                save()
+                saved = time.monotonic()
+        if bar is not None:
+            bar.close()
+        if self.best["weights"] is not None:
+            self.model.load_state_dict(self.best["weights"])
+
+    def _indices(self, count: int) -> Iterator[Tensor]:
+        while not self.done:
+            epoch, order = self.epoch, self._order(count)
+            while self.epoch == epoch and not self.done:
+                yield order[self.offset : self.offset + self.recipe.batch]
+
+    def _advance(self, count: int) -> bool:
+        self.offset += count
+        epoch_ended = self.offset >= len(self.data.train)
+        if epoch_ended:
+            self._call_hooks("after_epoch", self.data)
+            self.epoch, self.offset = self.epoch + 1, 0
+            self.done = self.epoch >= self.recipe.epochs
+        return epoch_ended
+
+    def _order(self, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_mix(self.seed, 1, self.epoch))
+        return torch.randperm(count, generator=generator).to(self.device)
+
+    @no_denormals()
+    def _step(self, batch: Batch) -> None:
+        recipe = self.recipe
+        if batch.targets is None:
+            generator = torch.Generator(self.device).manual_seed(_mix(self.seed, 2, self.step))
+            batch = batch._replace(images=recipe.augment(batch.images, generator))
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
+        self.objective.options = self._loss_options()
+        loss, scores = self.objective(batch)
+        rate = recipe.learning_rate_at(self.step, self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self._call_hooks("after_backward")
+        self.optimizer.step()
+        self.step += 1
+        self._call_hooks("after_step")
+        with torch.no_grad():
+            count = len(batch.labels)
+            right = correct(scores, batch.labels).sum()
+            self.sums += torch.stack((loss.float() * count, right, right.new_tensor(count), ~loss.isfinite()))
+
+    def _loss_options(self) -> dict[str, Tensor]:
+        moment = Moment(self.epoch, self.step, self.recipe.learning_rate_at(self.step, self.epoch))
+        named = (hook.loss_options(moment) for hook in self.hooks if hasattr(hook, "loss_options"))
+        return {name: torch.tensor(value, device=self.device) for found in named for name, value in found.items()}
+
+    def _call_hooks(self, moment: str, *more: Any) -> None:
+        for hook in self.hooks:
+            if method := getattr(hook, moment, None):
+                rate = self.recipe.learning_rate_at(self.step, self.epoch)
+                method(self.model, *more, Moment(self.epoch, self.step, rate))
+
+    def _report(self, speed: float, observe: dict[str, Callable[[nn.Module, ImageSet], Any]]) -> Row:
+        loss, right, count, bad = self.sums.tolist()
+        if bad:
+            raise Diverged(
+                f"the loss was not a finite number in {int(bad)} of the steps up to {self.step} (epoch {self.epoch}); "
+                "the state of the last report is kept: lower learning_rate or change the initialisation"
+            )
+        self.sums.zero_()
+        recipe = self.recipe
+        row: Row = {
+            "epoch": self.epoch + self.offset / len(self.data.train),
+            "step": self.step,
+            "loss": loss / count,
+            "accuracy": right / count,
+        }
+        for name in dict.fromkeys(("validation", recipe.stop_on)):
+            split = getattr(self.data, name)
+            result = evaluate(self.model, split, loss=recipe.loss, reconstruction_weight=recipe.reconstruction_weight)
+            row |= {f"{name} loss": result.loss, f"{name} accuracy": result.accuracy}
+        row |= {"learning rate": recipe.learning_rate_at(self.step, self.epoch), "images/s": speed}
+        # an observer may draw random numbers or leave modes changed: neither may reach the training
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), evaluating(self.model, gradients=True):
+            row |= {name: _plain(function(self.model, self.data)) for name, function in observe.items()}
+        self.history.append(row)
+        self._judge(row)
+        return row
+
+    def _judge(self, row: Row) -> None:
+        recipe = self.recipe
+        if row[f"{recipe.stop_on} loss"] < self.best["loss"]:
+            self.best.update(loss=row[f"{recipe.stop_on} loss"], row=len(self.history))
+            if recipe.keep == "best":
+                self.best["weights"] = copy.deepcopy(self.model.state_dict())
+        reached = recipe.target_accuracy is not None and row[f"{recipe.stop_on} accuracy"] >= recipe.target_accuracy
+        tired = recipe.patience is not None and len(self.history) - self.best["row"] >= recipe.patience
+        self.done = self.done or reached or tired
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, hooks, generators, position and history: plain values and tensors only."""
+        state = {name: getattr(self, name) for name in ("epoch", "offset", "step", "done", "best", "history", "sums")}
+        return state | {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "hooks": [hook.state_dict() for hook in self.hooks],
+            "generator": torch.get_rng_state(),
+            "threads": torch.get_num_threads(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the position of `state_dict`: what follows is bit-identical on the same CPU and thread count."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for hook, hook_state in zip(self.hooks, state["hooks"], strict=True):
+            hook.load_state_dict(hook_state)
+        for name in ("epoch", "offset", "step", "done", "best", "history"):
+            setattr(self, name, state[name])
+        self.sums.copy_(state["sums"])
+        torch.set_rng_state(state["generator"].cpu())
+
+
+def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> list[nn.Module]:
+    """Stop the gradients of the named parts and return them: they stay in evaluation mode while training.
+
+    Raises ValueError for a name that the model lacks.
+    """
+    frozen = []
+    for prefix in prefixes:
+        try:
+            part = model.get_submodule(prefix)
+        except AttributeError as error:
+            known = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"{type(model).__name__} has no part {prefix!r} to freeze; it has: {known}") from error
+        part.requires_grad_(False)
+        frozen.append(part)
+    return frozen
+
+
+def _mix(seed: int, stream: int, count: int) -> int:
+    # splitmix64's finaliser: neighbouring seeds and counts must not give overlapping streams
+    value = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + count * 0x94D049BB133111EB) % 2**64
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return (value ^ (value >> 31)) >> 1
+
+
+def _plain(value: Any) -> Any:
+    # rows are written to csv and to a weights-only checkpoint: numbers, strings and lists of them
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _bar(total: int, initial: int):
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:  # a bare machine with torch and numpy only trains without a bar
+        return None
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, initial=initial, unit="step", mininterval=1.0 if watched else 30.0, leave=False)

@@ -1,0 +1,247 @@
+"""Pruning while a network trains: LOBSTER, by which REM lowers the entropy of parse trees, and its controls.
+
+All are configurations of a `Recipe`'s hooks:
+
+    Lobster()                                                 # REM as released
+    Lobster(penalty=Penalty(sensitive=False))                 # plain l2, pruned by the same rule
+    ToSparsity(schedule=ramp(0.85, epochs=8))                 # the smallest weights, to a sparsity of our choice
+    ToSparsity(schedule=ramp(0.85, epochs=8), choose="random")
+
+Weights of convolutions and of routed capsules are pruned: no biases, no priors, no decoder, nothing that is frozen.
+What is pruned stays 0: after every step of the optimiser it is set to 0 again. Renzulli et al. 2022, sec. 3.3, and
+their released code; Tartaglione et al. 2020 (LOBSTER).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from capsnb.data import ImageSet
+from capsnb.nn.losses import LOSSES
+from capsnb.training.evaluation import Evaluation, evaluate
+from capsnb.training.loop import Moment
+from capsnb.training.sparsity import largest_threshold, parameters, ramp, same_as, sparsity, weights
+
+__all__ = ["Lobster", "Penalty", "ToSparsity", "largest_threshold", "ramp", "same_as", "sparsity", "weights"]
+
+PLATEAU = 0.01  # a loss that is lower by less than this share has not improved (released code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """Every step pulls a parameter to 0: p <- p - rate * p * ReLU(1 - |dL/dp|), rate = strength * decay^(epoch + 1).
+
+    Renzulli et al. 2022, eq. 16, apart from the optimiser's step and not times its learning rate; a parameter on which
+    the loss depends strongly is left alone. Biases and priors of the layers are pulled too, as released.
+    sensitive: False takes 1 for the ReLU, plain l2. when: "before" the optimiser's step, which is eq. 16 and REM's
+    code, or "after" it, as LOBSTER's own code does.
+    """
+
+    strength: float = 1e-4
+    decay: float = 0.99
+    sensitive: bool = True
+    when: str = "before"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength < 1:
+            raise ValueError(f"strength = {self.strength}: it must be above 0 and below 1")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay = {self.decay}: it must be above 0 and at most 1")
+        if self.when not in ("before", "after"):
+            raise ValueError(f"when = {self.when!r} is unknown; allowed: 'before', 'after'")
+
+    @torch.no_grad()
+    def apply(self, parameters: Iterable[Tensor], epoch: int) -> None:
+        """Pull parameters that have a gradient, in place; epoch counts from 0."""
+        rate = self.strength * self.decay ** (epoch + 1)
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            if self.sensitive:
+                parameter.addcmul_(parameter, (1 - parameter.grad.abs()).clamp_(min=0), value=-rate)
+            else:
+                parameter.mul_(1 - rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lobster:
+    """REM: a penalty in every step, and at the end of an epoch one magnitude below which all weights become 0.
+
+    The magnitude is the largest that bisection finds for which the class loss on the validation images is at most
+    (1 + twt) times what it was (`largest_threshold`).
+    pwe: epochs without a lower validation loss (by 1 %) to wait before pruning; -1, as released, prunes after every
+    epoch. above: no pruning while the validation accuracy is below this: an untrained network loses nothing with its
+    weights (the released code asks 0.5 of affNIST; later than the first epochs it changes nothing). images: so many
+    validation images at most, all when None; trials: so many evaluations at most. parts: names of the model's parts to
+    penalise and prune, all when empty. loss: as `Recipe.loss`.
+    """
+
+    penalty: Penalty = field(default_factory=Penalty)
+    twt: float = 0.0
+    pwe: int = -1
+    above: float = 0.5
+    images: int | None = None
+    trials: int = 40
+    parts: tuple[str, ...] = ()
+    loss: str = "margin"
+
+    def __post_init__(self) -> None:
+        if not self.twt >= 0:
+            raise ValueError(f"twt = {self.twt}: a tolerated worsening cannot be negative")
+        if self.pwe < -1:
+            raise ValueError(f"pwe = {self.pwe}: epochs to wait, or -1 to prune after every epoch")
+        if not 0 <= self.above < 1:
+            raise ValueError(f"above = {self.above}: an accuracy of at least 0 and below 1 is needed")
+        if self.trials < 1 or (self.images is not None and self.images < 1):
+            raise ValueError(f"trials = {self.trials}, images = {self.images}: at least 1 of each is needed")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss {self.loss!r} is unknown; allowed: {', '.join(LOSSES)}")
+
+    def build(self, model: nn.Module) -> _Lobster:
+        return _Lobster(model, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToSparsity:
+    """A control: after epoch e the share schedule[e] of all weights is 0 (its last entry from then on).
+
+    choose: the weights of least "magnitude", compared over all layers, or weights drawn at "random", other ones with
+    another seed of the run. What is 0 stays 0, so a schedule never falls. penalty, parts: as `Lobster`'s.
+    """
+
+    schedule: tuple[float, ...] = (0.85,)
+    choose: str = "magnitude"
+    penalty: Penalty | None = None
+    parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rising = tuple(sorted(self.schedule)) == tuple(self.schedule)
+        if not self.schedule or not rising or not 0 <= self.schedule[0] <= self.schedule[-1] < 1:
+            raise ValueError(f"schedule = {self.schedule}: shares of at least 0 and below 1 that never fall are needed")
+        if self.choose not in ("magnitude", "random"):
+            raise ValueError(f"choose = {self.choose!r} is unknown; allowed: 'magnitude', 'random'")
+
+    def build(self, model: nn.Module) -> _ToSparsity:
+        return _ToSparsity(model, self)
+
+
+class _Pruner:
+    """What the hooks share: the penalty's moment, masks that outlive each step, and both in the state."""
+
+    def __init__(self, model: nn.Module, penalty: Penalty | None, parts: tuple[str, ...]) -> None:
+        self.penalty = penalty
+        self.weights = {name: weight for name, weight in weights(model, parts).items() if weight.requires_grad}
+        if not self.weights:
+            raise ValueError(f"all weights of {type(model).__name__} that could be pruned are frozen")
+        self.penalised = list(parameters(model, parts).values())
+        self.masks: dict[str, Tensor] = {}  # 1 where a weight is kept, in the weight's own type
+
+    def after_backward(self, model: nn.Module, moment: Moment) -> None:
+        if self.penalty is not None and self.penalty.when == "before":
+            self.penalty.apply(self.penalised, moment.epoch)
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, moment: Moment) -> None:
+        if self.penalty is not None and self.penalty.when == "after":
+            self.penalty.apply(self.penalised, moment.epoch)
+        for name, mask in self.masks.items():
+            self.weights[name].mul_(mask)
+
+    @torch.no_grad()
+    def prune(self, kept: Mapping[str, Tensor]) -> None:
+        """Set to 0, for good, what is not kept (bool masks), and what is 0 already."""
+        for name, weight in self.weights.items():
+            self.masks[name] = (kept[name] & (weight != 0)).to(weight)
+            weight.mul_(self.masks[name])
+
+    def state_dict(self) -> dict:
+        return {"kept": {name: mask.bool() for name, mask in self.masks.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.masks = {name: kept.to(self.weights[name]) for name, kept in state["kept"].items()}
+
+
+class _Lobster(_Pruner):
+    def __init__(self, model: nn.Module, config: Lobster) -> None:
+        super().__init__(model, config.penalty, config.parts)
+        self.config = config
+        self.best, self.waited = math.inf, 0
+        self.thresholds: list[float] = []  # one for each pruning
+
+    @torch.no_grad()
+    def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None:
+        now = self._evaluate(model, data)
+        if now.loss < self.best * (1 - PLATEAU):
+            self.best, self.waited = now.loss, 0
+        else:
+            self.waited += 1
+        if self.waited <= self.config.pwe or now.accuracy < self.config.above:
+            return
+        saved = {name: weight.clone() for name, weight in self.weights.items()}
+
+        def loss_at(threshold: float) -> float:
+            for name, weight in self.weights.items():
+                weight.copy_(saved[name].masked_fill(saved[name].abs() < threshold, 0))
+            return self._evaluate(model, data).loss
+
+        bound = now.loss * (1 + self.config.twt)
+        magnitudes = [each.abs() for each in saved.values()]
+        threshold = largest_threshold(loss_at, magnitudes, bound, trials=self.config.trials)
+        for name, weight in self.weights.items():
+            weight.copy_(saved[name])
+        self.prune({name: weight.abs() >= threshold for name, weight in saved.items()})
+        self.thresholds.append(threshold)
+        self.best, self.waited = math.inf, 0  # the pruned network learns on, and is waited for anew
+
+    def _evaluate(self, model: nn.Module, data: ImageSet) -> Evaluation:
+        split = data.validation
+        if self.config.images is not None:
+            split = split.select(torch.arange(min(self.config.images, len(split)), device=split.labels.device))
+        return evaluate(model, split, loss=self.config.loss, reconstruction_weight=0)
+
+    def state_dict(self) -> dict:
+        own = {"best": self.best, "waited": self.waited, "thresholds": list(self.thresholds)}
+        return super().state_dict() | own
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        self.best, self.waited, self.thresholds = state["best"], state["waited"], list(state["thresholds"])
+
+
+class _ToSparsity(_Pruner):
+    def __init__(self, model: nn.Module, config: ToSparsity) -> None:
+        super().__init__(model, config.penalty, config.parts)
+        self.config = config
+        # a hook is not told the run's seed, but the weights at its start are drawn by it
+        first = next(iter(self.weights.values())).detach().flatten()[:256].double().cpu().numpy()
+        self.seed = int.from_bytes(hashlib.blake2b(first.tobytes(), digest_size=7).digest(), "big")
+
+    @torch.no_grad()
+    def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None:
+        share = self.config.schedule[min(moment.epoch, len(self.config.schedule) - 1)]
+        flat = torch.cat([weight.flatten() for weight in self.weights.values()])
+        worth = flat.abs() if self.config.choose == "magnitude" else self._drawn(flat)
+        worth[flat == 0] = -1.0
+        kept = torch.ones_like(flat, dtype=torch.bool)
+        kept[worth.argsort(stable=True)[: round(share * len(flat))]] = False
+        parts = kept.split([weight.numel() for weight in self.weights.values()])
+        named = zip(self.weights.items(), parts, strict=True)
+        self.prune({name: part.view(weight.shape) for (name, weight), part in named})
+
+    def _drawn(self, flat: Tensor) -> Tensor:
+        # the same numbers after every epoch, so that what is drawn first stays drawn
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.rand(len(flat), generator=generator).to(flat)
+
+    def state_dict(self) -> dict:
+        return super().state_dict() | {"seed": self.seed}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        self.seed = state["seed"]
