@@ -14,10 +14,11 @@ import torch
 from capsnb.data.transforms import DataSpec, prepare
 from capsnb.nn.convolution import Conv2d, pays
 from capsnb.nn.models import CapsNetConfig, StridedStem
-from capsnb.places import project
-from capsnb.training.loop import Recipe, train
+from capsnb.disk import project
+from capsnb.training.loop import train
 from capsnb.training.provenance import circumstances
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 MODEL = CapsNetConfig(stem=StridedStem(channels=128, types=16))
 

@@ -30,9 +30,10 @@ from torch import Tensor, nn
 from capsnb.data.transforms import DataSpec, prepare
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.models import ZOO
-from capsnb.places import project
-from capsnb.training.loop import Recipe, train
+from capsnb.disk import project
+from capsnb.training.loop import train
 from capsnb.training.provenance import circumstances
+from capsnb.training.recipe import Recipe
 
 RATIO = "times capsnb's"
 WAYS = ("capsnb", "plain", "textbook", "convolutions")

@@ -14,7 +14,7 @@ from capsnb.nn.models import ZOO
 from capsnb.nn.taps import evaluating
 from capsnb.training.cpu_settings import keep_pages
 from capsnb.training.evaluation import pick_device
-from capsnb.training.loop import Recipe
+from capsnb.training.recipe import Recipe
 from capsnb.training.step import WORTH, Objective
 
 Train, Infer = Callable[[Tensor, Tensor], None], Callable[[Tensor], Tensor]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from capsnb import __version__, places
+from capsnb import __version__, disk
 from capsnb.cli_sweep import sweep
 from capsnb.refusal import Commands
 
@@ -102,7 +102,7 @@ def run(
 
 def _notebooks() -> Path:
     """notebooks/ of the working directory, else of the checkout that capsnb lies in."""
-    here, checkout = Path("notebooks"), places.project() / "notebooks"
+    here, checkout = Path("notebooks"), disk.project() / "notebooks"
     if not here.is_dir() and not checkout.is_dir():
         raise FileNotFoundError("There is no folder notebooks here: go to the project's folder or give --notebooks.")
     return here if here.is_dir() else checkout

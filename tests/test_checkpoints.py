@@ -10,8 +10,8 @@ from capsnb.data.transforms import DataSpec, prepare
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import checkpoints, runs
 from capsnb.training.evaluation import evaluate
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 
 @pytest.mark.parametrize("name", list(checkpoints.CHECKPOINTS))

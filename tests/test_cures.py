@@ -10,8 +10,8 @@ from capsnb.data import ImageSet, Split
 from capsnb.data.transforms import Augment
 from capsnb.nn import layers, losses, routing, taps
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
-from capsnb.training import interventions
-from capsnb.training.loop import Moment, Recipe, Training
+from capsnb.training.loop import Training
+from capsnb.training.recipe import Moment, Recipe
 
 STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=4, dim=4)
 SMALL = CapsNetConfig(

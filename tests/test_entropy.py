@@ -23,8 +23,8 @@ from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
 from capsnb.training import runs
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 SMALL = CapsNetConfig(
     size=11, classes=4, dim=3, stem=StridedStem(channels=3, kernel=3, types=2, dim=3), hidden=((3, 2),), decoder="none"

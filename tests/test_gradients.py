@@ -12,7 +12,8 @@ from capsnb.measure import gradients
 from capsnb.nn import losses, routing, taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, DepthwiseStem
-from capsnb.training.loop import Recipe, Training
+from capsnb.training.loop import Training
+from capsnb.training.recipe import Recipe
 
 STEM = DepthwiseStem(widths=(4,), kernels=(5, 3), strides=(2, 2), capsules=5, dim=4)
 DEEP = CapsNetConfig(

@@ -17,8 +17,9 @@ from capsnb.nn.models import (
     ResCapsConfig,
     StridedStem,
 )
-from capsnb.training.loop import Recipe, train
-from capsnb.training.schedules import GrowMargin
+from capsnb.training.hooks import GrowMargin
+from capsnb.training.loop import train
+from capsnb.training.recipe import Recipe
 
 SIZE = 20
 

@@ -7,7 +7,7 @@ import pytest
 from capsnb.evidence import profiles, sweep
 from capsnb.measure.starvation import life
 from capsnb.nn.models import CapsNetConfig
-from capsnb.training.configs import decode, encode
+from capsnb.training.identity import decode, encode
 
 PLANS = {profile: profiles.plan("07", profile) for profile in profiles.PROFILES}
 

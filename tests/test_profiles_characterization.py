@@ -12,7 +12,7 @@ from capsnb.evidence.profiles import characterization
 from capsnb.evidence.published import find, lookup
 from capsnb.measure.paths import Places
 from capsnb.nn.models import ZOO
-from capsnb.training.configs import decode, encode
+from capsnb.training.identity import decode, encode
 
 PLANS = {profile: profiles.plan("01", profile) for profile in profiles.PROFILES}
 changes = partial(helpers.changes, into=("model", "data", "recipe"))

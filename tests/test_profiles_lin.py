@@ -15,8 +15,8 @@ from capsnb.measure.entropy import EntropyObserver
 from capsnb.measure.transfer import SCHEMES
 from capsnb.nn.models import ZOO
 from capsnb.training import runs
-from capsnb.training.configs import decode, encode
-from capsnb.training.schedules import FollowFitness
+from capsnb.training.hooks import FollowFitness
+from capsnb.training.identity import decode, encode
 
 PLANS = {profile: profiles.plan("02", profile) for profile in profiles.PROFILES}
 changes = partial(helpers.changes, into=("model", "recipe", "routing"))

@@ -9,8 +9,8 @@ from capsnb.evidence import profiles
 from capsnb.evidence.profiles import parse_trees
 from capsnb.measure import viewpoint
 from capsnb.nn.models import ZOO
-from capsnb.training.configs import decode, encode
-from capsnb.training.interventions import DecoupledDecay
+from capsnb.training.hooks import DecoupledDecay
+from capsnb.training.identity import decode, encode
 
 PLANS = {profile: profiles.plan("04", profile) for profile in profiles.PROFILES}
 

@@ -13,7 +13,7 @@ from capsnb.measure.quantisation import Quantiser
 from capsnb.nn import taps
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.nn.models.backbone import BackboneStem, imagenet_weights
-from capsnb.training import runs, sparsity
+from capsnb.training import runs
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity
 
 MODELS = {"plain", "rem", "l2", "magnitude", "random", "l2 to sparsity", "1 iteration", "fewer capsules"}

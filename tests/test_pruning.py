@@ -14,9 +14,10 @@ from capsnb.data.transforms import Augment, DataSpec
 from capsnb.nn import losses
 from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, StridedStem
 from capsnb.training import pruning, runs
-from capsnb.training.loop import Moment, Recipe, Training
+from capsnb.training.loop import Training
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity, largest_threshold, ramp, same_as, sparsity, weights
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Moment, Recipe
+from capsnb.training.spec import Spec
 
 SMALL = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder="none", bias=0.1

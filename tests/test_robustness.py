@@ -15,7 +15,8 @@ from capsnb.nn import losses
 from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
 from capsnb.nn.routing import Uniform
 from capsnb.training.evaluation import evaluate
-from capsnb.training.loop import Recipe, train
+from capsnb.training.loop import train
+from capsnb.training.recipe import Recipe
 
 AVG = ConvNetAvgConfig(size=20, width=6, kernel=5)
 HALF = DataSpec(resize=14, train=96, validation=40, test=60, derive=Translated(size=20, splits=("validation",)))

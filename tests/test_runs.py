@@ -16,9 +16,9 @@ import torch
 from capsnb.data.transforms import Augment, DataSpec
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
-from capsnb.training import configs, runs
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training import runs
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 MODEL = CapsNetConfig(
     size=12, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder_widths=(8,), classes=10

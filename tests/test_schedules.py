@@ -11,11 +11,12 @@ from capsnb.nn import losses
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
 from capsnb.training import runs
-from capsnb.training.configs import decode, encode
 from capsnb.training.evaluation import evaluate
-from capsnb.training.loop import Recipe, Training
-from capsnb.training.runs import Spec
-from capsnb.training.schedules import FollowFitness, GrowMargin
+from capsnb.training.hooks import FollowFitness, GrowMargin
+from capsnb.training.identity import decode, encode
+from capsnb.training.loop import Training
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 MODEL = CapsNetConfig(
     size=10,

@@ -23,7 +23,7 @@ from capsnb.measure import parse_tree
 from capsnb.nn.models import ZOO
 from capsnb.nn.routing import Attention, Dynamic, Uniform
 from capsnb.training import runs
-from capsnb.training.interventions import DecoupledDecay, KeepNorms
+from capsnb.training.hooks import DecoupledDecay, KeepNorms
 
 # a network of 5 ms a step, on 20 images
 TINY = """

@@ -11,7 +11,8 @@ from capsnb.data import Batch, ImageSet, Split
 from capsnb.data.transforms import Augment
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
 from capsnb.training.evaluation import batch_loss, correct, evaluate, pick_device, predict
-from capsnb.training.loop import Diverged, Recipe, Training, freeze, train
+from capsnb.training.loop import Training, freeze, train
+from capsnb.training.recipe import Diverged, Recipe
 
 TINY = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), decoder_widths=(8,)

@@ -11,8 +11,8 @@ from capsnb.data.transforms import Augment, DataSpec, Pairs, prepare
 from capsnb.measure import transfer
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin
 from capsnb.training import runs
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 MODEL = CapsNetConfig(
     size=14, dim=4, stem=StridedStem(channels=4, kernel=3, types=2, dim=4), hidden=((3, 4), (3, 4)), decoder="none"

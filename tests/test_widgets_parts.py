@@ -23,8 +23,8 @@ from capsnb.explore.rerouting import Field, field, grouped, spread_over
 from capsnb.explore.subjects import subject
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import checkpoints, runs
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 STEM = StridedStem(channels=4, kernel=5, types=2, dim=4)
 SMALL = CapsNetConfig(size=16, classes=3, dim=4, stem=STEM, decoder_widths=(8,))

@@ -22,7 +22,7 @@ from capsnb.data.formats import Arrays, check
 from capsnb.data.layouts import Counts, Parts, Size, check_sums
 from capsnb.data.pixels import resize
 from capsnb.data.sample import read_sample, sample_csv
-from capsnb.places import project
+from capsnb.disk import project
 
 _OWN = "give a folder with a sub-folder of images per class, or an .npz file with images and labels"
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capsnb.places import project
+from capsnb.disk import project
 from capsnb.training.provenance import circumstances
 
 FORMAT = 1

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from capsnb.data import Batch, ImageSet
 from capsnb.nn import taps
-from capsnb.training.loop import Row
+from capsnb.training.recipe import Row
 
 READINGS = ("words", "printed")
 

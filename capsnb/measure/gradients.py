@@ -20,7 +20,7 @@ from capsnb.nn import taps
 from capsnb.nn.layers import RoutedCapsules, length
 from capsnb.nn.losses import present
 from capsnb.training.evaluation import batch_loss
-from capsnb.training.loop import Moment
+from capsnb.training.recipe import Moment
 
 
 def margin_gradient(

@@ -22,7 +22,7 @@ from capsnb.evidence import interval, recorded
 from capsnb.evidence.rules import align
 from capsnb.nn.taps import evaluating
 from capsnb.training.evaluation import correct, evaluate
-from capsnb.training.loop import Row
+from capsnb.training.recipe import Row
 from capsnb.training.runs import Run
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from capsnb.data.transforms import DataSpec, Pairs, pair_splits
-from capsnb.training.runs import Spec
+from capsnb.training.spec import Spec
 
 SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")
 CONTINUED = "continued"  # ours: base, trained for as long again, as long as BnB has seen domain B in all

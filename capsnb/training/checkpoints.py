@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.data.transforms import Augment, prepare
+from capsnb.disk import project
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.nn.routing import Dynamic
-from capsnb.places import project
 from capsnb.training import runs
 from capsnb.training.evaluation import evaluate
-from capsnb.training.loop import Recipe
 from capsnb.training.pruning import Lobster, Penalty
-from capsnb.training.runs import Run, Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.runs import Run
+from capsnb.training.spec import Spec
 
 # all at reduced widths, on the embedded digits: an eighth of Sabour's maps, four types of primary capsules, not 32; a
 # quarter of Mitterreiter et al.'s maps, half of Mazzia et al.'s

@@ -1,25 +1,30 @@
 """The code behind configurations that are not capsnb's, so that a run made by other code is another run.
 
-A class of capsnb is known by its name, and `runs.SEMANTICS` says when what it does has changed. A class in somebody's
-notebook, script or package has only its code to tell: its methods, what they call in the user's own files, the
-constants they read and the defaults of its fields. Comments, docstrings and layout do not count. It is read as
-bytecode, which also a worker has that was sent a class of a notebook: another minor version of Python has another.
+A class of capsnb is known by its registered name and version. A class in somebody's notebook, script or package has
+only its code to tell: its methods, what they call in the user's own files, the constants they read and the defaults of
+its fields; comments, docstrings, layout and the module it lies in do not count. It is read as bytecode, which also a
+worker has that was sent a class of a notebook: another minor version of Python has another.
+
+The same reader, on the sources, tells whether a measure of capsnb still is what its version says: `source_fingerprint`.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import dis
+import hashlib
 import inspect
+import json
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from capsnb.training.configs import PLAIN, digest
-
+PLAIN = (str, int, float, bool, type(None))
 OTHERS = ("capsnb", "torch", "numpy", "builtins")  # packages that are not the user's, wherever they are installed
 MADE = ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__")
 MADE += ("__lt__", "__le__", "__gt__", "__ge__")
@@ -27,22 +32,38 @@ READS = ("LOAD_GLOBAL", "LOAD_NAME")
 INSTALLED = ("site-packages", "dist-packages")
 
 
-def own_code(value: Any) -> str | None:
+def digest(data: Any) -> str:
+    """Twelve hex digits that stand for JSON-able data."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def code_fingerprint(value: Any) -> str | None:
     """Twelve hex digits for the code of all classes in a configuration that are not capsnb's; None without such."""
     kinds = sorted({kind for kind in _classes(value) if _package(kind) not in OTHERS}, key=_name)
     if not kinds:
         return None
-    reader = _Reader({_package(kind) for kind in kinds})
+    reader = _Reader({_package(kind) for kind in kinds}, _bytecode)
     for kind in kinds:
         reader.see(kind)
     return digest(sorted(reader.parts, key=str))
 
 
-class _Reader:
-    """Follows names from a few classes through the user's own code; `parts` is what it saw."""
+def source_fingerprint(function: Callable) -> str:
+    """Twelve hex digits for a function and the code of its own package that it names, in any version of Python.
 
-    def __init__(self, packages: set[str]) -> None:
-        self.packages, self.parts, self.seen = packages, [], set()
+    A constant, the order of steps and what it calls count; comments, docstrings, layout and moves do not.
+    """
+    reader = _Reader({(function.__module__ or "").partition(".")[0]}, _source)
+    reader.see(function)
+    return digest(sorted(reader.parts, key=str))
+
+
+class _Reader:
+    """Follows names from a few classes through the code of their packages; `parts` is what it saw."""
+
+    def __init__(self, packages: set[str], content: Callable[[FunctionType], Any]) -> None:
+        self.packages, self.content, self.parts, self.seen = packages, content, [], set()
 
     def see(self, thing: Any, label: str = "") -> None:
         if isinstance(thing, PLAIN):
@@ -81,7 +102,7 @@ class _Reader:
         for field in dataclasses.fields(kind) if made else ():
             factory = field.default_factory
             default = field.default if factory is dataclasses.MISSING else factory()
-            self.see(None if default is dataclasses.MISSING else default, f"{_name(kind)}.{field.name}=")
+            self.see(None if default is dataclasses.MISSING else default, f"{kind.__qualname__}.{field.name}=")
         for name, member in sorted(vars(kind).items()):
             member = getattr(member, "__func__", getattr(member, "fget", member))
             special = name.startswith("__") and name.endswith("__")
@@ -90,7 +111,7 @@ class _Reader:
                 if not (made and name in MADE and member.__code__.co_filename == "<string>"):
                     self.see(member)
             elif not special:
-                self.see(member, f"{_name(kind)}.{name}")
+                self.see(member, f"{kind.__qualname__}.{name}")
 
     def _function(self, function: FunctionType) -> None:
         codes = list(_nested(function.__code__))
@@ -98,18 +119,18 @@ class _Reader:
         read = dict.fromkeys(
             step.argval for code in codes for step in dis.get_instructions(code) if step.opname in READS
         )
-        self.parts.append([_name(function), [_content(code, function.__doc__) for code in codes]])
-        self.see(function.__defaults__ or (), f"{_name(function)} defaults")
-        self.see(tuple(sorted((function.__kwdefaults__ or {}).items())), f"{_name(function)} defaults")
+        self.parts.append([function.__qualname__, self.content(function)])
+        self.see(function.__defaults__ or (), f"{function.__qualname__} defaults")
+        self.see(tuple(sorted((function.__kwdefaults__ or {}).items())), f"{function.__qualname__} defaults")
         for cell in function.__closure__ or ():
-            self.see(_inside(cell), f"{_name(function)} closure")
+            self.see(_inside(cell), f"{function.__qualname__} closure")
         for name in read:
             found = function.__globals__.get(name)
             if isinstance(found, ModuleType) and self._is_own(found.__name__):
                 for inner in names:
-                    self.see(vars(found).get(inner), f"{found.__name__}.{inner}")
+                    self.see(vars(found).get(inner), inner)
             elif found is not None:
-                self.see(found, f"{_name(function)} reads {name}")
+                self.see(found, f"{function.__qualname__} reads {name}")
 
 
 def _classes(value: Any) -> Iterator[type]:
@@ -144,6 +165,10 @@ def _nested(code: CodeType) -> Iterable[CodeType]:
             yield from _nested(constant)
 
 
+def _bytecode(function: FunctionType) -> list:
+    return [_content(code, function.__doc__) for code in _nested(function.__code__)]
+
+
 def _content(code: CodeType, docstring: str | None) -> list:
     constants = [_constant(each) for each in code.co_consts if not isinstance(each, CodeType) and each != docstring]
     return [code.co_code.hex(), list(code.co_names), constants]
@@ -153,3 +178,22 @@ def _constant(value: Any) -> Any:
     if isinstance(value, frozenset):  # its order changes from process to process
         return sorted(map(repr, value))
     return [_constant(item) for item in value] if isinstance(value, tuple) else repr(value)
+
+
+def _source(function: FunctionType) -> Any:
+    try:
+        return _tree(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    except (OSError, TypeError, SyntaxError):  # written by a decorator, or a lambda in the middle of a line
+        return _bytecode(function)
+
+
+def _tree(node: Any) -> Any:
+    """Syntax as lists, without what versions of Python add (empty fields) and without docstrings."""
+    if isinstance(node, list):
+        return [_tree(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    return [type(node).__name__, *([name, _tree(value)] for name, value in fields.items())]

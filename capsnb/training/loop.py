@@ -12,108 +12,20 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from capsnb.data import Batch, ImageSet
-from capsnb.data.transforms import Augment
-from capsnb.nn.losses import LOSSES
 from capsnb.nn.taps import evaluating
 from capsnb.training.cpu_settings import keep_pages, no_denormals
 from capsnb.training.evaluation import correct, evaluate, pick_device
+from capsnb.training.recipe import Diverged, Moment, Recipe, Row
 from capsnb.training.step import Objective
 
-Row = dict[str, Any]
-PRECISIONS = ("float32", "bfloat16")
-
-
-class Diverged(RuntimeError):
-    """The loss stopped being a finite number; the state of the last report is kept."""
-
-
-class Moment(NamedTuple):
-    """Where in training a hook is called."""
-
-    epoch: int  # from 0
-    step: int  # steps taken so far
-    learning_rate: float
-
-
-class Hook(Protocol):
-    """Something that takes part in training and has state. Its class is named by a frozen configuration with
-    `build(model) -> Hook`; a method that it lacks is not called."""
-
-    def after_backward(self, model: nn.Module, moment: Moment) -> None: ...
-    def after_step(self, model: nn.Module, moment: Moment) -> None: ...
-    def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None: ...
-    def loss_options(self, moment: Moment) -> dict[str, float]: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
-
-
-class Stateless:
-    """A hook that has nothing to keep."""
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a model is trained. The defaults are Sabour et al. 2017: Adam at 1e-3, times 0.96 every 2,000 steps, batches
-    of 128, shifts of up to 2 pixels, reconstruction weight 0.0005 on the sum of squares.
-
-    decay_every, decay_unit: learning_rate * decay ** (step / decay_every), smooth, for "steps"; for "epochs" it drops
-        at the end of every `decay_every` epochs. Never below min_learning_rate.
-    stop_on: the split whose accuracy `target_accuracy` and whose loss `patience` (in reports) look at.
-    keep: "last" weights, or those of the "best" loss on `stop_on`.
-    precision: "bfloat16" runs convolutions and decoder in it; votes, coupling and poses stay float32.
-    hooks: configurations of `Hook`.
-    """
-
-    epochs: int = 10
-    batch: int = 128
-    learning_rate: float = 1e-3
-    decay: float = 0.96
-    decay_every: float = 2000
-    decay_unit: str = "steps"
-    min_learning_rate: float = 1e-6
-    weight_decay: float = 0.0
-    loss: str = "margin"
-    reconstruction_weight: float = 5e-4
-    augment: Augment = field(default_factory=lambda: Augment(shift=2))
-    target_accuracy: float | None = None
-    stop_on: str = "validation"
-    patience: int | None = None
-    keep: str = "last"
-    precision: str = "float32"
-    hooks: tuple[Any, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, allowed in {
-            "loss": tuple(LOSSES),
-            "decay_unit": ("steps", "epochs"),
-            "stop_on": ("validation", "test"),
-            "keep": ("last", "best"),
-            "precision": PRECISIONS,
-        }.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}")
-        for name in ("epochs", "batch", "decay_every", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
-
-    def learning_rate_at(self, step: int, epoch: int) -> float:
-        """The learning rate of a step; both counts start at 0."""
-        powers = step / self.decay_every if self.decay_unit == "steps" else epoch // self.decay_every
-        return max(self.learning_rate * self.decay**powers, self.min_learning_rate)
+Watch = Mapping[str, Callable[["Training"], Any]]  # column of a row -> what is taken of the training at each report
 
 
 def train(
@@ -123,15 +35,14 @@ def train(
     *,
     seed: int = 0,
     device: str | torch.device | None = None,
-    every: int | None = None,
     progress: bool = True,
 ) -> Iterator[Row]:
-    """Train in place and yield a row per epoch, or per `every` steps.
+    """Train in place and yield a row per epoch, or per `recipe.report_every` steps.
 
     A row has epoch, step, loss and accuracy (training, since the last row), validation loss and accuracy, test
     accuracy when the recipe stops on it, learning rate, images/s. Raises Diverged when the loss is not finite.
     """
-    yield from Training(model, data, recipe, seed=seed, device=device).rows(every=every, progress=progress)
+    yield from Training(model, data, recipe, seed=seed, device=device).rows(progress=progress)
 
 
 class Training:
@@ -162,7 +73,7 @@ class Training:
             recipe.loss,
             recipe.reconstruction_weight,
             low=recipe.precision == "bfloat16",
-            steps=recipe.epochs * math.ceil(len(data.train) / recipe.batch),
+            steps=self.total_steps,
         )
         self.hooks = [config.build(model) for config in recipe.hooks]
         self.epoch = self.offset = self.step = 0
@@ -175,15 +86,18 @@ class Training:
     def rows(
         self,
         *,
-        every: int | None = None,
-        progress: bool = True,
-        observe: dict[str, Callable[[nn.Module, ImageSet], Any]] | None = None,
+        progress: bool | Callable[[int, int], None] = True,
+        watch: Watch | None = None,
         save: Callable[[], None] | None = None,
         save_seconds: float = 120.0,
     ) -> Iterator[Row]:
-        """Train on from the current position, yielding rows. `save` is called with each row and after save_seconds."""
-        images = self.data.train
-        bar = _bar(self.recipe.epochs * math.ceil(len(images) / self.recipe.batch), self.step) if progress else None
+        """Train on from the current position, yielding rows. `save` is called with each row and after save_seconds.
+
+        progress: a bar, or none, or a function that is called with the step and the number of steps.
+        watch: column -> function(training), taken at each report in evaluation mode; it cannot change the training.
+        """
+        images, every = self.data.train, self.recipe.report_every
+        bar = _bar(self.total_steps, self.step) if progress is True else None
         started, seen, saved = time.perf_counter(), 0, time.monotonic()
         for index in self._indices(len(images)):
             self._step(images.batch(index))
@@ -191,10 +105,12 @@ class Training:
             epoch_ended = self._advance(len(index))
             if bar is not None:
                 bar.update()
+            elif callable(progress):
+                progress(self.step, self.total_steps)
             if (self.step % every == 0 if every else epoch_ended) or self.done:
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
-                row = self._report(seen / (time.perf_counter() - started), observe or {})
+                row = self._report(seen / (time.perf_counter() - started), watch or {})
                 if bar is not None:
                     shown = {"loss": row["loss"], "validation accuracy": row["validation accuracy"]}
                     bar.set_postfix(shown | {"images/s": round(row["images/s"])}, refresh=False)
@@ -209,6 +125,11 @@ class Training:
             bar.close()
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs; a training that stops early takes fewer."""
+        return self.recipe.epochs * math.ceil(len(self.data.train) / self.recipe.batch)
 
     def _indices(self, count: int) -> Iterator[Tensor]:
         while not self.done:
@@ -263,7 +184,7 @@ class Training:
                 rate = self.recipe.learning_rate_at(self.step, self.epoch)
                 method(self.model, *more, Moment(self.epoch, self.step, rate))
 
-    def _report(self, speed: float, observe: dict[str, Callable[[nn.Module, ImageSet], Any]]) -> Row:
+    def _report(self, speed: float, watch: Watch) -> Row:
         loss, right, count, bad = self.sums.tolist()
         if bad:
             raise Diverged(
@@ -283,10 +204,10 @@ class Training:
             result = evaluate(self.model, split, loss=recipe.loss, reconstruction_weight=recipe.reconstruction_weight)
             row |= {f"{name} loss": result.loss, f"{name} accuracy": result.accuracy}
         row |= {"learning rate": recipe.learning_rate_at(self.step, self.epoch), "images/s": speed}
-        # an observer may draw random numbers or leave modes changed: neither may reach the training
+        # a measure may draw random numbers or leave modes changed: neither may reach the training
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), evaluating(self.model, gradients=True):
-            row |= {name: _plain(function(self.model, self.data)) for name, function in observe.items()}
+            row |= {name: _plain(function(self)) for name, function in watch.items()}
         self.history.append(row)
         self._judge(row)
         return row

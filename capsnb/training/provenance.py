@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from capsnb import __version__
-from capsnb.places import project
+from capsnb.disk import project
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
 

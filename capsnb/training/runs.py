@@ -5,66 +5,38 @@
         print(row)
     model = get(spec).model
 
-A run's folder holds spec.json, made.json (code, versions and device that made it), history.csv, model.pt (weights) and,
-until it is finished, state.pt (to resume). Each file is written under a temporary name and renamed.
+A run's folder holds spec.json, made.json (code, versions, device and threads that made it), history.csv, watched.csv
+(what was watched while it trained, if anything), model.pt (weights), observations.jsonl (what was measured of it) and,
+until it is finished, state.pt (to resume). Each file is written under a temporary name and renamed; a lock keeps two
+processes from training one run.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from capsnb.data import ImageSet, content_name
-from capsnb.data.transforms import DataSpec, prepare
-from capsnb.places import project
-from capsnb.training.code_fingerprint import own_code
-from capsnb.training.configs import decode, digest, encode
+from capsnb.data import ImageSet
+from capsnb.data.transforms import prepare
+from capsnb.disk import is_locked, locked, project
+from capsnb.training import files
 from capsnb.training.evaluation import pick_device
-from capsnb.training.loop import Recipe, Row, Training
+from capsnb.training.identity import decode, digest, encode, key, name_of, weights_file
+from capsnb.training.loop import Training, Watch
 from capsnb.training.provenance import circumstances
+from capsnb.training.recipe import Row
+from capsnb.training.spec import Spec
 
-# Raised when the same spec would train to other weights: older runs are then not taken for new ones.
-SEMANTICS = 1
-
-Observer = Callable[[nn.Module, ImageSet], Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """Everything that decides a run's result.
-
-    start: where weights come from: another Spec (trained first when needed) or the path of a model.pt; None: fresh.
-    reset: names of parts that start fresh all the same. frozen: names of parts that stay as they are.
-    redraw: another draw of all that starts fresh. Without it a part that is reset begins with the very numbers that it
-        had when the start began, as both are drawn by one seed.
-    """
-
-    model: Any
-    data: DataSpec = field(default_factory=DataSpec)
-    recipe: Recipe = field(default_factory=Recipe)
-    seed: int = 0
-    start: Spec | str | None = None
-    reset: tuple[str, ...] = ()
-    frozen: tuple[str, ...] = ()
-    redraw: int = 0
-
-    def build(self) -> nn.Module:
-        """The model at its start, as the seed draws it (and `start` overwrites it, if given)."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + 1_000_003 * self.redraw)
-            return self.model.build()
+YOUNG = 3600.0  # seconds: what changed since is spared by `prune` unless asked for
 
 
 class Run(NamedTuple):
@@ -81,200 +53,238 @@ def root(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("CAPSNB_RUNS") or project() / "runs")
 
 
-def folder_of(
-    spec: Spec, *, observe: Iterable[str] = (), every: int | None = None, root_folder: str | Path | None = None
-) -> Path:
-    """The folder of a run: its name tells model, data and seed, and ends in a hash of all that decides the result."""
-    named = identity(spec) | {"observe": sorted(observe), "every": every}
-    kind = type(spec.model).__name__.removesuffix("Config").lower()
-    return root(root_folder) / f"{kind}-{Path(spec.data.name).stem}-s{spec.seed}-{digest(named)}"
+def run_name(spec: Spec, data_dir: str | Path | None = None) -> str:
+    """Model, data and seed for people, and the `identity.key` of all that decides the result."""
+    kind = name_of(type(spec.model)).rpartition(":")[2].partition("@")[0].lower()
+    return f"{kind}-{Path(spec.data.name).stem}-s{spec.seed}-{key(spec, data_dir)}"
 
 
-def identity(spec: Spec) -> dict[str, Any]:
-    """All of a spec that decides a result, to be hashed: a user's images by their content, a user's classes by their
-    code, a file to start from by its content; wherever they lie."""
-    found = {"spec": encode(_by_content(spec)), "semantics": SEMANTICS}
-    if code := own_code(spec):
-        found["code"] = code
-    if isinstance(spec.start, str):
-        found["start"] = hashlib.sha256(_read(Path(spec.start))).hexdigest()
-    return found
+def folder_of(spec: Spec, *, root_folder: str | Path | None = None, data_dir: str | Path | None = None) -> Path:
+    """The folder of a run."""
+    return root(root_folder) / run_name(spec, data_dir)
 
 
-def _by_content(spec: Spec) -> Spec:
-    start = _by_content(spec.start) if isinstance(spec.start, Spec) else spec.start
-    return replace(spec, data=replace(spec.data, name=content_name(spec.data.name)), start=start)
+def is_finished(folder: str | Path, watch: Iterable[str] = ()) -> bool:
+    """Whether a run's weights are there, and all of these columns were watched while it trained."""
+    folder = Path(folder)
+    return (folder / "model.pt").exists() and set(watch) <= set(files.watched_columns(folder))
 
 
 def follow(
     spec: Spec,
     *,
-    observe: dict[str, Observer] | None = None,
-    every: int | None = None,
+    watch: Watch | None = None,
     root_folder: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device | None = None,
-    progress: bool = True,
+    threads: int | None = None,
+    progress: Any = True,
 ) -> Iterator[Row]:
     """The rows of a run, as it trains; those already on disk come first, without training again.
 
-    observe: name -> function(model, data), computed with each row in evaluation mode and recorded with it; the names
-        are part of the run's identity. every: a row per that many steps in place of one per epoch.
+    watch: column -> function(training), taken with each row in evaluation mode and kept in watched.csv; no part of the
+        run's name. A finished run that was not watched so is trained again, to the same weights.
     data_dir: where image sets lie, CAPSNB_DATA when None. device: the best one there is when None.
-    A run killed at any moment goes on from its last saved state; on the same CPU with as many threads its final weights
-    are bit-identical to those of an uncut run.
+    threads: of the CPU; 1 when None, and those that it began with for a run that goes on.
+    A run killed at any moment goes on from its last saved state; on the same CPU its final weights are bit-identical to
+    those of an uncut run. A run that another process is training is waited for.
     """
-    folder = folder_of(spec, observe=observe or (), every=every, root_folder=root_folder)
-    if (folder / "model.pt").exists():
-        yield from read_history(folder)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "spec.json", encode(spec))
+    folder, watch = folder_of(spec, root_folder=root_folder, data_dir=data_dir), watch or {}
+    if not is_finished(folder, watch):
+        where = {"root_folder": root_folder, "data_dir": data_dir, "device": device, "progress": progress}
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "lock", f"waiting for {folder.name}, which another process is training"):
+            if not is_finished(folder, watch):  # else the process that was waited for has made it
+                yield from _train(spec, folder, watch, threads, **where)
+                return
+    yield from files.read_history(folder, watch)
+
+
+def _train(spec: Spec, folder: Path, watch: Watch, threads: int | None, **where: Any) -> Iterator[Row]:
+    files.write_json(folder / "spec.json", encode(spec))
+    device, data_dir = where["device"], where["data_dir"]
     image_set = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
     shown, known = len(image_set.classes), getattr(spec.model, "classes", None)
     if known is not None and known < shown:
         raise ValueError(f"{image_set.name} has {shown} classes, the model only {known}: give it classes={shown}")
     model = spec.build()
-    where = {"root_folder": root_folder, "data_dir": data_dir, "device": device, "progress": progress}
-    _start_from(model, spec, observed={"observe": observe or (), "every": every}, **where)
+    _start_from(model, spec, **where)
     training = Training(model, image_set, spec.recipe, seed=spec.seed, device=device, frozen=spec.frozen)
-    _write_json(folder / "made.json", _made_with(folder, circumstances()))
     state_file = folder / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, map_location="cpu", weights_only=True)
-        if state["threads"] != torch.get_num_threads():
+    state = files.load(state_file, "delete it, and the run starts anew") if state_file.exists() else None
+    threads = threads or (state["threads"] if state else 1)
+    _write_made(folder, threads, resumed=state is not None)
+    if state is not None:
+        if state["threads"] != threads:
             print(
-                f"resuming {folder.name} with {torch.get_num_threads()} threads, begun with {state['threads']}: "
-                "the result is equally good, but not bit-identical to an uncut run"
+                f"resuming {folder.name} with {threads} threads, begun with {state['threads']}: the result is equally "
+                "good, but not bit-identical to an uncut run"
             )
         training.load_state_dict(state)
 
     def save() -> None:
-        _save(state_file, training.state_dict())
-        _write_history(folder, training.history)
+        files.save(state_file, training.state_dict())
+        files.write_history(folder / "history.csv", training.history, leave=watch)
 
     yield from list(training.history)
-    yield from training.rows(every=every, progress=progress, observe=observe, save=save)
-    _write_history(folder, training.history)
-    _save(folder / "model.pt", {name: value.cpu() for name, value in model.state_dict().items()})
+    yield from _on_threads(threads, training.rows(progress=where["progress"], watch=watch, save=save))
+    if any(set(watch) - set(row) for row in training.history):
+        watch = {}
+        print(f"{folder.name} was begun without all that is watched now: what it missed is not kept")
+    _finish(folder, training, watch)
     state_file.unlink(missing_ok=True)
+
+
+def _finish(folder: Path, training: Training, watch: Watch) -> None:
+    """Write what is kept of a training that ended; what was watched or measured of other weights goes."""
+    weights = {name: value.cpu() for name, value in training.model.state_dict().items()}
+    if (folder / "model.pt").exists() and not files.same_weights(folder / "model.pt", weights):
+        print(f"{folder.name} was made again, to other weights: what was measured of the earlier ones is gone")
+        for name in ("watched.csv", "observations.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+    files.write_history(folder / "history.csv", training.history, leave=watch)
+    if watch:
+        files.add_watched(folder, training.history, list(watch))
+    files.save(folder / "model.pt", weights)
+
+
+def _on_threads(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
+    """Train each row on so many threads, and leave whoever looks at the rows their own number."""
+    while True:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            row = next(rows, None)
+        finally:
+            torch.set_num_threads(before)
+        if row is None:
+            return
+        yield row
 
 
 def get(
     spec: Spec,
     *,
-    observe: dict[str, Observer] | None = None,
-    every: int | None = None,
+    watch: Watch | None = None,
     root_folder: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device | None = None,
-    progress: bool = True,
+    threads: int | None = None,
+    progress: Any = True,
 ) -> Run:
     """The finished run of a spec: trained when it is not on disk yet, loaded otherwise. Arguments as `follow`'s."""
-    rows = follow(
-        spec,
-        observe=observe,
-        every=every,
-        root_folder=root_folder,
-        data_dir=data_dir,
-        device=device,
-        progress=progress,
-    )
-    for _ in rows:
+    where = {"root_folder": root_folder, "data_dir": data_dir}
+    for _ in follow(spec, watch=watch, device=device, threads=threads, progress=progress, **where):
         pass
     # the spec as given: one from the disk may name a class or images that are not found here by that name
-    return _finished(spec, folder_of(spec, observe=observe or (), every=every, root_folder=root_folder), device)
+    return _finished(spec, folder_of(spec, **where), device, watch or ())
 
 
 def load(folder: str | Path, *, device: str | torch.device | None = None) -> Run:
-    """A finished run from its folder. Raises FileNotFoundError when it is not there or not finished."""
+    """A finished run from its folder, with all that was watched. Raises FileNotFoundError when it is not there or not
+    finished, ValueError when a file of it is damaged."""
     folder = Path(folder)
-    return _finished(read_spec(folder), folder, device)
+    return _finished(read_spec(folder), folder, device, files.watched_columns(folder))
 
 
-def _finished(spec: Spec, folder: Path, device: str | torch.device | None) -> Run:
+def _finished(spec: Spec, folder: Path, device: str | torch.device | None, watch: Iterable[str]) -> Run:
     model = spec.build()
-    model.load_state_dict(_weights(folder / "model.pt"))
-    return Run(model.to(pick_device(device)).eval(), read_history(folder), spec, folder)
+    weights = files.load(folder / "model.pt", f"delete {folder}, and the run is trained again when it is asked for")
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {error}"
+        ) from error
+    return Run(model.to(pick_device(device)).eval(), files.read_history(folder, watch), spec, folder)
 
 
 def read_spec(folder: str | Path) -> Spec:
     """The spec of a run's folder, finished or not."""
-    text = _read(Path(folder) / "spec.json").decode()
+    file = Path(folder) / "spec.json"
     try:
-        return decode(json.loads(text))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{Path(folder) / 'spec.json'} does not describe a run: {error}") from error
+        return decode(json.loads(files.read(file)))
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} does not describe a run: {error}; delete the folder") from error
 
 
 def read_made(folder: str | Path) -> dict[str, Any]:
-    """Code, library versions, device and date of a run; code and device of a run that was resumed name each of them."""
-    return json.loads(_read(Path(folder) / "made.json"))
-
-
-def read_history(folder: str | Path) -> list[Row]:
-    """The rows of a run so far; observed lists come back as lists."""
-    lines = _read(Path(folder) / "history.csv").decode().splitlines()
-    return [{name: json.loads(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    """Code, versions, device, threads and date of a run; code and device of one that was resumed name each of them."""
+    file = Path(folder) / "made.json"
+    try:
+        return json.loads(files.read(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged: {error}; delete the folder, and the run is trained again") from error
 
 
 def list_runs(root_folder: str | Path | None = None) -> list[dict[str, Any]]:
-    """One row per run under the root: name, finished, epoch, validation accuracy, bytes, time of last change."""
+    """A row per run under the root: name, finished, locked, epoch, validation accuracy, bytes, time of last change."""
     rows = []
     for file in sorted(root(root_folder).glob("*/spec.json")):
         folder = file.parent
-        history = read_history(folder) if (folder / "history.csv").exists() else []
+        history = files.read_history(folder) if (folder / "history.csv").exists() else []
         last = history[-1] if history else {}
-        files = [entry for entry in folder.iterdir() if entry.is_file()]
+        stats = files.stats(folder)
         rows.append(
             {
                 "name": folder.name,
-                "finished": (folder / "model.pt").exists(),
+                "finished": is_finished(folder),
+                "locked": is_locked(folder / "lock"),
                 "epoch": last.get("epoch", 0),
                 "validation accuracy": last.get("validation accuracy"),
-                "bytes": sum(entry.stat().st_size for entry in files),
-                "changed": max(entry.stat().st_mtime for entry in files),
+                "bytes": sum(stat.st_size for stat in stats),
+                "changed": max(stat.st_mtime for stat in stats),
             }
         )
     return rows
 
 
-def prune(root_folder: str | Path | None = None, *, older_than_days: float = 0.0, unfinished_only: bool = True) -> int:
-    """Delete run folders last changed that long ago, only unfinished ones unless told; returns how many."""
-    limit = time.time() - older_than_days * 86400
-    gone = [row for row in list_runs(root_folder) if row["changed"] <= limit]
-    gone = [row for row in gone if not (unfinished_only and row["finished"])]
-    for row in gone:
-        shutil.rmtree(root(root_folder) / row["name"])
+def prunable(
+    root_folder: str | Path | None = None, *, older_than_days: float | None = None, unfinished_only: bool = True
+) -> list[dict[str, Any]]:
+    """The rows of `list_runs` that `prune` would delete: last changed that long ago (an hour, when None), not being
+    trained, and only unfinished ones unless told."""
+    age = YOUNG if older_than_days is None else older_than_days * 86400
+    limit = time.time() - age
+    rows = [row for row in list_runs(root_folder) if row["changed"] <= limit and not row["locked"]]
+    return [row for row in rows if not (unfinished_only and row["finished"])]
+
+
+def prune(root_folder: str | Path | None = None, names: Iterable[str] = ()) -> int:
+    """Delete the runs of these names that nobody is training by now; returns how many."""
+    gone = [folder for folder in (root(root_folder) / name for name in names) if not is_locked(folder / "lock")]
+    for folder in gone:
+        shutil.rmtree(folder)
     return len(gone)
 
 
 def forecast(
     specs: Iterable[Spec],
     *,
-    observe: Iterable[str] = (),
-    every: int | None = None,
+    watch: Iterable[str] = (),
     root_folder: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device | None = None,
 ) -> list[float]:
-    """About how many seconds each spec will train: 0 for a finished one, else measured on a few of its own steps.
+    """About how many seconds each spec will train on one thread: 0 for a finished one, else measured on a few steps.
 
-    Raises what `prepare` raises when the data is not there. The rest of an unfinished run is counted as a whole run.
+    Raises what `prepare` raises when the data is not there. An unfinished run counts as far as it is not trained yet.
     """
     seconds, per_image = [], {}
     for spec in specs:
-        folder = folder_of(spec, observe=observe, every=every, root_folder=root_folder)
-        if (folder / "model.pt").exists():
+        folder = folder_of(spec, root_folder=root_folder, data_dir=data_dir)
+        if is_finished(folder, watch):
             seconds.append(0.0)
             continue
         images = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
-        key = digest([encode(spec.model), encode(spec.recipe)])
-        if key not in per_image:
-            per_image[key] = _seconds_per_image(spec, images, device)
+        # what is trained, not how long: the epochs do not change a step
+        same = digest([encode(spec.model), encode(replace(spec.recipe, epochs=1)), list(images.image_shape)])
+        if same not in per_image:
+            per_image[same] = _seconds_per_image(spec, images, device)
         # an evaluation is a forward pass, about a third of a step
         seen = len(images.train) + len(images.validation) / 3
-        seconds.append(per_image[key] * seen * spec.recipe.epochs)
+        left = spec.recipe.epochs - (files.last_epoch(folder) if not (folder / "model.pt").exists() else 0)
+        seconds.append(per_image[same] * seen * max(left, 0))
     return seconds
 
 
@@ -282,76 +292,52 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
     training = Training(spec.build(), images, spec.recipe, seed=spec.seed, device=device)
     index = torch.arange(min(spec.recipe.batch, len(images.train)), device=training.device)
     times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        training._step(images.train.batch(index))
-        training.sums.tolist()  # waits for the device
-        times.append(time.perf_counter() - start)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(steps):
+            start = time.perf_counter()
+            training._step(images.train.batch(index))
+            training.sums.tolist()  # waits for the device
+            times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
     return min(times) / len(index)
 
 
-def _start_from(model: nn.Module, spec: Spec, *, observed: dict[str, Any], **where: Any) -> None:
+def _start_from(model: nn.Module, spec: Spec, **where: Any) -> None:
+    """Put the weights of `spec.start` into a model, but for the parts that `spec.reset` names."""
+    parts = {name for name, _ in model.named_modules() if name} | set(model.state_dict())
+    if unknown := [part for part in spec.reset if part not in parts]:
+        known = ", ".join(name for name, _ in model.named_children())
+        raise ValueError(f"{type(model).__name__} has no part {unknown[0]!r} to reset; it has: {known}")
     if spec.start is None:
         return
     if isinstance(spec.start, Spec):
-        # observers leave no trace in the weights: a finished run of the start that was observed as this one will do
-        watched = folder_of(spec.start, root_folder=where["root_folder"], **observed)
-        done = (watched / "model.pt").exists()
-        weights = _weights(watched / "model.pt") if done else get(spec.start, **where).model.state_dict()
+        weights = get(spec.start, **where).model.state_dict()
     else:
-        weights = _weights(Path(spec.start))
-    fresh = {name for name in model.state_dict() if any(f"{name}.".startswith(f"{part}.") for part in spec.reset)}
-    taken = {name: value for name, value in weights.items() if name in model.state_dict() and name not in fresh}
-    missing = sorted(set(model.state_dict()) - set(taken) - fresh)
-    if missing:
-        raise ValueError(f"the start has no weights for {', '.join(missing)}: name their parts in `reset`")
-    model.load_state_dict(taken, strict=False)
+        weights = files.load_weights(weights_file(spec.start))
+    own = model.state_dict()
+    fresh = {name for name in own if any(f"{name}.".startswith(f"{part}.") for part in spec.reset)}
+    wrong = {
+        name: f"{name} is {tuple(weights[name].shape)} there and {tuple(own[name].shape)} here"
+        for name in own
+        if name in weights and name not in fresh and weights[name].shape != own[name].shape
+    }
+    missing = {name: f"{name} is not there" for name in own if name not in weights and name not in fresh}
+    if unfit := missing | wrong:
+        named = "; ".join(list(unfit.values())[:4]) + (f"; and {len(unfit) - 4} more" if len(unfit) > 4 else "")
+        heads = ", ".join(repr(name) for name in dict.fromkeys(name.split(".")[0] for name in unfit))
+        raise ValueError(f"the start does not fit the model: {named}. reset=({heads},) would begin these parts fresh")
+    if unused := sorted({name.split(".")[0] for name in weights if name not in own}):
+        print(f"of the start, {', '.join(unused)} has no place in the model and is left out")
+    model.load_state_dict({name: weights[name] for name in own if name not in fresh}, strict=False)
 
 
-def _weights(file: Path) -> dict[str, torch.Tensor]:
-    _read(file, 1)
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _read(file: Path, count: int = -1) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(count)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{file} is not there: the run was never finished, or its folder was moved") from error
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _save(file: Path, content: dict[str, Any]) -> None:
-    with _replacing(file) as temporary:
-        torch.save(content, temporary)
-
-
-def _write_json(file: Path, content: Any) -> None:
-    with _replacing(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _made_with(folder: Path, now: dict[str, Any]) -> dict[str, Any]:
-    if not (folder / "state.pt").exists():
-        return now
-    earlier = read_made(folder)
-    parts = {name: dict.fromkeys([*earlier[name].split(", then "), now[name]]) for name in ("code", "device")}
-    return now | {name: ", then ".join(values) for name, values in parts.items()}
-
-
-def _write_history(folder: Path, history: list[Row]) -> None:
-    names = list(dict.fromkeys(name for row in history for name in row))
-    with _replacing(folder / "history.csv") as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(names)
-        writer.writerows([json.dumps(row.get(name)) for name in names] for row in history)
+def _write_made(folder: Path, threads: int, *, resumed: bool) -> None:
+    now = circumstances() | {"threads": threads}
+    if resumed:
+        earlier = read_made(folder)
+        for name in ("code", "device"):
+            now[name] = ", then ".join(dict.fromkeys([*earlier[name].split(", then "), now[name]]))
+    files.write_json(folder / "made.json", now)

@@ -25,9 +25,9 @@ from capsnb.measure.entropy import EntropyObserver
 from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin
 from capsnb.nn.routing import Dynamic
 from capsnb.training.evaluation import test_accuracy
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
-from capsnb.training.schedules import FollowFitness
+from capsnb.training.hooks import FollowFitness
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 PAPER = ZOO["lin-36"].config
 # 20x20 pixels hold nearly all ink of a digit: moved by 4 px it stays on 28x28, and the paper's 36x36 has an empty frame

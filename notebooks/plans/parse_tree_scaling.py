@@ -11,9 +11,9 @@ from capsnb.measure.gradients import pull_of_training
 from capsnb.measure.starvation import life
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
 from capsnb.nn.routing import Attention, Uniform
-from capsnb.training.interventions import DecoupledDecay, KeepNorms
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.hooks import DecoupledDecay, KeepNorms
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 # 16/16/16/16/10 capsules of 8 numbers: the working code's stem, the cheaper one of `long`, and smaller networks
 PAPER = ZOO["deep-rba-40"].config

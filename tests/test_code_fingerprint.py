@@ -13,7 +13,7 @@ from capsnb import data
 from capsnb.nn.models import CapsNetConfig
 from capsnb.nn.routing import Dynamic
 from capsnb.training import runs
-from capsnb.training.code_fingerprint import own_code
+from capsnb.training.code_fingerprint import code_fingerprint
 
 SOURCE = '''
 from dataclasses import dataclass, field
@@ -56,9 +56,9 @@ def sharpen(coupling):
 """
 SHOW = """
 import sys
-from capsnb.training.code_fingerprint import own_code
+from capsnb.training.code_fingerprint import code_fingerprint
 from mine import Loudest
-print(own_code((1, Loudest())))
+print(code_fingerprint((1, Loudest())))
 """
 
 
@@ -72,8 +72,8 @@ def fingerprint(folder: Path, source: str = SOURCE, helpers: str = HELPERS, seed
 
 
 def test_capsnbs_own_classes_are_known_by_name_alone():
-    assert own_code(SPEC) is None
-    assert own_code((CapsNetConfig(), 3, "text", None)) is None
+    assert code_fingerprint(SPEC) is None
+    assert code_fingerprint((CapsNetConfig(), 3, "text", None)) is None
 
 
 def test_the_code_and_all_that_it_calls_of_the_users_own_decide_and_nothing_else(tmp_path):

@@ -33,8 +33,8 @@ from capsnb.nn.models.ablations import (
     semantic_models,
     uniform_models,
 )
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 # Figure 4: "a range of [-8, 8]" for the convolutional networks; CapsNet's has steps of 0.05
 WIDE = tuple(2.0 * step for step in range(-4, 5))

@@ -13,8 +13,8 @@ from capsnb.data.transforms import Augment, DataSpec
 from capsnb.measure.starvation import life
 from capsnb.measure.survey import Sizes
 from capsnb.nn.models import CapsNetConfig, StridedStem
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 NETWORK = CapsNetConfig(size=20, stem=StridedStem(channels=16, kernel=5, types=4), decoder_widths=(64, 128))
 SMALLEST = CapsNetConfig(size=14, stem=StridedStem(channels=4, kernel=5, types=2), decoder_widths=(16, 32))

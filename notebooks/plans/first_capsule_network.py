@@ -9,8 +9,8 @@ from capsnb.data.transforms import DataSpec
 from capsnb.nn.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic
 from capsnb.training.evaluation import test_accuracy
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 REDUCED = CapsNetConfig(stem=StridedStem(channels=64, types=8), decoder_widths=(256, 512))
 SMALLEST = CapsNetConfig(stem=StridedStem(channels=8, types=2), decoder_widths=(16, 32))

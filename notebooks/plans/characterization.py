@@ -15,9 +15,9 @@ from capsnb.data.transforms import Augment, DataSpec
 from capsnb.nn.em import EM
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
 from capsnb.training.evaluation import test_accuracy
-from capsnb.training.loop import Recipe
-from capsnb.training.runs import Spec
-from capsnb.training.schedules import GrowMargin
+from capsnb.training.hooks import GrowMargin
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 NETWORKS = {"dr": "DR", "em": "EM", "efficient": "Efficient", "rescaps": "ResCaps"}
 # no augmentation, batches of 32, Adam's default rate without decay: sec. 5; EM's own rate and weight decay likewise

@@ -24,9 +24,9 @@ from capsnb.measure.dictionary import TreeObserver
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn.models import ZOO, StridedStem
 from capsnb.nn.models.backbone import BackboneStem
-from capsnb.training.loop import Recipe
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity, ramp, sparsity
-from capsnb.training.runs import Spec
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 
 ENCODER = ("conv1", "primary", "class")
 # "epochs: 100" of the released configurations stops nothing: a run ends when 200 epochs have not lowered the loss

@@ -1,0 +1,68 @@
+"""The project's own folder, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes from one file there
+    fcntl = None
+
+
+def project() -> Path:
+    """The checkout that the package lies in, else (installed without one) the working directory."""
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary name beside the file, renamed to it at the end; gone when something fails on the way."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold a lock on a folder, or on a file that is made for it, which ends with the process however that ends.
+
+    Another holder is waited for; `waiting` is then printed.
+    """
+    if not path.is_dir():
+        path.touch()
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if fcntl is not None and not _lock(handle):
+            if waiting:
+                print(waiting)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock."""
+    if fcntl is None or not path.exists():
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""The only place where cost is decided: what each notebook trains, on what, how long, with how many seeds.
+
+A notebook asks `plan("00", profile)` and never looks at the profile itself. What it trains stands beside it, in
+notebooks/plans: a module named as the notebook is, less its number, whose `content(profile)` says the variants, the
+seeds, which variants are trained `once` (with the first seed alone), what is watched and other sizes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from capsnb.data import ImageSet
+from capsnb.disk import project
+from capsnb.measure import protocol
+from capsnb.measure.observations import Observation
+from capsnb.measure.observe import observe
+from capsnb.training import parallel, runs
+from capsnb.training.identity import encode
+from capsnb.training.recipe import Row
+from capsnb.training.runs import Run
+from capsnb.training.spec import Spec
+
+PROFILES = {
+    "smoke": "every cell runs, nothing is learned: for continuous integration",
+    "quick": "embedded real digits, reduced widths, a subset of the variants: minutes on two cores",
+    "long": "the papers' own sets and sizes, shortened schedules, fewer seeds: hours on two cores",
+    "full": "the papers' own sets, sizes and schedules: a GPU, or patience",
+}
+RECORDED = ("long", "full")  # whose observations are kept with the project
+
+Watched = tuple[str, Mapping[str, Any]]  # a measure's name and its settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a notebook works with.
+
+    specs: variant -> one spec per seed, or that of the first seed alone. watch: name in a row -> what is watched while
+    the runs train. threads: of each training. settings: the notebook's other sizes, by name. data_dir: folder of the
+    image sets, CAPSNB_DATA when None.
+    """
+
+    notebook: str
+    profile: str
+    seeds: tuple[int, ...]
+    specs: dict[str, tuple[Spec, ...]]
+    watch: dict[str, Watched] = field(default_factory=dict)
+    threads: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    data_dir: Path | None = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether its observations come from the evidence store: at a recorded profile, unless CAPSNB_EVIDENCE=runs."""
+        return self.profile in RECORDED and os.environ.get("CAPSNB_EVIDENCE") != "runs"
+
+    def all_specs(self) -> list[Spec]:
+        """Every spec that the notebook trains."""
+        return [spec for specs in self.specs.values() for spec in specs]
+
+    def protocol(self) -> dict[str, Any]:
+        """What names this plan's runs in a record: profile and each variant's spec; seeds are left out, they join."""
+        specs = {variant: encode(seeded(specs[0], 0)) for variant, specs in self.specs.items()}
+        return {"profile": self.profile, "specs": specs}
+
+    def made(self) -> dict[str, Any]:
+        """Code, versions, device and date of this plan's finished runs; where they differ, each one is named.
+
+        Empty at the profiles that are never recorded.
+        """
+        folders = [runs.folder_of(spec, data_dir=self.data_dir) for spec in self.all_specs()]
+        finished = [folder for folder in folders if runs.is_finished(folder) and self.profile in RECORDED]
+        found = [runs.read_made(folder) for folder in finished]
+        # a run that was cut names its versions "one, then another"
+        parts = {name: [part for made in found for part in made[name].split(", then ")] for name in ("code", "device")}
+        texts = {name: ", ".join(dict.fromkeys(each)) for name, each in parts.items()}
+        return texts | {"date": max(made["date"] for made in found), "versions": found[-1]["versions"]} if found else {}
+
+    def follow(self, spec: Spec, **options: Any) -> Iterator[Row]:
+        """`runs.follow` with what this plan watches and where its data lies."""
+        names = self._columns()
+        for row in runs.follow(spec, **self._how(), **options):
+            yield _renamed(row, names)
+
+    def get(self, spec: Spec, **options: Any) -> Run:
+        """`runs.get` with what this plan watches and where its data lies."""
+        run, names = runs.get(spec, **self._how(), **options), self._columns()
+        return run._replace(history=[_renamed(row, names) for row in run.history])
+
+    def train(self, *, jobs: int | None = None, **options: Any) -> None:
+        """Train what is not trained yet, side by side, as `parallel.train`. Raises RuntimeError where one failed."""
+        work = {spec: self._watch() for spec in self.all_specs()}
+        if failed := parallel.train(work, jobs=jobs, threads=self.threads, data_dir=self.data_dir, **options):
+            raise RuntimeError(f"{len(failed)} of {len(work)} trainings failed; the first was {failed[0]}")
+
+    def take(self, name: str, model: nn.Module, data: ImageSet) -> Any:
+        """What this plan watches under a name, of a model that is not training."""
+        measure, settings = self.watch[name]
+        values = protocol.find(measure)(model, data, **settings)
+        return values["value"] if list(values) == ["value"] else values
+
+    def observe(self, variant: str, measure: str, **settings: Any) -> dict[int, Observation]:
+        """What a measure says of a variant's runs: seed -> Observation, `observe` with this plan's ways.
+
+        At a recorded profile the evidence store answers, and what it lacks is one sentence; else runs are trained and
+        measured as they are needed.
+        """
+        specs = self.specs[variant]
+        where = {"recorded": self.recorded, "train": not self.recorded, "data_dir": self.data_dir}
+        found = observe(specs, measure, **where, **settings)
+        return {spec.seed: each for spec, each in zip(specs, found, strict=True)}
+
+    def forecast(self) -> list[float]:
+        """`runs.forecast` of all its specs: about how many seconds each will train."""
+        return runs.forecast(self.all_specs(), watch=self._watch(), data_dir=self.data_dir)
+
+    def _how(self) -> dict[str, Any]:
+        return {"watch": self._watch(), "data_dir": self.data_dir, "threads": self.threads}
+
+    def _watch(self) -> parallel.Watch:
+        found = [(protocol.find(measure), settings) for measure, settings in self.watch.values()]
+        return {measure.column(**settings): measure.watched(**settings) for measure, settings in found}
+
+    def _columns(self) -> dict[str, str]:
+        return {protocol.find(measure).column(**each): name for name, (measure, each) in self.watch.items()}
+
+
+def _renamed(row: Row, names: Mapping[str, str]) -> Row:
+    return {names.get(column, column): value for column, value in row.items()}
+
+
+def current(profile: str | None = None) -> str:
+    """The profile asked for, else CAPSNB_PROFILE, else "quick"; ValueError for an unknown one."""
+    name = profile or os.environ.get("CAPSNB_PROFILE") or "quick"
+    if name not in PROFILES:
+        raise ValueError(f"profile {name!r} is unknown; allowed: {', '.join(PROFILES)}")
+    return name
+
+
+def planned(folder: Path | None = None) -> dict[str, str]:
+    """Number of each notebook that has a plan -> the name of the plan's module."""
+    folder = folder or project() / "notebooks"
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    named = {path.stem[:2]: path.stem[3:] for path in found}
+    return {number: name for number, name in named.items() if (folder / "plans" / f"{name}.py").exists()}
+
+
+def plan(
+    notebook: str,
+    profile: str | None = None,
+    *,
+    seed: int = 0,
+    seeds: int | None = None,
+    data: str | Path | None = None,
+) -> Plan:
+    """The plan of a notebook, named by its number.
+
+    seed: the first seed. seeds: how many, in place of the profile's own number. data: folder of the image sets.
+    Raises ValueError for an unknown notebook or profile, or fewer than one seed.
+    """
+    names = planned()
+    if notebook not in names:
+        raise ValueError(f"there is no notebook {notebook!r} with a plan; there are: {', '.join(names)}")
+    if seeds is not None and seeds < 1:
+        raise ValueError(f"seeds = {seeds}: at least 1 is needed")
+    profile = current(profile)
+    content = _module(names[notebook]).content(profile)
+    run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
+    content.pop("seeds", None)
+    variants, once = content.pop("variants"), content.pop("once", ())
+    seeds_of = {name: run_seeds[:1] if name in once else run_seeds for name in variants}
+    specs = {name: tuple(seeded(spec, number) for number in seeds_of[name]) for name, spec in variants.items()}
+    return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
+
+
+def seeded(spec: Spec, seed: int) -> Spec:
+    """The spec with a seed, and with that of the run it starts from: each seed goes on from its own."""
+    start = seeded(spec.start, seed) if isinstance(spec.start, Spec) else spec.start
+    return replace(spec, seed=seed, start=start)
+
+
+def _module(name: str) -> ModuleType:
+    """The plan's module, known by the same name as in a notebook, whose kernel starts in its folder."""
+    folder = str(project() / "notebooks")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(f"plans.{name}")

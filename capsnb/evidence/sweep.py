@@ -1,0 +1,286 @@
+"""Sweeps: a grid of dotted overrides on a base Spec, each network trained once and measured by the same measures.
+
+A grid file (TOML) has a base, lists of values whose product is made, and cases in which one thing changes at a time:
+
+    measures = ["accuracy", "parse tree"]
+
+    [base]
+    model = "deep-rba-40"                                # of the zoo, or a table: {type = "capsnet", size = 28}
+    "recipe.epochs" = 10
+
+    [grid]
+    seed = [0, 1, 2]
+    "recipe.weight_decay" = [0.0, 1e-3]
+    shape = [{layers = 2, "model.hidden" = [[16, 8]]}, {layers = 3, "model.hidden" = [[16, 8], [16, 8]]}]
+
+    [[cases]]
+    case = "uniform"
+    "model.routing" = {type = "uniform"}                 # a registered name, or module:Class, a class of yours
+
+A key with a dot, `model`, `data`, `recipe` or `seed` sets that part of the Spec; any other is a label, which changes
+nothing and names the network in its row. A table in a list sets several keys together.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import importlib
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from capsnb.disk import replacing
+from capsnb.measure.observe import observe, take_all
+from capsnb.measure.protocol import Measure, find
+from capsnb.nn.models import ZOO, CapsNetConfig
+from capsnb.training import parallel
+from capsnb.training.identity import decode, encode
+from capsnb.training.parallel import Failure
+from capsnb.training.runs import Run
+from capsnb.training.spec import Spec
+
+TABLES = {"base": dict, "grid": dict, "cases": list, "measures": list}
+PARTS = tuple(field.name for field in dataclasses.fields(Spec))
+MEASURES = ("accuracy", "parse tree", "invariance")  # where a grid names none
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The networks of a sweep: what each is set to (labels too), its spec; and what is measured of all."""
+
+    settings: tuple[Mapping[str, Any], ...]
+    specs: tuple[Spec, ...]
+    measures: tuple[str, ...] = MEASURES
+
+    @property
+    def varied(self) -> list[str]:
+        """The settings in which networks differ."""
+        names = dict.fromkeys(name for each in self.settings for name in each)
+        return [name for name in names if len({json.dumps(encode(each.get(name))) for each in self.settings}) > 1]
+
+    def unique(self) -> Grid:
+        """Each network once: of settings that train the same one, the first stays."""
+        kept = {spec: each for each, spec in reversed(list(zip(self.settings, self.specs, strict=True)))}
+        specs = [spec for spec in dict.fromkeys(self.specs)]
+        return replace(self, settings=tuple(kept[spec] for spec in specs), specs=tuple(specs))
+
+
+def read_grid(file: str | Path) -> Grid:
+    """The networks of a grid file, in order: what stands last in [grid] changes fastest, cases change slowest.
+
+    Raises FileNotFoundError, or ValueError with one sentence: no TOML, an unknown setting, a value that it cannot have.
+    """
+    try:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both
+        raise ValueError(f"{file} is not TOML: {error}.") from error
+    try:
+        return expand(table)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def expand(table: Mapping[str, Any]) -> Grid:
+    """The networks of a grid that is given as a mapping, as a TOML file has it. Raises ValueError with one sentence."""
+    for name, value in table.items():
+        if name not in TABLES:
+            raise ValueError(f"there is no {name!r} in a grid; there are: {', '.join(TABLES)}")
+        if not isinstance(value, TABLES[name]):
+            raise ValueError(f"{name} = {value!r}: a {'table' if TABLES[name] is dict else 'list'} is needed")
+    for name, values in table.get("grid", {}).items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{name} = {values!r} in [grid]: a list of at least one value is needed; others go to [base]")
+    base, axes = _flat(table.get("base", {})), table.get("grid", {})
+    settings = []
+    for case in table.get("cases", [{}]):
+        for chosen in itertools.product(*axes.values()):
+            settings.append(base | _flat(dict(zip(axes, chosen, strict=True))) | _flat(case))
+    measures = tuple(table.get("measures", MEASURES))
+    for name in measures:
+        find(name)
+    return Grid(tuple(settings), tuple(map(_spec, settings)), measures)
+
+
+def run(
+    grid: Grid,
+    out: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    **how: Any,
+) -> list[Failure]:
+    """Train and measure what is not there yet, as `parallel.train`; returns what failed, which stops nothing else.
+
+    Observations lie beside each run. out: a file for the rows, .csv or .jsonl, written at the end.
+    """
+    measures = tuple(find(name) for name in grid.measures)
+    then = _Measuring(measures, data_dir)
+    failed = parallel.train(dict.fromkeys(grid.unique().specs, {}), data_dir=data_dir, then=then, tell=tell, **how)
+    if out is not None:
+        write_rows(out, rows(grid, recorded=False, data_dir=data_dir, root_folder=how.get("root_folder")))
+    return failed
+
+
+def rows(grid: Grid, *, recorded: bool = True, **where: Any) -> list[Row]:
+    """A row per network: its settings and labels, every value of its measures, and where they come from.
+
+    recorded: as `observe`'s. A network that was not measured has the sentence that says so under "error".
+    """
+    found = []
+    for settings, spec in zip(grid.unique().settings, grid.unique().specs, strict=True):
+        row: Row = dict(settings) | {"error": None}
+        try:
+            for name in grid.measures:
+                (each,) = observe([spec], name, recorded=recorded, **where)
+                row |= each.values | {"origin": each.origin}
+        except (ValueError, FileNotFoundError) as error:
+            row["error"] = str(error)
+        found.append(row)
+    return found
+
+
+def write_rows(file: str | Path, rows: Iterable[Row]) -> None:
+    """Rows as CSV, or as JSON lines where the name ends in .jsonl."""
+    file, rows = Path(file), list(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        if file.suffix == ".jsonl":
+            stream.writelines(json.dumps(encode_row(row)) + "\n" for row in rows)
+            return
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in encode_row(row).items()} for row in rows)
+
+
+def encode_row(row: Row) -> Row:
+    """A row with configurations as `encode` writes them."""
+    return {name: value if isinstance(value, dict) else encode(value) for name, value in row.items()}
+
+
+def hidden_means(row: Row) -> dict[str, float]:
+    """Of one network: living hidden capsules and test accuracy in percent, dyr, and what a rotation leaves in percent.
+
+    dyr is the mean over routed layers, "kept %" that over hidden layers of `viewpoint.share_kept`. A network without a
+    hidden layer has no hidden capsule that could die: its "living %" is nan, and so is "kept %" where all are silent.
+    Needs the label `capsules`, how many each hidden layer has.
+    """
+    hidden = row["alive"][1:-1]
+    kept = [share for share in row["kept"][1:-1] if share is not None]
+    return {
+        "living %": 100 * _mean(hidden) / row["capsules"],
+        "dyr": _mean(row["dyr"]),
+        "accuracy %": row["accuracy, %"],
+        "kept %": 100 * _mean(kept),
+    }
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """What a worker does once a network is trained."""
+
+    measures: tuple[Measure, ...]
+    data_dir: str | Path | None
+
+    def __call__(self, spec: Spec, run: Run) -> None:
+        take_all(spec, run, [(measure, {}) for measure in self.measures], data_dir=self.data_dir)
+
+
+def override(spec: Any, path: str, value: Any) -> Any:
+    """A configuration with one part of it, "recipe.weight_decay", set to a value; ValueError where it has no such part."""
+    name, _, rest = path.partition(".")
+    known = [field.name for field in dataclasses.fields(spec)] if dataclasses.is_dataclass(spec) else []
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
+        raise ValueError(f"{type(spec).__name__} has no {name!r}; {hint}")
+    now = getattr(spec, name)
+    if rest and now is None:
+        raise ValueError(f"{path}: {name} is not set, so it has no {rest!r}; give it whole, as a table with its type")
+    return replace(spec, **{name: override(now, rest, value) if rest else _fitting(path, now, value)})
+
+
+def _spec(settings: Mapping[str, Any]) -> Spec:
+    spec = Spec(model=CapsNetConfig())
+    # whole parts before parts of them, whatever order they stand in
+    for path in sorted(settings, key=lambda path: path.count(".")):
+        if path.partition(".")[0] in PARTS:
+            spec = override(spec, path, settings[path])
+    return spec
+
+
+def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables that set several keys, opened; tables that name a type, and the zoo's models, as what they stand for."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping) and "type" not in value:
+            found |= _flat(value)
+        else:
+            found[name] = _value(name, value)
+    return found
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "model" and isinstance(value, str):
+        if value not in ZOO:
+            raise ValueError(f"model {value!r} is not in the zoo; there are: {', '.join(ZOO)}")
+        return ZOO[value].config
+    if isinstance(value, Mapping):
+        _import_own(value)
+        return decode({part: _plain(item) for part, item in value.items()})
+    if isinstance(value, list):
+        return tuple(_value("", item) for item in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} = {value}: a finite number is needed")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _import_own(value: Any) -> None:
+    """Import the modules of classes of somebody's own; ValueError with one sentence where one is not there."""
+    if not isinstance(value, Mapping):
+        return
+    for item in value.values():
+        _import_own(item)
+    module, colon, kind = str(value.get("type", "")).partition(":")
+    if colon:
+        try:
+            found = getattr(importlib.import_module(module), kind)
+            dataclasses.fields(found)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"type {value['type']!r} cannot be used ({error}): a frozen dataclass in a module on PYTHONPATH is "
+                "needed, there too where the workers run"
+            ) from error
+
+
+def _fitting(path: str, now: Any, value: Any) -> Any:
+    """The value in the type of what stands there: 1 and 1.0 are one setting; ValueError for a text in a number's place."""
+    if isinstance(now, bool) or isinstance(value, bool):
+        wanted: type | None = bool if isinstance(now, bool) else None
+    elif isinstance(now, float) and type(value) is int:
+        return float(value)
+    else:
+        wanted = type(now) if isinstance(now, int | float | str | tuple) else None
+    if wanted is not None and value is not None and not isinstance(value, wanted):
+        raise ValueError(f"{path} = {value!r}: {wanted.__name__} is needed, such as {now!r}")
+    return value
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

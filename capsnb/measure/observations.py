@@ -1,0 +1,160 @@
+"""What was measured of a run, as plain data on disk: a file of JSON lines for each run, readable without torch.
+
+The first line names the subject: {"run": key, "spec": {...}}, or {"run": key, "specs": {variant: {...}}} where several
+runs were measured together. Each further line is an `Observation`. The file beside a run's weights and the one in the
+evidence store (results/observations) have the same form; several makers of one observation stand side by side.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capsnb.disk import locked, project, replacing
+
+DIGITS = 6  # significant digits of the numbers in lists and arrays; a single number is kept whole
+FIELDS = ("measure", "version", "settings", "null", "watched", "values", "made")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one measure says of one run.
+
+    settings: those that are not the measure's default. null: None, or the level that was measured in the network's
+    place ("untrained"). watched: taken at the training's reports; `values` then holds "step" and a list for each value.
+    made: code, device, threads, versions and date of the training, and under "measured" those of the measuring.
+    """
+
+    measure: str
+    version: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    null: str | None = None
+    watched: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def answers(self, measure: str, version: int, settings: Mapping[str, Any], null: str | None, watched: bool) -> bool:
+        """Whether this is an observation of that measure with those settings."""
+        wanted = (measure, version, dict(settings), null, watched)
+        return (self.measure, self.version, dict(self.settings), self.null, self.watched) == wanted
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: "2026-03-01, NVIDIA H100, code 1a2b3c4"."""
+        return ", ".join(
+            str(part) for part in (self.made.get("date", "")[:10], self.made.get("device"), self._code) if part
+        )
+
+    @property
+    def _code(self) -> str:
+        return f"code {self.made['code']}" if self.made.get("code") else ""
+
+    def _maker(self) -> tuple:
+        measured = self.made.get("measured", {})
+        return (*(self.made.get(name) for name in ("code", "device", "date")), measured.get("code"))
+
+
+def store_folder() -> Path:
+    """The evidence store that comes with the project."""
+    return project() / "results" / "observations"
+
+
+def read(file: str | Path) -> tuple[dict[str, Any], list[Observation]]:
+    """The subject of a file and its observations, the newest last. Raises FileNotFoundError, or ValueError: damaged."""
+    header: dict[str, Any] = {}
+    found = []
+    for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if number == 1:
+                header = row
+                if "run" not in header:
+                    raise KeyError("run")
+            else:
+                row["values"] = unpack(row["values"])
+                found.append(Observation(**row))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file}, line {number}, is no observation ({error}): restore it from version control, or delete the "
+                "file and measure again"
+            ) from error
+    return header, sorted(found, key=lambda each: each.made.get("date", ""))
+
+
+def write(file: str | Path, header: Mapping[str, Any], observations: Iterable[Observation]) -> int:
+    """Add observations to a file, made where it is not there; one by the same maker takes the earlier one's place.
+
+    Returns how many were not there before. The file is written whole under another name, then renamed. Raises
+    ValueError for values that are no plain data, and for a file of another run.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file.parent):
+        known, earlier = read(file) if file.exists() else (dict(header), [])
+        if known["run"] != header["run"]:
+            raise ValueError(f"{file} is of the run {known['run']}, not of {header['run']}")
+        rows = {_line_key(each): each for each in earlier}
+        before = len(rows)
+        rows |= {_line_key(each): each for each in observations}
+        lines = [json.dumps(known, sort_keys=True)]
+        for each in sorted(rows.values(), key=lambda each: (each.measure, str(each.settings), str(each.null))):
+            row = {
+                name: value
+                for name, value in asdict(each).items()
+                if value not in (None, False, {}) or name == "values"
+            }
+            lines.append(json.dumps(row | {"values": pack(each.values)}, sort_keys=True, allow_nan=False))
+        with replacing(file) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(rows) - before
+
+
+def _line_key(observation: Observation) -> str:
+    named = (observation.measure, observation.version, observation.settings, observation.null, observation.watched)
+    return json.dumps([*named, observation._maker()], sort_keys=True)
+
+
+def pack(value: Any) -> Any:
+    """Plain data for JSON: numbers in lists and arrays rounded, small pictures (uint8) packed, no number as null.
+
+    Raises ValueError for what is no plain data.
+    """
+    if hasattr(value, "detach"):  # a tensor, without a need for torch
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim:
+        return {"uint8": base64.b64encode(zlib.compress(value.tobytes(), 9)).decode(), "shape": list(value.shape)}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): pack(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) if isinstance(item, float) else pack(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise ValueError(
+        f"{type(value).__name__} is no plain data: an observation holds numbers, texts, lists and small arrays"
+    )
+
+
+def unpack(value: Any) -> Any:
+    """What `pack` wrote; pictures come back as uint8 arrays."""
+    if isinstance(value, Mapping):
+        if set(value) == {"uint8", "shape"}:
+            data = zlib.decompress(base64.b64decode(value["uint8"]))
+            return np.frombuffer(data, dtype=np.uint8).reshape(value["shape"])
+        return {name: unpack(item) for name, item in value.items()}
+    return [unpack(item) for item in value] if isinstance(value, list) else value
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

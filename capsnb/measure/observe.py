@@ -1,0 +1,184 @@
+"""From runs to observations: found in the evidence store or beside the run, else measured, else trained first.
+
+for each in observe(specs, "life", recorded=True):      # the committed ones; a missing one is a sentence
+    print(each.values["dead"], each.origin)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from capsnb.data import ImageSet
+from capsnb.data.transforms import prepare
+from capsnb.measure.observations import Observation, read, store_folder, write
+from capsnb.measure.protocol import NULL, Measure, find
+from capsnb.training import files, parallel, runs
+from capsnb.training.evaluation import pick_device
+from capsnb.training.identity import encode, key
+from capsnb.training.provenance import circumstances
+from capsnb.training.runs import Run
+from capsnb.training.spec import Spec
+
+OBSERVATIONS = "observations.jsonl"  # in a run's folder
+UNTRAINED = "untrained"
+
+
+def observe(
+    specs: Sequence[Spec],
+    measure: str | Measure,
+    *,
+    recorded: bool = False,
+    train: bool = False,
+    null: str | None = None,
+    watched: bool = False,
+    store: str | Path | None = None,
+    root_folder: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    jobs: int | None = None,
+    **settings: Any,
+) -> list[Observation]:
+    """What a measure says of each spec's run, in their order, with these settings.
+
+    recorded: the committed evidence store alone answers (`store` in its place). Else what lies beside the run, or its
+    weights are measured now and the observation is kept beside them; with `train`, runs that are not there are trained
+    first, `jobs` at a time. null: "untrained", the same of the network as the seed draws it. watched: the series that
+    was taken at the training's reports.
+    Raises ValueError with one sentence that counts what is missing and about what it costs.
+    """
+    chosen = find(measure)
+    wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
+    where = {"root_folder": root_folder, "data_dir": data_dir}
+    if recorded:
+        found = [_stored(spec, wanted, store, data_dir) for spec in specs]
+        _complain(specs, found, chosen, "the evidence store", where)
+        return found
+    found = [_beside(spec, wanted, **where) for spec in specs]
+    if missing := [spec for spec, each in zip(specs, found, strict=True) if each is None]:
+        watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
+        ready = [null is not None or runs.is_finished(runs.folder_of(spec, **where), watch) for spec in missing]
+        if not train and not all(ready):
+            _complain(specs, found, chosen, "your runs", where)
+        if not all(ready):
+            failed = parallel.train({spec: watch for spec in missing}, jobs=jobs, **where)
+            if failed:
+                raise RuntimeError(f"{len(failed)} trainings failed: {failed[0]}")
+        for spec in missing:
+            _take(spec, chosen, settings, null=null, watched=watched, **where)
+        found = [_beside(spec, wanted, **where) for spec in specs]
+    return found
+
+
+def take_all(
+    spec: Spec, run: Run, measures: Iterable[tuple[Measure, dict[str, Any]]], *, data_dir: str | Path | None = None
+) -> list[Observation]:
+    """Measure a finished run by several measures, keep the observations beside it and return them.
+
+    A measure that the model lacks something for is an observation of its own: {"reason": the sentence}.
+    """
+    data = prepare(spec.data, data_dir=data_dir, device=pick_device())
+    found = [_measured(run.model, data, *each, made=runs.read_made(run.folder)) for each in measures]
+    write(run.folder / OBSERVATIONS, header(spec, data_dir), found)
+    return found
+
+
+def record(
+    specs: Iterable[Spec],
+    *,
+    store: str | Path | None = None,
+    root_folder: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> tuple[int, list[Path]]:
+    """Put all that lies beside these runs into the evidence store; how many are new there, and the files."""
+    count, changed = 0, []
+    for spec in specs:
+        file = runs.folder_of(spec, root_folder=root_folder, data_dir=data_dir) / OBSERVATIONS
+        if file.exists():
+            known, found = read(file)
+            target = _store_file(spec, store, data_dir)
+            count += write(target, known, found)
+            changed.append(target)
+    return count, changed
+
+
+def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
+    """The first line of a run's file of observations."""
+    return {"run": key(spec, data_dir), "spec": encode(spec)}
+
+
+def _store_file(spec: Spec, store: str | Path | None, data_dir: str | Path | None) -> Path:
+    return Path(store or store_folder()) / f"{runs.run_name(spec, data_dir)}.jsonl"
+
+
+def _stored(spec: Spec, wanted: tuple, store: str | Path | None, data_dir: str | Path | None) -> Observation | None:
+    return _newest(_store_file(spec, store, data_dir), wanted)
+
+
+def _beside(spec: Spec, wanted: tuple, **where: Any) -> Observation | None:
+    return _newest(runs.folder_of(spec, **where) / OBSERVATIONS, wanted)
+
+
+def _newest(file: Path, wanted: tuple) -> Observation | None:
+    if not file.exists():
+        return None
+    return next((each for each in reversed(read(file)[1]) if each.answers(*wanted)), None)
+
+
+def _take(spec: Spec, measure: Measure, settings: dict, *, null: str | None, watched: bool, **where: Any) -> None:
+    folder = runs.folder_of(spec, **where)
+    if watched:
+        series = files.read_history(folder, [measure.column(**settings)])
+        found = _observed(
+            measure, settings, _series(series, measure.column(**settings)), runs.read_made(folder), watched=True
+        )
+    else:
+        if null not in (None, UNTRAINED):
+            raise ValueError(f"null {null!r} is unknown; allowed: {UNTRAINED!r}. Others stand among a measure's values")
+        model = runs.get(spec, **where).model if null is None else spec.build().to(pick_device())
+        data = prepare(spec.data, data_dir=where["data_dir"], device=pick_device())
+        made = runs.read_made(folder) if null is None else {"date": circumstances()["date"]}
+        found = _measured(model, data, measure, settings, made=made, null=null)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / OBSERVATIONS, header(spec, where["data_dir"]), [found])
+
+
+def _measured(
+    model: Any, data: ImageSet, measure: Measure, settings: dict, *, made: dict[str, Any], null: str | None = None
+) -> Observation:
+    try:
+        values = measure(model, data, **settings)
+    except ValueError as error:
+        values = {"reason": str(error)}
+    made = made | {"measured": {name: circumstances()[name] for name in ("code", "device", "date")}}
+    return _observed(measure, settings, values, made, null=null)
+
+
+def _observed(measure: Measure, settings: dict, values: dict, made: dict[str, Any], **more: Any) -> Observation:
+    return Observation(measure.name, measure.version, measure.settings(**settings), values=values, made=made, **more)
+
+
+def _series(rows: list[dict[str, Any]], column: str) -> dict[str, list]:
+    """A watched column as a list for each of its values, with the steps."""
+    rows = [row for row in rows if row.get(column) is not None]
+    names = dict.fromkeys(name for row in rows if isinstance(row[column], dict) for name in row[column])
+    series = {name: [row[column][name] for row in rows] for name in names} or {"value": [row[column] for row in rows]}
+    return {"step": [row["step"] for row in rows], "epoch": [row["epoch"] for row in rows]} | series
+
+
+def _complain(specs: Sequence[Spec], found: list, measure: Measure, where: str, places: dict[str, Any]) -> None:
+    missing = [spec for spec, each in zip(specs, found, strict=True) if each is None]
+    if not missing:
+        return
+    try:
+        seconds = sum(runs.forecast(missing, **places))
+        cost = f"about {seconds / 3600:.2g} core-hours of training" if seconds else "no training"
+    except (ValueError, FileNotFoundError) as error:
+        cost = f"their training cannot be forecast ({error})"
+    raise ValueError(
+        f"{where} has no {measure.name}@{measure.version} of {len(missing)} of {len(specs)} runs, such as "
+        f"{runs.run_name(missing[0], places['data_dir'])}: {cost} would bring it."
+    )
+
+
+__all__ = ["NULL", "OBSERVATIONS", "header", "observe", "record", "take_all"]

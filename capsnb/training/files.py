@@ -1,0 +1,141 @@
+"""The files of a run's folder, written whole or not at all, and one sentence for a damaged one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from capsnb.disk import replacing
+from capsnb.training.recipe import Row
+
+
+def read(file: Path) -> bytes:
+    """The bytes of a run's file. Raises FileNotFoundError with one sentence."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file} is not there: the run was never finished, or its folder was moved") from error
+
+
+def stats(folder: Path) -> list[os.stat_result]:
+    """Of every file in the folder that is still there."""
+    found = []
+    for entry in folder.iterdir():
+        try:
+            found.append(entry.stat())
+        except FileNotFoundError:  # a temporary file that was renamed meanwhile
+            continue
+    return found
+
+
+def write_json(file: Path, content: Any) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def save(file: Path, content: Mapping[str, Any]) -> None:
+    """Tensors and plain values, as `torch.save` writes them."""
+    with replacing(file) as temporary:
+        torch.save(content, temporary)
+
+
+def load(file: Path, remedy: str) -> dict[str, Any]:
+    """What `save` wrote, on the CPU. Raises FileNotFoundError, or ValueError with the remedy for a damaged file."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is not there: the run was never finished, or its folder was moved")
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{file} is damaged and cannot be read: {remedy}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds a {type(found).__name__}, not the weights or the state of a run: {remedy}")
+    return found
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """Weights by name, also out of {"state_dict": ...} or {"model": ...} and from under DataParallel's "module."."""
+    found = load(file, "give another one, or the folder of a finished run")
+    for name in ("state_dict", "model"):
+        if isinstance(found.get(name), dict):
+            found = found[name]
+    weights = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise ValueError(f"{file} holds no weights; it has: {', '.join(map(str, found)) or 'nothing'}")
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def same_weights(file: Path, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds these very weights, bit for bit."""
+    try:
+        found = load(file, "")
+    except ValueError:
+        return False
+    return found.keys() == weights.keys() and all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+def read_history(folder: str | Path, watch: Iterable[str] = ()) -> list[Row]:
+    """The rows of a run so far, with these columns of what was watched. ValueError for a damaged file."""
+    rows = _read_table(Path(folder) / "history.csv")
+    if watch := list(watch):
+        seen = {row["step"]: row for row in _read_table(Path(folder) / "watched.csv")}
+        for row in rows:
+            row |= {name: seen.get(row["step"], {}).get(name) for name in watch}
+    return rows
+
+
+def last_epoch(folder: Path) -> float:
+    """How many epochs an unfinished run has been trained; 0 where nothing of it can be read."""
+    if not (folder / "state.pt").exists() or not (folder / "history.csv").exists():
+        return 0.0
+    rows = read_history(folder)
+    return rows[-1]["epoch"] if rows else 0.0
+
+
+def watched_columns(folder: str | Path) -> list[str]:
+    """What was watched while a finished run trained."""
+    file = Path(folder) / "watched.csv"
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [name for name in next(csv.reader(stream), []) if name != "step"]
+
+
+def write_history(file: Path, history: list[Row], *, leave: Iterable[str] = ()) -> None:
+    """Rows as CSV with a JSON value in each cell, without the columns to leave."""
+    names = [name for name in dict.fromkeys(name for row in history for name in row) if name not in set(leave)]
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        writer.writerows([json.dumps(row.get(name)) for name in names] for row in history)
+
+
+def add_watched(folder: Path, history: list[Row], names: list[str]) -> None:
+    """Keep these columns of the history in watched.csv, beside those that are there."""
+    file = folder / "watched.csv"
+    rows = {row["step"]: row for row in (_read_table(file) if file.exists() else [])}
+    kept = [name for name in watched_columns(folder) if name not in names]
+    merged = [
+        {"step": row["step"]}
+        | {name: rows.get(row["step"], {}).get(name) for name in kept}
+        | {name: row[name] for name in names}
+        for row in history
+    ]
+    write_history(file, merged)
+
+
+def _read_table(file: Path) -> list[Row]:
+    lines = read(file).decode(errors="replace").splitlines()
+    try:
+        return [{name: json.loads(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{file} is damaged: {error}; delete the run's folder, and it is trained again") from error

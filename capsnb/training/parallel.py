@@ -1,0 +1,254 @@
+"""Many trainings side by side: small networks train best on one thread each, as many as there are cores.
+
+    failed = train({spec: {} for spec in specs}, jobs=8)
+
+What is trained already is passed over; what others start from comes first, then the shortest; a failure stops nothing
+else. A kill of any process, this one too, loses at most two minutes: called again, the trainings go on. Where they run
+is a `backends` matter: processes here, a dask or ray cluster at an address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from capsnb.disk import is_locked, locked
+from capsnb.training import backends, runs
+from capsnb.training.evaluation import pick_device
+from capsnb.training.loop import Watch
+from capsnb.training.runs import Run
+from capsnb.training.spec import Spec
+
+PROGRESS = "progress.json"  # in a run's folder while a worker trains it
+
+
+class Failure(NamedTuple):
+    """A training that did not end well."""
+
+    name: str  # of the run
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.sentence}"
+
+
+def default_jobs() -> int:
+    """A training per core, or one per GPU."""
+    import joblib
+
+    return joblib.cpu_count() if pick_device().type == "cpu" else max(torch.cuda.device_count(), 1)
+
+
+def train(
+    work: Mapping[Spec, Watch],
+    *,
+    jobs: int | None = None,
+    threads: int = 1,
+    backend: str = "processes",
+    address: str | None = None,
+    root_folder: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    then: Callable[[Spec, Run], Any] | None = None,
+    seconds: Mapping[Spec, float] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> list[Failure]:
+    """Train what `work` names (spec -> what is watched) and is not on disk; returns what failed, told also as it fails.
+
+    then: called where a run was trained or found, with its spec and itself; each spec's, finished ones too.
+    seconds: a forecast of each, measured when None. jobs: `default_jobs()` when None; more than there is work are not
+    started. Workers of a cluster at an address keep runs where their own environment says.
+    """
+    backends.check(backend, address, jobs)
+    where = {"root_folder": None if address else str(runs.root(root_folder).resolve())}
+    where["data_dir"] = data_dir and str(Path(data_dir).expanduser().resolve())
+    todo = [spec for spec in _with_starts(work) if then or not _is_done(spec, work, **where)]
+    if not todo:
+        return []
+    seconds = dict(zip(todo, _seconds(todo, seconds, **where), strict=True))
+    order = sorted(todo, key=lambda spec: (_depth(spec), seconds[spec]))
+    names = {runs.run_name(spec, data_dir): spec for spec in order}
+    tasks = {
+        name: (spec, work.get(spec, {}), threads, then if spec in work else None, where) for name, spec in names.items()
+    }
+    jobs = min(jobs or default_jobs(), len(tasks))
+    failed = []
+    folder = None if address else Path(where["root_folder"])
+    with _passive_waiting(threads), Display({name: seconds[spec] for name, spec in names.items()}, folder) as display:
+        for name, result in backends.results(work_on, tasks, backend=backend, jobs=jobs, address=address):
+            if isinstance(result, BaseException):
+                result = Failure(name, f"its worker was lost ({_sentence(result)})")
+            if isinstance(result, Failure):
+                failed.append(result)
+                display.tell(f"{result.name} failed: {result.sentence}", tell)
+            display.ended(name)
+    return failed
+
+
+def work_on(
+    spec: Spec, watch: Watch, threads: int, then: Callable[[Spec, Run], Any] | None, where: dict[str, Any]
+) -> Failure | None:
+    """What a worker does of one task; an error becomes a Failure."""
+    name = "a run"
+    try:
+        name = runs.run_name(spec, where["data_dir"])
+        report = _reporter(runs.root(where["root_folder"]) / name)
+        with _a_device() as device:
+            done = runs.get(spec, watch=watch, threads=threads, device=device, progress=report, **where)
+            if then is not None:
+                then(spec, done)
+    except Exception as error:  # whatever it is, the other trainings go on
+        return Failure(name, _sentence(error))
+    return None
+
+
+def _with_starts(specs: Iterable[Spec]) -> list[Spec]:
+    """The specs and those that they start from, each once."""
+    found: dict[Spec, None] = {}
+    for spec in specs:
+        chain = [spec]
+        while isinstance(chain[-1].start, Spec):
+            chain.append(chain[-1].start)
+        found |= dict.fromkeys(reversed(chain))
+    return list(found)
+
+
+def _depth(spec: Spec) -> int:
+    return 1 + _depth(spec.start) if isinstance(spec.start, Spec) else 0
+
+
+def _is_done(spec: Spec, work: Mapping[Spec, Watch], **where: Any) -> bool:
+    return runs.is_finished(runs.folder_of(spec, **where), work.get(spec, {}))
+
+
+def _seconds(todo: list[Spec], given: Mapping[Spec, float] | None, **where: Any) -> list[float]:
+    if given is not None and all(spec in given for spec in todo):
+        return [given[spec] for spec in todo]
+    return runs.forecast(todo, **where)
+
+
+def _sentence(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _reporter(folder: Path) -> Callable[[int, int], None]:
+    """What a worker calls with its step and the number of steps: for the display, and to end with its parent."""
+    parent, last = os.getppid(), [0.0]
+
+    def report(step: int, total: int) -> None:
+        if step < total and time.monotonic() - last[0] < 0.5:
+            return
+        last[0] = time.monotonic()
+        if os.getppid() != parent:
+            raise SystemExit("the process that asked for this training is gone")
+        with contextlib.suppress(OSError):
+            (folder / PROGRESS).write_text(json.dumps([step, total]))
+
+    return report
+
+
+@contextlib.contextmanager
+def _a_device() -> Iterator[str | None]:
+    """A GPU that no other worker of this machine uses, where there are several; else None, the best there is."""
+    if torch.cuda.device_count() < 2:
+        yield None
+        return
+    folder = runs.root()
+    folder.mkdir(parents=True, exist_ok=True)
+    slots = [folder / f".gpu-{number}" for number in range(torch.cuda.device_count())]
+    chosen = next((number for number, slot in enumerate(slots) if not is_locked(slot)), os.getpid() % len(slots))
+    with locked(slots[chosen]):
+        yield f"cuda:{chosen}"
+
+
+@contextlib.contextmanager
+def _passive_waiting(threads: int) -> Iterator[None]:
+    """Have workers of several threads wait without spinning: spinning threads beside other work cost 20 times."""
+    before = os.environ.get("OMP_WAIT_POLICY")
+    if threads > 1:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("OMP_WAIT_POLICY", None)
+
+
+class Display:
+    """One display of all trainings: their number, those under way with their bars, and the time that is left.
+
+    seconds: run -> its forecast, by which the time left goes. folder: of the runs, or None where they are elsewhere.
+    On a terminal and in a notebook bars move; elsewhere there is a line now and then.
+    """
+
+    def __init__(self, seconds: Mapping[str, float], folder: Path | None) -> None:
+        self.seconds, self.folder, self.over = dict(seconds), folder, set()
+        self.watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+
+    def __enter__(self) -> Display:
+        from tqdm.auto import tqdm
+
+        total = sum(self.seconds.values()) or 1.0
+        form = "{desc} {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left {postfix}"
+        self.bar = tqdm(
+            total=total, desc=self._count(), bar_format=form, smoothing=0, mininterval=1.0 if self.watched else 60.0
+        )
+        self.bars: dict[str, Any] = {}
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+        for bar in (*self.bars.values(), self.bar):
+            bar.close()
+
+    def ended(self, name: str) -> None:
+        """A training ended, well or not."""
+        self.over.add(name)
+        if self.folder is not None:
+            (self.folder / name / PROGRESS).unlink(missing_ok=True)
+        self.bar.set_description(self._count(), refresh=False)
+        self._draw()
+
+    def tell(self, text: str, tell: Callable[[str], None] | None) -> None:
+        """A line that leaves the bars whole."""
+        self.bar.clear()
+        (tell or print)(text)
+
+    def _count(self) -> str:
+        return f"{len(self.over)} of {len(self.seconds)} trained"
+
+    def _poll(self) -> None:
+        while not self._stop.wait(1.0):
+            self._draw()
+
+    def _draw(self) -> None:
+        shares = {name: share for name in self.seconds if name not in self.over and (share := self._share(name))}
+        done = sum(self.seconds[name] for name in self.over)
+        done += sum(share * self.seconds[name] for name, share in shares.items())
+        # bars that tqdm draws itself, from one thread or the other, are told the whole position at once
+        self.bar.n = min(done, self.bar.total)
+        running = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        self.bar.set_postfix_str(running, refresh=self.watched)
+        if not self.watched:
+            self.bar.update(0)
+
+    def _share(self, name: str) -> float:
+        if self.folder is None:
+            return 0.0
+        try:
+            step, total = json.loads((self.folder / name / PROGRESS).read_text())
+        except (OSError, ValueError):  # not begun, or just being written
+            return 0.0
+        return step / total
