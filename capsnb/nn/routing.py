@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from capsnb.nn.fast.votes import Ballot
+from capsnb.nn.fast.votes import VoteReader
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 
@@ -59,12 +59,12 @@ def dynamic(
     logits = (prior / temperature).unsqueeze(0)
     coupling = (_over_parents(logits, leaky) if leaky else logits.softmax(-1)).expand(batch, -1, -1)
     through = gradient == "all" and torch.is_grad_enabled()
-    ballot = _ballot(votes, combine)
+    reader = _reader(votes, combine)
     poses_so_far = 0
     for _ in range(iterations - 1):
         with torch.set_grad_enabled(through):
             poses_so_far = poses_so_far + combine(coupling, votes)
-            agreement = ballot.agreement(poses_so_far)
+            agreement = reader.agreement(poses_so_far)
         agreed = _over_parents((prior + agreement) / temperature, leaky)
         coupling = agreed if rate == 1 else rate * agreed + (1 - rate) * coupling
     return coupling
@@ -100,9 +100,9 @@ def attention(votes: Tensor, combine: Combine, *, iterations: int = 3, over: str
     """
     _check(iterations=iterations, over=over)
     coupling = uniform(votes, value="1/J" if over == "parents" else "1/I")
-    ballot = _ballot(votes, combine)
+    reader = _reader(votes, combine)
     for _ in range(iterations - 1):
-        logits = ballot.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
+        logits = reader.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
         coupling = _over_parents(logits) if over == "parents" else logits.softmax(1)
     return coupling
 
@@ -117,9 +117,9 @@ def self_attention(votes: Tensor, combine: Combine, *, prior: Tensor | None = No
     Returns (B, I, J).
     """
     _, children, parents = _vote_axes(votes)
-    ballot = _ballot(votes, combine)
-    everybody = ballot.weighted_sum(uniform(votes, value="1"))
-    coupling = _over_parents(ballot.agreement(everybody) * votes.shape[-1] ** -0.5)
+    reader = _reader(votes, combine)
+    everybody = reader.weighted_sum(uniform(votes, value="1"))
+    coupling = _over_parents(reader.agreement(everybody) * votes.shape[-1] ** -0.5)
     return coupling if prior is None else coupling + _checked(prior, children, parents)
 
 
@@ -129,9 +129,9 @@ def _checked(prior: Tensor, children: int, parents: int) -> Tensor:
     return prior
 
 
-def _ballot(votes: Tensor, combine: Combine) -> Ballot:
-    shared = getattr(combine, "ballot", None)
-    return shared if shared is not None and shared.votes is votes else Ballot(votes)
+def _reader(votes: Tensor, combine: Combine) -> VoteReader:
+    shared = getattr(combine, "reader", None)
+    return shared if shared is not None and shared.votes is votes else VoteReader(votes)
 
 
 def _over_parents(logits: Tensor, leaky: bool = False) -> Tensor:
