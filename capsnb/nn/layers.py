@@ -226,6 +226,17 @@ class RoutedCapsules(nn.Module):
         """Weighted sum, bias, squash, no residual. coupling (B, I, J), votes (B, I, J, D) -> poses (B, J, D)."""
         return Combine(VoteReader(votes), self._activate)(coupling, votes)
 
+    @property
+    def can_route_one(self) -> bool:
+        """Whether `route_one` answers as the layer does when the poses of all other children are zero."""
+        alone = getattr(self.routing, "silent_is_absent", False)
+        return alone and self.prior is None and not self.residual and len(self.weight) > 1
+
+    def route_one(self, poses: Tensor, children: Tensor) -> Tensor:
+        """Parents of single children, each routed alone and untapped: poses (R, P) of children (R,) -> (R, J, D)."""
+        votes = torch.einsum("rp,rpjd->rjd", poses, self.weight[children]).unsqueeze(1)
+        return self.combine(self.routing(votes, self.combine), votes)
+
     def _activate(self, total: Tensor) -> Tensor:
         return self.squash(total if self.bias is None else total + self.bias)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,17 @@ Combine = Callable[[Tensor, Tensor], Tensor]
 
 
 class Routing(Protocol):
-    """Anything callable like this routes a `RoutedCapsules` layer; `prior` comes only when `learned_prior` is set."""
+    """Anything callable like this routes a `RoutedCapsules` layer.
+
+    What more it offers, it declares by attributes of its own. Nobody guesses them from its class, and where one is
+    missing, the general way is taken:
+
+    learned_prior: True has the layer learn logits (I, J), which come as `prior`.
+    constant(children, parents) -> float: the coupling is this number whatever the votes, so that a layer that nobody
+        watches need not make any.
+    silent_is_absent: True says that a child whose votes are all zero leaves the parents' poses as they would be without
+        it. Then a child that speaks alone may be routed alone, hundreds of times faster (`RoutedCapsules.route_one`).
+    """
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor: ...
 
@@ -174,6 +184,7 @@ class Dynamic:
     learned_prior: bool = False
     gradient: str = "all"
     leaky: bool = False
+    silent_is_absent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(iterations=self.iterations, temperature=self.temperature, rate=self.rate, gradient=self.gradient)
@@ -201,6 +212,11 @@ class Attention:
     def __post_init__(self) -> None:
         _check(iterations=self.iterations, over=self.over)
 
+    @property
+    def silent_is_absent(self) -> bool:
+        """A softmax over the children has a share for the silent ones too."""
+        return self.over == "parents"
+
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         return attention(votes, combine, iterations=self.iterations, over=self.over)
 
@@ -210,6 +226,7 @@ class SelfAttention:
     """Routing by self-attention among votes, as a model's configuration (Efficient-CapsNet learns its prior)."""
 
     learned_prior: bool = True
+    silent_is_absent: ClassVar[bool] = True
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         return self_attention(votes, combine, prior=prior)
@@ -223,6 +240,11 @@ class Uniform:
 
     def __post_init__(self) -> None:
         constant(self.value, 1, 1)
+
+    @property
+    def silent_is_absent(self) -> bool:
+        """An average over the children counts the silent ones too."""
+        return self.value != "1/I"
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         return uniform(votes, combine, value=self.value)
