@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from capsnb.data.transforms import DataSpec, prepare
+from capsnb.disk import project
 from capsnb.nn.convolution import Conv2d, pays
 from capsnb.nn.models import CapsNetConfig, StridedStem
-from capsnb.disk import project
 from capsnb.training.loop import train
 from capsnb.training.provenance import circumstances
 from capsnb.training.recipe import Recipe

@@ -28,9 +28,9 @@ from stopwatch import TASKS, Timed
 from torch import Tensor, nn
 
 from capsnb.data.transforms import DataSpec, prepare
+from capsnb.disk import project
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.models import ZOO
-from capsnb.disk import project
 from capsnb.training.loop import train
 from capsnb.training.provenance import circumstances
 from capsnb.training.recipe import Recipe

@@ -15,7 +15,7 @@ from capsnb.nn.taps import evaluating
 from capsnb.training.cpu_settings import keep_pages
 from capsnb.training.evaluation import pick_device
 from capsnb.training.recipe import Recipe
-from capsnb.training.step import WORTH, Objective
+from capsnb.training.step import WORTH, TrainStep
 
 Train, Infer = Callable[[Tensor, Tensor], None], Callable[[Tensor], Tensor]
 Factory = Callable[[str, int, Any], tuple[Train, Infer] | None]
@@ -63,7 +63,7 @@ class Timed:
         """One whole optimisation step, finished on the device or under way there."""
         self._made_for(x)
         # the reconstruction's target is given in the scale of stored images
-        self.objective(Batch(x, y, x * 255))
+        self.train_step(Batch(x, y, x * 255))
         self.optimizer.step()
 
     def infer(self, x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Timed:
         recipe, entry = Recipe(), ZOO[TASKS[self.task]]
         on_cuda = self.device.type == "cuda"
         self.model = replace(entry.config, channels=x.shape[1], size=x.shape[2]).build().to(self.device).train()
-        self.objective = Objective(
+        self.train_step = TrainStep(
             self.model, entry.loss, recipe.reconstruction_weight, low=on_cuda, steps=WORTH if on_cuda else 0
         )
         self.optimizer = torch.optim.Adam(

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from capsnb.nn import layers, taps
 from capsnb.nn.layers import Decoder, PrimaryCapsules, RoutedCapsules
-from capsnb.nn.routing import Dynamic, Uniform
+from capsnb.nn.routing import Attention, Dynamic, SelfAttention, Uniform
 
 DOUBLE = torch.float64
 
@@ -355,6 +355,32 @@ def test_a_mask_of_another_shape_is_named(mask):
 def test_a_mask_for_another_batch_is_named():
     with pytest.raises(ValueError, match="mask"):
         taps.keep(torch.ones(3, 5))(torch.zeros(2, 5, 3))
+
+
+ROUTINGS = [
+    Dynamic(), Dynamic(temperature=0.5, rate=0.4, leaky=True), Attention(), Attention(over="children"),
+    SelfAttention(learned_prior=False), Uniform(), Uniform(value="1"), Uniform(value="1/I"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("routing", ROUTINGS, ids=str)
+@pytest.mark.parametrize("bias", [None, 0.1])
+def test_a_routing_declares_truly_whether_silent_children_are_as_if_absent(routing, bias):
+    layer = RoutedCapsules(5, 3, 4, 2, routing=routing, bias=bias).double()
+    poses, spoken = random(5, 3), torch.arange(5)
+    with torch.no_grad():
+        together = layer(torch.diag_embed(poses.T).permute(1, 2, 0))  # child b alone speaks in row b
+        alone = layer.route_one(poses, spoken)
+    assert torch.allclose(together, alone) == layer.can_route_one == routing.silent_is_absent
+
+
+def test_a_layer_of_which_one_child_does_not_tell_all_says_so():
+    def can(**options):
+        return RoutedCapsules(4, 3, 4, 3, **({"routing": Dynamic()} | options)).can_route_one
+
+    assert can()
+    assert not can(residual=True) and not can(shared=True) and not can(routing=Dynamic(learned_prior=True))
+    assert not can(routing=lambda votes, combine: votes.norm(dim=-1).softmax(-1))  # it does not say
 
 
 # ---------------------------------------------------------------- decoder

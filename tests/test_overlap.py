@@ -19,8 +19,9 @@ from capsnb.measure.overlap import (
 )
 from capsnb.measure.paths import Places, Reading, look
 from capsnb.nn import taps
+from capsnb.nn.layers import RoutedCapsules
 from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, StridedStem
-from capsnb.nn.routing import Uniform
+from capsnb.nn.routing import Attention, Uniform
 
 SMALL = {"size": 20, "classes": 3, "dim": 4, "channels": 2, "decoder_widths": (8, 12)}
 STEM = StridedStem(channels=5, types=3, dim=2)
@@ -93,10 +94,11 @@ def test_heatmaps_of_matrix_capsules(images):
         ("position", {}),
         ("type", {}),
         ("position", {"routing": Uniform(value="1/I")}),
+        ("position", {"routing": Attention()}),
         ("position", {"hidden": ((4, 3),)}),
         ("position", {"shared": True}),
     ],
-    ids=["one child", "type", "uniform", "hidden", "shared"],
+    ids=["one child", "type", "uniform", "attention", "hidden", "shared"],
 )
 @pytest.mark.parametrize("rows", [1, 512])
 def test_heatmaps_equal_one_gradient_at_a_time(images, unit, changes, rows):
@@ -110,6 +112,34 @@ def test_heatmaps_equal_one_gradient_at_a_time(images, unit, changes, rows):
     assert model.decoder is not None and not any(
         p.grad is not None and p.grad.isnan().any() for p in model.parameters()
     )
+
+
+class Strangers:
+    """A routing of somebody else's, which declares nothing: children prefer the parents that they vote longest for."""
+
+    def __call__(self, votes, combine):
+        return votes.norm(dim=-1).softmax(-1)
+
+
+class Declared(Strangers):
+    silent_is_absent = True
+
+
+def test_a_routing_that_declares_nothing_gets_the_same_maps_the_general_way(images, monkeypatch):
+    units, alone = torch.tensor([[0, 7], [5, 0], [11, 3]]), []
+    route_one = RoutedCapsules.route_one
+    monkeypatch.setattr(
+        RoutedCapsules, "route_one", lambda layer, *given: alone.append(layer) or route_one(layer, *given)
+    )
+    general = unit_heatmaps(build(routing=Strangers()), images, units)
+    assert not alone
+    quick = unit_heatmaps(build(routing=Declared()), images, units)
+    assert alone
+    assert_close(general.maps, quick.maps, atol=1e-7, rtol=1e-3)
+    assert torch.equal(general.predicted, quick.predicted)
+    maps, guesses = one_at_a_time(build(routing=Strangers()), images, units, "position")
+    assert_close(general.maps, maps, atol=1e-7, rtol=1e-3)
+    assert torch.equal(general.predicted, guesses)
 
 
 def test_class_heatmaps(images):

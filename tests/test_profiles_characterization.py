@@ -5,10 +5,10 @@ from functools import partial
 import helpers
 import pytest
 import torch
+from capsnb.evidence.profiles import characterization
 
 from capsnb.data.transforms import Augment
 from capsnb.evidence import profiles
-from capsnb.evidence.profiles import characterization
 from capsnb.evidence.published import find, lookup
 from capsnb.measure.paths import Places
 from capsnb.nn.models import ZOO

@@ -5,10 +5,10 @@ from functools import partial
 
 import helpers
 import pytest
+from capsnb.evidence.profiles import lin
 
 from capsnb.data.transforms import prepare
 from capsnb.evidence import profiles
-from capsnb.evidence.profiles import lin
 from capsnb.evidence.published import find, lookup
 from capsnb.measure import manifold
 from capsnb.measure.entropy import EntropyObserver

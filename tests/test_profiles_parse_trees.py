@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from capsnb.evidence.profiles import parse_trees
 from helpers import changes
 
 from capsnb.evidence import profiles
-from capsnb.evidence.profiles import parse_trees
 from capsnb.measure import viewpoint
 from capsnb.nn.models import ZOO
 from capsnb.training.hooks import DecoupledDecay

@@ -12,13 +12,13 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
+from capsnb.evidence.sweep.measures import accuracies, invariance, tree
 from click.testing import CliRunner
 
 from capsnb import cli, cli_sweep
 from capsnb.data.transforms import DataSpec
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import Cell, backends, expand, plan, read, read_grid, table
-from capsnb.evidence.sweep.measures import accuracies, invariance, tree
 from capsnb.measure import parse_tree
 from capsnb.nn.models import ZOO
 from capsnb.nn.routing import Attention, Dynamic, Uniform

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.nn.fast.votes import MOST_PARENTS, Ballot, Combine
+from capsnb.nn.fast.votes import MOST_PARENTS, Combine, VoteReader
+from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, StridedStem
 
 SHAPES = [(1, 1, 1, 1), (2, 7, 3, 4), (3, 5, MOST_PARENTS, 2), (2, 4, MOST_PARENTS + 1, 3), (1, 3, 40, 2)]
 
@@ -24,8 +25,8 @@ def plain(votes, coupling, poses):
 
 
 def read(votes, coupling, poses):
-    ballot = Ballot(votes)
-    return ballot.weighted_sum(coupling), ballot.agreement(poses)
+    reader = VoteReader(votes)
+    return reader.weighted_sum(coupling), reader.agreement(poses)
 
 
 def scalar(outputs):
@@ -50,8 +51,8 @@ def test_many_readings_share_one_gradient():
         second = agreement(first + poses)
         return sums(second.softmax(-1)), agreement(first * 2)
 
-    ballot = Ballot(votes)
-    ours = twice(ballot.weighted_sum, ballot.agreement)
+    reader = VoteReader(votes)
+    ours = twice(reader.weighted_sum, reader.agreement)
     theirs = twice(lambda c: plain(votes, c, poses)[0], lambda p: plain(votes, coupling, p)[1])
     given = (votes, coupling, poses)
     assert_close(torch.autograd.grad(scalar(ours), given), torch.autograd.grad(scalar(theirs), given))
@@ -102,6 +103,37 @@ def test_a_second_derivative_is_refused():
 
 def test_combine_sums_other_votes_on_their_own():
     votes, coupling, _ = tensors((2, 3, 4, 2))
-    combine = Combine(Ballot(votes), lambda total: 2 * total)
+    combine = Combine(VoteReader(votes), lambda total: 2 * total)
     for heard in (votes, votes * 3):
         assert_close(combine(coupling, heard), 2 * torch.einsum("bij,bijd->bjd", coupling, heard))
+
+
+def test_switched_off_it_is_einsum_and_can_be_differentiated_twice(monkeypatch):
+    monkeypatch.setenv("CAPSNB_FAST", "0")
+    given = tensors((2, 3, 4, 2))
+    ours = read(*given)
+    assert all(torch.equal(our, their) for our, their in zip(ours, plain(*given), strict=True))
+    assert torch.autograd.gradgradcheck(read, given)
+
+
+MODELS = {
+    "vectors": CapsNetConfig(size=20, stem=StridedStem(channels=4, types=2), dim=4, classes=3, decoder="none"),
+    "matrices": MatrixCapsNetConfig(size=12, classes=3, width=4, types=2, layers=((3, 3, 2),), decoder="none"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_the_same_gradients_switched_off(name, monkeypatch):
+    torch.manual_seed(0)
+    model = MODELS[name].build().double()
+    images = torch.rand(2, *model.image_shape, dtype=torch.float64, requires_grad=True)
+
+    def pushed():
+        scores = model(images).scores
+        return [scores, *torch.autograd.grad(scores.square().sum(), [images, *model.parameters()])]
+
+    quick = pushed()
+    monkeypatch.setenv("CAPSNB_FAST", "0")
+    assert_close(pushed(), quick)
+    (slope,) = torch.autograd.grad(model(images).scores.sum(), images, create_graph=True)
+    assert torch.autograd.grad(slope.square().sum(), images)[0].isfinite().all()

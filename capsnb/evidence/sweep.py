@@ -98,7 +98,9 @@ def expand(table: Mapping[str, Any]) -> Grid:
             raise ValueError(f"{name} = {value!r}: a {'table' if TABLES[name] is dict else 'list'} is needed")
     for name, values in table.get("grid", {}).items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"{name} = {values!r} in [grid]: a list of at least one value is needed; others go to [base]")
+            raise ValueError(
+                f"{name} = {values!r} in [grid]: a list of at least one value is needed; others go to [base]"
+            )
     base, axes = _flat(table.get("base", {})), table.get("grid", {})
     settings = []
     for case in table.get("cases", [{}]):

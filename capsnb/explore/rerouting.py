@@ -135,7 +135,7 @@ class _Watched:
 
 class _Noted:
     def __init__(self, combine: Combine) -> None:
-        self.combine, self.ballot = combine, combine.ballot
+        self.combine, self.reader = combine, combine.reader
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, coupling: Tensor, votes: Tensor) -> Tensor:

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from capsnb.measure.path_accuracy import undecoded
 from capsnb.measure.paths import Places, Reading, look
 from capsnb.nn import taps
-from capsnb.nn.layers import RoutedCapsules, length
+from capsnb.nn.layers import length
 from capsnb.nn.models.capsnet import as_pixels
-from capsnb.nn.routing import Dynamic
 
 THRESHOLDS = (0.1, 0.25, 0.5)  # of Table 4
 POOLS = {
@@ -191,21 +190,18 @@ def _pixels(model: nn.Module, images: Tensor) -> Tensor:
 
 def _single(model: nn.Module, places: Places, unit: str) -> bool:
     """Whether one layer is left above the units, and answers with one child as it does when the others are silent."""
-    layer = model.get_submodule(places.layer)
-    plain = isinstance(layer, RoutedCapsules) and isinstance(layer.routing, Dynamic) and not layer.residual
-    own = plain and layer.prior is None and len(layer.weight) > 1
-    return own and unit == "position" and ["primary", *model.layers][-2:] == [places.units, places.layer]
+    last = ["primary", *model.layers][-2:] == [places.units, places.layer]
+    return last and unit == "position" and getattr(model.get_submodule(places.layer), "can_route_one", False)
 
 
 def _one_child(
     model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str, image: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """`_masked` by a layer that has no other children: hundreds of times less work, the same numbers."""
-    layer = model.get_submodule(places.layer)
     index = units.T.unsqueeze(-1).expand(-1, -1, states[0].shape[-1])  # (c, B, P)
     poses = states[0].expand(len(index), -1, -1, -1).gather(2, index.unsqueeze(2)).squeeze(2).requires_grad_()
-    votes = torch.einsum("rp,rpjd->rjd", poses.flatten(0, 1), layer.weight[units.T.flatten()].detach()).unsqueeze(1)
-    best, guess = length(layer.combine(layer.routing(votes, layer.combine), votes)).max(1)
+    parents = model.get_submodule(places.layer).route_one(poses.flatten(0, 1), units.T.flatten())
+    best, guess = length(parents).max(1)
     (gradient,) = torch.autograd.grad(best.sum(), poses)
     whole = gradient.new_zeros(len(index), *states[0].shape).scatter_(2, index.unsqueeze(2), gradient.unsqueeze(2))
     return [whole], guess.view(units.T.shape).T

@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from capsnb.nn.fast import toom_cook
+from capsnb.nn.fast import switched_off, toom_cook
 
 TRANSFORM = 100  # a transform is bound by memory: a number of it costs what this many multiplications of a GEMM do
 MARGIN = 1.8  # how many times fewer multiplications pay: torch's own way is more efficient in small layers
@@ -25,9 +25,9 @@ def pays(
     """Whether `toom_cook.conv2d` is clearly faster; by shapes, dtype and device alone: a resumed run decides alike.
 
     Compares multiplications, where a number that is transformed counts as many as TRANSFORM. Only float32 on a CPU;
-    `enabled=False` and the environment's CAPSNB_FASTCONV=0 say no.
+    `enabled=False` and the environment's CAPSNB_FASTCONV=0 or CAPSNB_FAST=0 say no.
     """
-    if not enabled or os.environ.get("CAPSNB_FASTCONV") == "0":
+    if not enabled or switched_off() or os.environ.get("CAPSNB_FASTCONV") == "0":
         return False
     if dtype != torch.float32 or torch.device(device).type != "cpu" or len(x_shape) != 4:
         return False

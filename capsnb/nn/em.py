@@ -20,11 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from capsnb.nn.fast.toom_cook import refuse_graph
+from capsnb.nn import fast
+from capsnb.nn.fast.moments import Moments
 
 DATA = 100.0  # what lambda and the betas are scaled to: the children per parent of a layer, "amount of data" normalised
 STEEPER = 0.95  # lambda after t iterations is final * (1 - STEEPER ** t), t from 1: the authors' answer on OpenReview
@@ -69,23 +72,12 @@ def windows(height: int, width: int, types: int, kernel: int, stride: int) -> Wi
 
     Positions stand row by row, and the places of a window alike, the types of one place side by side.
     """
-    axes = [_along(size, kernel, stride) for size in (height, width)]
-    (rows, row_crowd), (columns, column_crowd) = axes
-    of_type = torch.arange(types)
-    places = rows[:, None, :, None] * width + columns[None, :, None, :]  # (L rows, L columns, kernel, kernel)
-    child = (places.unsqueeze(-1) * types + of_type).flatten(2).flatten(0, 1)
-    crowd = row_crowd[:, None, :, None] * column_crowd[None, :, None, :]
-    positions = crowd.unsqueeze(-1).expand(*crowd.shape, types).flatten(2).flatten(0, 1)
-    per_axis = [min(stride, kernel) * (len(starts) - 1) + kernel for starts, _ in axes]
-    return Windows(child, positions, per_axis[0] * per_axis[1] * types)
-
-
-def _along(size: int, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Of one axis: index (positions, kernel) of the places, and how many windows have each of them."""
-    starts = range(0, size - kernel + 1, stride)
-    index = [[start + step for step in range(kernel)] for start in starts]
-    crowd = [[float(sum(start <= place < start + kernel for start in starts)) for place in row] for row in index]
-    return torch.tensor(index), torch.tensor(crowd)
+    grid = np.arange(height * width * types).reshape(height, width, types)
+    seen = sliding_window_view(grid, (kernel, kernel), (0, 1))[::stride, ::stride]  # (rows, columns, types, y, x)
+    child = seen.transpose(0, 1, 3, 4, 2).reshape(-1, kernel * kernel * types)
+    positions = np.bincount(child.ravel())
+    crowd = torch.tensor(positions[child], dtype=torch.get_default_dtype())
+    return Windows(torch.tensor(child), crowd, int(np.count_nonzero(positions)))
 
 
 class Parents(NamedTuple):
@@ -145,16 +137,16 @@ def moments(votes: Tensor, share: Tensor, floor: float, distances: bool) -> tupl
     """Mean and variance of votes under shares, and each vote's squared distance in standard deviations.
 
     votes (..., D, N), share (..., N), which sums to 1 over N -> (..., D), (..., D), (..., N) or empty. The variance has
-    the floor in it. Differentiable once; only votes and shares are kept for it.
+    the floor in it. Differentiable once, by `capsnb.nn.fast`.
     """
-    if torch.compiler.is_compiling():  # a compiler plans the same gradient itself
+    if torch.compiler.is_compiling() or fast.switched_off():
         mean = (votes * share.unsqueeze(-2)).sum(-1)
         squares = (votes - mean.unsqueeze(-1)).square()
         variance = (squares * share.unsqueeze(-2)).sum(-1) + floor
         far = (squares / variance.unsqueeze(-1)).sum(-2) if distances else mean.new_empty(0)
         return mean, variance, far
     lead = share.shape[:-1]
-    mean, variance, far = _Moments.apply(votes.flatten(0, -3), share.flatten(0, -2), floor, distances)
+    mean, variance, far = Moments.apply(votes.flatten(0, -3), share.flatten(0, -2), floor, distances)
     return mean.unflatten(0, lead), variance.unflatten(0, lead), far.unflatten(0, lead) if distances else far
 
 
@@ -188,39 +180,3 @@ def _over_parents(logs: Tensor, child: Tensor, children: int) -> Tensor:
     top = start.scatter_reduce(1, index, flat.detach(), "amax").gather(1, index)
     total = flat.new_zeros(len(logs), children).scatter_add(1, index, (flat - top).exp())
     return (top + total.gather(1, index).log()).unflatten(1, child.shape)
-
-
-class _Moments(torch.autograd.Function):
-    """votes (G, D, N), share (G, N) -> mean (G, D), variance (G, D), distance (G, N). Nothing of the votes' size is
-    kept but the votes: the squares, which all three are products with, are made again for the gradient."""
-
-    @staticmethod
-    def forward(ctx, votes: Tensor, share: Tensor, floor: float, distances: bool) -> tuple[Tensor, Tensor, Tensor]:
-        column = share.unsqueeze(-1)
-        mean = torch.bmm(votes, column)
-        squares = (votes - mean).square_()
-        variance = torch.bmm(squares, column).squeeze(-1) + floor
-        far = torch.bmm(variance.reciprocal().unsqueeze(1), squares).squeeze(1) if distances else mean.new_empty(0)
-        mean = mean.squeeze(-1)
-        ctx.save_for_backward(votes, share, mean, variance)
-        ctx.distances = distances
-        return mean, variance, far
-
-    @staticmethod
-    def backward(ctx, d_mean: Tensor, d_variance: Tensor, d_far: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_graph("EM routing")
-        votes, share, mean, variance = ctx.saved_tensors
-        apart = votes - mean.unsqueeze(-1)
-        squares = apart.square()
-        if ctx.distances:
-            precision = variance.reciprocal()
-            d_precision = torch.bmm(squares, d_far.unsqueeze(-1)).squeeze(-1)
-            d_variance = d_variance - d_precision * precision * precision
-            left, right = torch.stack((d_variance, precision), -1), torch.stack((share, d_far), -2)
-        else:
-            left, right = d_variance.unsqueeze(-1), share.unsqueeze(-2)
-        d_votes = torch.bmm(2 * left, right) * apart
-        d_mean = d_mean - d_votes.sum(-1)
-        d_share = torch.bmm(d_mean.unsqueeze(1), votes) + torch.bmm(d_variance.unsqueeze(1), squares)
-        d_votes = torch.baddbmm(d_votes, d_mean.unsqueeze(-1), share.unsqueeze(-2))
-        return d_votes, d_share.squeeze(1), None, None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.fast.votes import Ballot, Combine
+from capsnb.nn.fast.votes import Combine, VoteReader
 from capsnb.nn.routing import Routing
 
 
@@ -205,7 +205,7 @@ class RoutedCapsules(nn.Module):
                 return self.poses(activate(constant * self._vote_sum(poses)))
             votes = self.votes(self.vote(poses))
             prior = {} if self.prior is None else {"prior": self.prior}
-            combine = Combine(Ballot(votes), activate)
+            combine = Combine(VoteReader(votes), activate)
             coupling = self.routing(votes, combine, **prior)
             if not self.coupling.idle:
                 coupling = self.coupling(coupling.contiguous())
@@ -224,7 +224,18 @@ class RoutedCapsules(nn.Module):
 
     def combine(self, coupling: Tensor, votes: Tensor) -> Tensor:
         """Weighted sum, bias, squash, no residual. coupling (B, I, J), votes (B, I, J, D) -> poses (B, J, D)."""
-        return Combine(Ballot(votes), self._activate)(coupling, votes)
+        return Combine(VoteReader(votes), self._activate)(coupling, votes)
+
+    @property
+    def can_route_one(self) -> bool:
+        """Whether `route_one` answers as the layer does when the poses of all other children are zero."""
+        alone = getattr(self.routing, "silent_is_absent", False)
+        return alone and self.prior is None and not self.residual and len(self.weight) > 1
+
+    def route_one(self, poses: Tensor, children: Tensor) -> Tensor:
+        """Parents of single children, each routed alone and untapped: poses (R, P) of children (R,) -> (R, J, D)."""
+        votes = torch.einsum("rp,rpjd->rjd", poses, self.weight[children]).unsqueeze(1)
+        return self.combine(self.routing(votes, self.combine), votes)
 
     def _activate(self, total: Tensor) -> Tensor:
         return self.squash(total if self.bias is None else total + self.bias)

@@ -23,7 +23,7 @@ from capsnb.nn.taps import evaluating
 from capsnb.training.cpu_settings import keep_pages, no_denormals
 from capsnb.training.evaluation import correct, evaluate, pick_device
 from capsnb.training.recipe import Diverged, Moment, Recipe, Row
-from capsnb.training.step import Objective
+from capsnb.training.step import TrainStep
 
 Watch = Mapping[str, Callable[["Training"], Any]]  # column of a row -> what is taken of the training at each report
 
@@ -68,7 +68,7 @@ class Training:
         self.optimizer = torch.optim.Adam(
             trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
         )
-        self.objective = Objective(
+        self.train_step = TrainStep(
             model,
             recipe.loss,
             recipe.reconstruction_weight,
@@ -159,8 +159,8 @@ class Training:
         self.model.train()
         for module in self.frozen:
             module.eval()
-        self.objective.options = self._loss_options()
-        loss, scores = self.objective(batch)
+        self.train_step.options = self._loss_options()
+        loss, scores = self.train_step(batch)
         rate = recipe.learning_rate_at(self.step, self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -18,8 +18,8 @@ WORTH = 2000  # steps: below that, compiling takes longer than it saves
 Loss = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
-class Objective:
-    """`objective(batch) -> (loss, scores)`, after which the gradients lie in the parameters. Mean over the batch.
+class TrainStep:
+    """`step(batch) -> (loss, scores)`, after which the gradients lie in the parameters. Mean over the batch.
 
     low: run convolutions and decoder in bfloat16. steps: how many there will be; from WORTH on a CUDA device the step
     is compiled with reduced overhead, unless CAPSNB_COMPILE=0. Where that fails, a warning says so and the step is

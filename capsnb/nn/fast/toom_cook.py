@@ -37,6 +37,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from capsnb.nn.fast import refuse_graph
+
 MOST_POINTS = 10  # n; the float32 error more than doubles with each further point: at 10 y has 2e-5, grad x 5e-5
 PIECE = 28 << 20  # bytes; glibc's malloc maps blocks above 32 MiB anew, page by page, each time
 
@@ -152,12 +154,6 @@ class _Work:
         """The adjoint of `outputs`: (rows, columns, B, O) -> (R, tiles B, O)."""
         products = _both(self.high.back[: len(outputs)].T, self.wide.tiled_back.T, outputs)
         return products.view(self.points, -1, outputs.shape[3])
-
-
-def refuse_graph(what: str) -> None:
-    """RuntimeError in a backward pass with create_graph: of a backward written by hand it would give wrong numbers."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(f"{what} can be differentiated once only: create_graph=True is not possible here")
 
 
 class _Convolution(torch.autograd.Function):

@@ -11,9 +11,9 @@ are outer products over parents, coupling x d sums and d agreement x poses, so t
 
     d votes[b] = [coupling_1, ..., d agreement_1, ...] @ blocks([d sums_1, ..., poses_1, ...]),
 
-made once, when the last of them is known. To that end every reading also takes a ticket: a scalar whose own gradient,
-which autograd asks for after all the readings', is that product. Only the votes, one (B, J, I) tensor and one (B, J, D)
-tensor per reading are kept between the passes.
+made once, when the last of them is known. To that end every reading also takes a gradient token: a scalar whose own
+gradient, which autograd asks for after all the readings', is that product. Only the votes, one (B, J, I) tensor and one
+(B, J, D) tensor per reading are kept between the passes.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from capsnb.nn.fast.toom_cook import refuse_graph
+from capsnb.nn.fast import refuse_graph, switched_off
 
 MOST_PARENTS = 16  # in one block-diagonal product: beyond it, the zeros cost more than another pass
 
 
-class Ballot:
+class VoteReader:
     """Votes (B, I, J, D) that are read several times in one forward pass. Differentiable once.
 
-    While torch.compile traces, the readings are plain einsums: the compiler plans their gradient itself.
+    Plain einsums, which may be differentiated again, while torch.compile traces or when switched off.
     """
 
     def __init__(self, votes: Tensor) -> None:
-        self.votes = votes
-        if torch.compiler.is_compiling():
+        self.votes, self._parts = votes, []
+        if torch.compiler.is_compiling() or switched_off():
             return
         parts = -(-votes.shape[2] // MOST_PARENTS)
         self._parts = [_Part(part) for part in (votes.tensor_split(parts, 2) if parts > 1 else [votes])]
 
     def weighted_sum(self, coupling: Tensor) -> Tensor:
         """What the parents receive: sum over i of coupling (B, I, J) times vote. -> (B, J, D)"""
-        if torch.compiler.is_compiling():
+        if not self._parts:
             return torch.einsum("bij,bijd->bjd", coupling, self.votes)
         return self._read(False, coupling.transpose(1, 2))
 
     def agreement(self, poses: Tensor) -> Tensor:
         """Scalar product of each vote with its parent's pose (B, J, D). -> (B, I, J), in (B, J, I) memory"""
-        if torch.compiler.is_compiling():
+        if not self._parts:
             return torch.einsum("bijd,bjd->bij", self.votes, poses)
         return self._read(True, poses).transpose(1, 2)
 
@@ -70,10 +70,10 @@ class _Part:
         self.votes = votes.detach()
         self.factors: list[_Factors] = []
         wanted = votes.requires_grad and torch.is_grad_enabled()
-        self.ticket = _Ticket.apply(votes, self.factors) if wanted else None
+        self.token = _GradientToken.apply(votes, self.factors) if wanted else None
 
     def read(self, agree: bool, x: Tensor) -> Tensor:
-        return _Reading.apply(agree, x, self.votes, self.ticket, self.factors)
+        return _Reading.apply(agree, x, self.votes, self.token, self.factors)
 
 
 class _Factors(NamedTuple):
@@ -81,10 +81,10 @@ class _Factors(NamedTuple):
 
     over_children: Tensor  # (B, J, I)
     over_size: Tensor  # (B, J, D)
-    task: int  # the backward pass that made it: of one that stopped before the ticket nothing may be left
+    task: int  # the backward pass that made it: of one that stopped before the token nothing may be left
 
 
-class _Ticket(torch.autograd.Function):
+class _GradientToken(torch.autograd.Function):
     @staticmethod
     def forward(ctx, votes: Tensor, factors: list[_Factors]) -> Tensor:
         ctx.factors = factors
@@ -105,7 +105,7 @@ class _Reading(torch.autograd.Function):
     """Agreement with poses x (B, J, D), or weighted sum with coupling x (B, J, I): linear, and each other's adjoint."""
 
     @staticmethod
-    def forward(ctx, agree: bool, x: Tensor, votes: Tensor, ticket: Tensor | None, factors: list[_Factors]) -> Tensor:
+    def forward(ctx, agree: bool, x: Tensor, votes: Tensor, token: Tensor | None, factors: list[_Factors]) -> Tensor:
         ctx.save_for_backward(x, votes)
         ctx.agree, ctx.factors = agree, factors
         return _agreements(x, votes) if agree else _sums(x, votes)
@@ -144,12 +144,12 @@ def _agreements(poses: Tensor, votes: Tensor) -> Tensor:
 class Combine:
     """What a layer lends its routing: `combine(coupling, votes) -> poses`, the weighted sum, bias and squash.
 
-    activate: (B, J, D) -> same, the bias and the squash. Votes other than the ballot's are summed on their own.
+    activate: (B, J, D) -> same, the bias and the squash. Votes other than the reader's are summed on their own.
     """
 
-    def __init__(self, ballot: Ballot, activate: Callable[[Tensor], Tensor]) -> None:
-        self.ballot, self.activate = ballot, activate
+    def __init__(self, reader: VoteReader, activate: Callable[[Tensor], Tensor]) -> None:
+        self.reader, self.activate = reader, activate
 
     def __call__(self, coupling: Tensor, votes: Tensor) -> Tensor:
-        ballot = self.ballot if votes is self.ballot.votes else Ballot(votes)
-        return self.activate(ballot.weighted_sum(coupling))
+        reader = self.reader if votes is self.reader.votes else VoteReader(votes)
+        return self.activate(reader.weighted_sum(coupling))

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from capsnb.data import Batch
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic
-from capsnb.training.step import WORTH, Objective
+from capsnb.training.step import WORTH, TrainStep
 
 SMALL = CapsNetConfig(
     size=20, stem=StridedStem(channels=6, types=2), hidden=((5, 4),), dim=4, classes=4, decoder_widths=(8, 8)
@@ -39,11 +39,11 @@ def gradients(model):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_model_is_compiled_as_one_graph_with_the_same_gradients(name, monkeypatch):
     model = build(CONFIGS[name])
-    objective = Objective(model, "margin", 0.01)
-    loss, scores = objective(batch())
+    step = TrainStep(model, "margin", 0.01)
+    loss, scores = step(batch())
     expected = gradients(model)
-    objective._compiled = torch.compile(objective.value, backend="aot_eager", fullgraph=True)
-    compiled_loss, compiled_scores = objective(batch())
+    step._compiled = torch.compile(step.value, backend="aot_eager", fullgraph=True)
+    compiled_loss, compiled_scores = step(batch())
     assert_close(compiled_loss, loss)
     assert_close(compiled_scores, scores)
     assert_close(gradients(model), expected, rtol=1e-4, atol=1e-6)
@@ -52,8 +52,8 @@ def test_a_model_is_compiled_as_one_graph_with_the_same_gradients(name, monkeypa
 @pytest.mark.parametrize("fails_in", ["forward", "backward"])
 def test_a_failing_compiler_is_a_warning_and_the_step_is_eager(fails_in):
     model = build()
-    objective = Objective(model, "margin", 0.01)
-    loss, _ = objective(batch())
+    step = TrainStep(model, "margin", 0.01)
+    loss, _ = step(batch())
     expected = gradients(model)
 
     class Fails(torch.autograd.Function):
@@ -66,25 +66,25 @@ def test_a_failing_compiler_is_a_warning_and_the_step_is_eager(fails_in):
             raise RuntimeError("no kernel\nfor this")
 
     def broken(given):
-        value, scores = objective.value(given)
+        value, scores = step.value(given)
         if fails_in == "forward":
             raise RuntimeError("no kernel\nfor this")
         return value + Fails.apply(scores).sum(), scores
 
-    objective._compiled = broken
+    step._compiled = broken
     with pytest.warns(UserWarning, match="could not be compiled and runs eagerly: no kernel$"):
-        again, _ = objective(batch())
+        again, _ = step(batch())
     assert_close(again, loss)
     assert_close(gradients(model), expected)
-    assert objective._compiled is None
+    assert step._compiled is None
 
 
 def test_wrong_input_is_not_hidden_by_the_fallback():
-    objective = Objective(build(), "margin", 0.01)
-    objective._compiled = objective.value
+    step = TrainStep(build(), "margin", 0.01)
+    step._compiled = step.value
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"the model takes images \(1, 20, 20\)"):
-        objective(Batch(images, torch.zeros(2, dtype=torch.long)))
+        step(Batch(images, torch.zeros(2, dtype=torch.long)))
 
 
 def test_only_long_trainings_on_cuda_are_compiled(monkeypatch):
@@ -95,11 +95,11 @@ def test_only_long_trainings_on_cuda_are_compiled(monkeypatch):
         def parameters(self, recurse=True):
             yield type("Parameter", (), {"device": torch.device("cuda")})()
 
-    Objective(build(), "margin", 0.0, steps=WORTH)
-    Objective(OnCuda(), "margin", 0.0, steps=WORTH - 1)
+    TrainStep(build(), "margin", 0.0, steps=WORTH)
+    TrainStep(OnCuda(), "margin", 0.0, steps=WORTH - 1)
     assert asked == []
-    Objective(OnCuda(), "margin", 0.0, steps=WORTH)
+    TrainStep(OnCuda(), "margin", 0.0, steps=WORTH)
     assert asked == ["reduce-overhead"]
     monkeypatch.setenv("CAPSNB_COMPILE", "0")
-    Objective(OnCuda(), "margin", 0.0, steps=WORTH)
+    TrainStep(OnCuda(), "margin", 0.0, steps=WORTH)
     assert len(asked) == 1
