@@ -27,7 +27,7 @@ def accuracies(model: nn.Module, data: ImageSet) -> dict[str, Any]:
 def tree(model: nn.Module, data: ImageSet) -> dict[str, Any]:
     """Statistics of the parse tree over the test images, a number per capsule layer, primary capsules first.
 
-    Names and definitions are those of Mitterreiter et al. 2023, Tables 1 and 2, read as `parse_tree.Reading()` does;
+    Names and definitions are those of Mitterreiter et al. 2023, Tables 1 and 2, read by `parse_tree.TABLE_1`;
     dyr and dys lack the last layer, from which nothing is routed.
     """
     device = next(model.parameters()).device
