@@ -128,7 +128,7 @@ def test_a_dictionary_of_six_images_by_hand(batch):
     assert found.bound == pytest.approx((math.log2(3), math.log2(3)))
     assert found.mean_entropy == pytest.approx(1.2516, abs=1e-4)
     assert found.share == pytest.approx(1.2516 / math.log2(3), abs=1e-4)
-    assert found.spread == pytest.approx((math.log2(3) - two_thirds) / 2)
+    assert found.std_entropy == pytest.approx((math.log2(3) - two_thirds) / 2)
     assert repr(keys) == "Keys(5 keys of 6 images, 2 couplings each)"
     # code and label of 6 images, owner, two bins and a hash of 16 bytes for each of 5 keys
     assert keys.nbytes == 6 * (8 + 8) + 5 * (8 + 2 + 16)

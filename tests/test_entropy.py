@@ -15,9 +15,9 @@ from capsnb.measure.entropy import (
     association_entropy,
     associations,
     coupling_taps,
+    evenly_spaced,
     mean_entropy,
     mean_path,
-    spread,
 )
 from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
@@ -158,9 +158,9 @@ def image_set(split):
 
 def test_the_observer_sees_images_spread_over_the_split():
     split = pictures(40)
-    chosen = torch.cat([batch.labels for batch in spread(split, 8, batch=3)])
+    chosen = torch.cat([batch.labels for batch in evenly_spaced(split, 8, batch=3)])
     assert chosen.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]  # the split is sorted by class
-    assert sum(len(batch.labels) for batch in spread(split, 100)) == 40
+    assert sum(len(batch.labels) for batch in evenly_spaced(split, 100)) == 40
     model = build()
     observer = EntropyObserver(layer="class", images=8)
     by_hand = associations(model, [split.batch(torch.arange(8) * 5)], ["class.coupling"])["class.coupling"].mean
@@ -173,8 +173,8 @@ def test_the_observer_sees_images_spread_over_the_split():
 
 def test_pairs_are_observed_too():
     data = prepare(DataSpec(crop=20, resize=10, train=40, derive=Pairs(size=18, train=9, validation=9, test=9)))
-    assert [batch.images.shape for batch in spread(data.validation, 5)] == [(5, 1, 18, 18)]
-    assert torch.equal(next(spread(data.validation, 9)).images, data.validation.batch(torch.arange(9)).images)
+    assert [batch.images.shape for batch in evenly_spaced(data.validation, 5)] == [(5, 1, 18, 18)]
+    assert torch.equal(next(evenly_spaced(data.validation, 9)).images, data.validation.batch(torch.arange(9)).images)
 
 
 def test_a_run_records_the_trend(tmp_path):

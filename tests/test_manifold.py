@@ -244,6 +244,6 @@ def test_a_row_for_each_set_and_seed_and_for_the_poses():
     ]  # fmt: skip
     points = measure.representation(model, sets[1].images, "linear1")
     exact = measure.faithfulness(measure.embed(points, 4, perplexity=5.0), sets[1].offsets.numpy())
-    assert {name: rows[5][name] for name in measure.MEASURES} == exact._asdict()
+    assert {name: rows[5][name] for name in measure.SCORES} == exact._asdict()
     assert rows[3]["chamfer"] is None
     assert rows[3]["spearman"] == measure.spearman(points, sets[1].offsets)

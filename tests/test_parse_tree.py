@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from capsnb.measure import parse_tree, starvation, viewpoint
-from capsnb.measure.parse_tree import Layer, Moments, Reading, activation, dynamics, dyr, perfect_std, trace
+from capsnb.measure.parse_tree import Conventions, Layer, Moments, activation, dynamics, dyr, perfect_std, trace
 from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, DepthwiseStem, Output
 from capsnb.nn.routing import Dynamic
@@ -84,7 +84,7 @@ def test_the_rate_against_a_loop_in_the_papers_words():
     assert_close(dyr(moments(coupling).std), torch.tensor(expected).double())
 
 
-def test_two_dead_of_five_in_every_reading():
+def test_two_dead_of_five_in_every_convention():
     """Four sources of which one is dead, five targets of which two are, which receive no coupling."""
     std = torch.zeros(4, 5)
     std[:, :3] = 0.2
@@ -104,15 +104,15 @@ def test_two_dead_of_five_in_every_reading():
         ("live", "live", "live"): (live, 3 * live),
         ("live", "all", "live"): (live, 5 * live),
     }
-    assert len(parse_tree.READINGS) == 8
-    for reading in parse_tree.READINGS:
-        found = dynamics(source, target, reading)
+    assert len(parse_tree.CONVENTIONS) == 8
+    for conventions in parse_tree.CONVENTIONS:
+        found = dynamics(source, target, conventions)
         assert found.alive == 3
-        assert (found.dyr, found.dys) == pytest.approx(expected[tuple(reading)]), reading
+        assert (found.dyr, found.dys) == pytest.approx(expected[tuple(conventions)]), conventions
 
 
-def test_the_default_reading_is_that_of_table_1():
-    assert Reading() == ("all", "live", "all")
+def test_the_default_conventions_are_that_of_table_1():
+    assert Conventions() == ("all", "live", "all")
     # PROTOCOLS: dys = alive(next) * dyr in every row of the printed table; layer 2 and layer 3
     assert pytest.approx(1.72, abs=0.04) == 7.00 * 0.25
     assert 16 * 0.25 > 2 * 1.72
@@ -122,9 +122,9 @@ def test_no_target_or_one_leaves_no_choice():
     std = torch.full((2, 3), 0.3)
     source = layer(mean=(0.5, 0.5), std=(0.1, 0.1), coupling_std=std)
     lonely = layer(mean=(0.5, 0, 0), std=(0.1, 0, 0))
-    assert dynamics(source, lonely, Reading("live", "live", "all")) == (2, 0.0, 0.0)
+    assert dynamics(source, lonely, Conventions("live", "live", "all")) == (2, 0.0, 0.0)
     dead = layer(mean=(0.0, 0.0), std=(0.0, 0.0), coupling_std=std)
-    assert dynamics(dead, lonely, Reading("all", "all", "live")) == (0, 0.0, 0.0)
+    assert dynamics(dead, lonely, Conventions("all", "all", "live")) == (0, 0.0, 0.0)
 
 
 # --- activation
@@ -283,7 +283,7 @@ def test_refusals(model, images):
     with pytest.raises(ValueError, match=r"class.poses is the last layer"):
         dynamics(layers[-1], layers[0])
     with pytest.raises(ValueError, match="'some' capsules cannot be counted; allowed: all, live"):
-        dynamics(layers[0], layers[1], Reading(spread="some"))
+        dynamics(layers[0], layers[1], Conventions(dyr_targets="some"))
     with pytest.raises(ValueError, match="at least one batch"):
         trace(model, [])
     with pytest.raises(ValueError, match="at least one batch"):

@@ -14,6 +14,7 @@ from capsnb.measure.visual import (
     FEATURES,
     Effects,
     class_agreement,
+    class_std,
     disentanglement,
     effects,
     entangled,
@@ -21,7 +22,6 @@ from capsnb.measure.visual import (
     properties_moved,
     random_axes,
     shuffled_dimensions,
-    spread,
     visual_effects,
     visual_features,
 )
@@ -75,12 +75,12 @@ def test_spread_by_class_and_round_the_half_turn():
     features = torch.zeros(4, 5)
     features[:, ROTATION] = torch.tensor([89.0, -89.0, 10.0, 10.0])  # two degrees apart, not 178
     features[:, AREA] = torch.tensor([1.0, 3.0, 5.0, 5.0])
-    found = spread(features, torch.tensor([0, 0, 1, 1]), 2)
+    found = class_std(features, torch.tensor([0, 0, 1, 1]), 2)
     assert found[0, ROTATION] == pytest.approx(1, rel=1e-3)
     assert found[0, AREA] == pytest.approx(2**0.5)
     assert found[1].tolist() == pytest.approx([0] * 5, abs=1e-3)
     with pytest.raises(ValueError, match="class 2 has 0 pictures"):
-        spread(features, torch.tensor([0, 0, 1, 1]), 3)
+        class_std(features, torch.tensor([0, 0, 1, 1]), 3)
 
 
 def test_a_known_slope_is_found_and_explains_what_it_does():
@@ -132,7 +132,7 @@ def test_properties_by_hand():
 @pytest.mark.parametrize(("kind", "reach"), [("rotation", 15.0), ("shear", 15.0)])
 def test_a_turn_or_a_shear_alone_moves_one_property(kind, reach):
     digits = prepare(DataSpec()).test
-    natural = spread(visual_features(digits.images), digits.labels, 10)
+    natural = class_std(visual_features(digits.images), digits.labels, 10)
     images = digits.images[digits.labels == 7][:20]
     steps = torch.tensor([-reach, 0.0, reach])
     features = visual_features(torch.stack([transformed(images, kind, step) for step in steps.tolist()], 1)[:, None])

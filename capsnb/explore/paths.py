@@ -14,10 +14,10 @@ from traitlets import Enum, Int
 from capsnb import plot
 from capsnb.explore import charts, encoding
 from capsnb.explore.base import Explorer
-from capsnb.explore.kept import Network
 from capsnb.explore.parts import LABEL, Chart, Picture, Sentence, dropdown
+from capsnb.explore.path_accuracy import IMAGES, RunningAccuracy
+from capsnb.explore.path_network import PathNetwork
 from capsnb.explore.subjects import class_shares, sample
-from capsnb.explore.tally import IMAGES, Tally
 from capsnb.explore.unit_maps import shares
 from capsnb.measure.paths import CHOICES, Reading
 
@@ -36,12 +36,12 @@ class PathExplorer(Explorer):
 
     filters, units: how many are kept; None, the default, keeps all.
     direction: "backward" ranks capsules for the class that the network names, "forward" whatever the class.
-    of: what ranks a capsule, as in `measures.paths.Reading`: "random" is the null.
+    of: what ranks a capsule, as in `measure.paths.Reading`: "random" is the null.
     sets: a path for each "class", ranked on validation images, of which a picture takes that of the class which the
         network names, and which thereby tells the answer; the "image"'s own, likewise; or one for "all", which tells
         nothing. Filters are ranked by the mean of their map.
     A heatmap is the gradient of the prediction that a capsule makes alone, behind the filters that are kept
-    (`measures.overlap`).
+    (`measure.overlap`).
     """
 
     filters = Int(None, allow_none=True).tag(state=True)
@@ -83,7 +83,7 @@ class PathExplorer(Explorer):
         self._known: dict[int, Tensor] = {}
         self._sample = sample(self.subject.data.test, IMAGES)
         try:
-            self._network: Network | None = Network(self.subject)
+            self._network: PathNetwork | None = PathNetwork(self.subject)
         except ValueError:
             self._network = None  # said by the update
         with self.quiet():
@@ -100,7 +100,7 @@ class PathExplorer(Explorer):
             setattr(self, name, None if value == self.sliders[name].max else value)
 
     def _update(self) -> None:
-        network = self._network or Network(self.subject)
+        network = self._network or PathNetwork(self.subject)
         reading = network.checked(Reading(direction=self.direction, of=self.of, sets=self.sets))
         kept = {name: network.chosen(name, getattr(self, name)) for name in SLIDERS}
         self._whole = network.whole(self.image, reading)
@@ -111,7 +111,7 @@ class PathExplorer(Explorer):
         if self._maps.quick:
             self._maps.make(self._units, TIME)
         if self._counted is None or self._counted[0] != (reading, kept):
-            self._counted = (reading, kept), Tally(network, self._sample, reading, self._known, **kept)
+            self._counted = (reading, kept), RunningAccuracy(network, self._sample, reading, self._known, **kept)
         with self.quiet():
             for name, each in self.sliders.items():
                 each.value = each.max if kept[name] is None else kept[name]

@@ -28,7 +28,7 @@ class Ranges(NamedTuple):
 
 
 def measured(model: nn.Module, split: Any, *, images: int = IMAGES) -> Ranges:
-    """The overarching interval alpha of `measures.intervals`, on so many images of a split; kept per model.
+    """The overarching interval alpha of `measure.intervals`, on so many images of a split; kept per model.
 
     Raises ValueError for a model without class poses.
     """

@@ -16,11 +16,11 @@ from capsnb.nn.layers import PrimaryCapsules, RoutedCapsules, full, length
 from capsnb.nn.models.capsnet import as_pixels
 from capsnb.nn.routing import Dynamic
 
-POOL = "max"  # the default of `measures.overlap`
+POOL = "max"  # the default of `measure.overlap`
 
 
 class UnitMaps:
-    """Heatmaps of the capsules of one picture, each propagated alone: `measures.overlap.unit_heatmaps`, when asked for.
+    """Heatmaps of the capsules of one picture, each propagated alone: `measure.overlap.unit_heatmaps`, when asked for.
 
     image: (C, H, W) uint8. behind: edits of the model, under which the maps are made.
     """

@@ -31,7 +31,7 @@ class ViewpointExplorer(Explorer):
         ViewpointExplorer("capsnet-small", rotation=15)
 
     rotation, shear: in degrees, clockwise and along x; right, down: pixels; scale: a factor. The picture is scaled,
-    sheared, rotated, then shifted, about its centre. The invariance of a layer is that of `measures.viewpoint`, over
+    sheared, rotated, then shifted, about its centre. The invariance of a layer is that of `measure.viewpoint`, over
     the last MOVES moves of this picture in place of many pictures under one move.
     """
 
@@ -168,7 +168,7 @@ class ViewpointExplorer(Explorer):
 def warped(images: Tensor, *, rotation: float, right: float, down: float, scale: float, shear: float) -> Tensor:
     """Images scaled, sheared, rotated and shifted about their centre: uint8 (B, C, H, W) -> the same shape.
 
-    With one number apart from its start this is `measures.viewpoint.transformed`, to the bit.
+    With one number apart from its start this is `measure.viewpoint.transformed`, to the bit.
     """
     if (rotation, right, down, scale, shear) == (0, 0, 0, 1, 0):
         return images

@@ -94,7 +94,7 @@ def image_scores(
 ) -> tuple[Tensor, float]:
     """The compactness of every image of a split, in order, (N,) nats on the CPU with NaN where nothing moves; and ln D.
 
-    values: of the factor, as `synthesis.factors.FACTORS` explains them; VALUES[factor] when None.
+    values: of the factor, as `transforms.factors.FACTORS` explains them; VALUES[factor] when None.
     options: `units` as in `representations`, and `batch`, how many images (times values) go through at once.
     """
     found, dim = [], 1

@@ -90,7 +90,7 @@ class Trees(NamedTuple):
         return self.mean_entropy / self.mean_bound if self.mean_bound else 0.0
 
     @property
-    def spread(self) -> float:
+    def std_entropy(self) -> float:
         """Standard deviation of the entropy over classes (of the population), as the paper's +- most likely is."""
         return float(np.std(self._of(self.entropy)))
 

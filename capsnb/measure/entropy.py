@@ -134,10 +134,10 @@ class EntropyObserver:
         if tap not in taps.names(model):
             return None
         device = next(model.parameters()).device
-        return associations(model, spread(getattr(data, self.split).to(device), self.images), [tap])[tap].mean
+        return associations(model, evenly_spaced(getattr(data, self.split).to(device), self.images), [tap])[tap].mean
 
 
-def spread(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:
+def evenly_spaced(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:
     """So many images of a split (of pairs, too) in batches, evenly spaced over it; all where it has fewer."""
     count = min(images, len(split))
     device = getattr(split, "base", split).images.device  # pairs keep their images in a base split

@@ -20,7 +20,7 @@ class Cluster(NamedTuple):
     overlay: Tensor  # (C, H, W) mean of its images, [0, 1]
 
 
-class Agreement(NamedTuple):
+class KeyAgreement(NamedTuple):
     """How alike two networks sort the same images."""
 
     same_class: float  # share of images that both predict alike
@@ -48,7 +48,7 @@ def clusters(keys: Keys, split: Any, label: int, *, top: int | None = 6, thresho
     return found
 
 
-def agreement(first: Keys, second: Keys) -> Agreement:
+def agreement(first: Keys, second: Keys) -> KeyAgreement:
     """How alike two networks, or one at two times, sort the same images into keys.
 
     Capsules of two seeds stand in no order to each other, so that their keys cannot be compared, but their clusters
@@ -68,7 +68,7 @@ def agreement(first: Keys, second: Keys) -> Agreement:
     indices, sizes = zip(*parts, strict=True) if parts else ((), ())
     rand = float(np.average(indices, weights=sizes)) if parts else None
     names = [np.array(keys.digests, dtype=object)[keys.codes] for keys in (first, second)]
-    return Agreement(float(alike.mean()), float((names[0] == names[1]).mean()), rand)
+    return KeyAgreement(float(alike.mean()), float((names[0] == names[1]).mean()), rand)
 
 
 def adjusted_rand(first: Any, second: Any) -> float | None:

@@ -27,7 +27,6 @@ from capsnb.nn import taps
 
 DIGITS = ((7, 8), (3, 5))  # (fixed, moving) of figure 4
 NEIGHBOURS = 8  # those around an inner point of the grid
-MEASURES = ("chamfer", "procrustes", "trustworthiness", "spearman")
 
 
 class ShiftSet(NamedTuple):
@@ -45,6 +44,9 @@ class Faithfulness(NamedTuple):
     procrustes: float  # 0 best, 1 worst: share of the points' variance that no turned and scaled grid explains
     trustworthiness: float  # 1 best, about 0.5 by chance
     spearman: float  # 1 best, 0 by chance
+
+
+SCORES = Faithfulness._fields
 
 
 def shift_sets(
@@ -231,7 +233,7 @@ def manifold(
     """A row for each set and t-SNE seed, and one with seed None for the representation itself.
 
     model, tap: as `representation` takes them, None and None for the pixels.
-    Columns: fixed, moving, set (counted from 0), seed, then MEASURES, the Chamfer distance None for representations.
+    Columns: fixed, moving, set (counted from 0), seed, then SCORES, the Chamfer distance None for representations.
     """
     rows = []
     for number, chosen in enumerate(sets):

@@ -24,15 +24,16 @@ DEAD = 0.01  # bound of mean and of standard deviation of a dead capsule's norm 
 COUNTED = ("all", "live")
 
 
-class Reading(NamedTuple):
+class Conventions(NamedTuple):
     """One way to read the definitions of dyr and dys, which leave open what becomes of dead capsules."""
 
-    spread: str = "all"  # n in dyr: "all" next capsules, or the "live" ones only
-    reach: str = "live"  # n in dys; Table 1 as printed has the live ones
+    dyr_targets: str = "all"  # n in dyr: "all" next capsules, or the "live" ones only
+    dys_targets: str = "live"  # n in dys; Table 1 as printed has the live ones
     sources: str = "all"  # whose mean is the layer's: "all" its capsules, or the "live" ones only
 
 
-READINGS = tuple(Reading(*each) for each in product(COUNTED, COUNTED, COUNTED))
+TABLE_1 = Conventions()
+CONVENTIONS = tuple(Conventions(*each) for each in product(COUNTED, COUNTED, COUNTED))
 
 
 @dataclass(frozen=True)
@@ -171,21 +172,21 @@ def dyr(coupling_std: Tensor, live: Tensor | None = None) -> Tensor:
     return kept.mean(1) / perfect_std(targets) if targets > 1 else coupling_std.new_zeros(len(coupling_std))
 
 
-def dynamics(layer: Layer, following: Layer, reading: Reading = Reading(), *, dead: float = DEAD) -> Dynamics:  # noqa: B008
+def dynamics(layer: Layer, following: Layer, conventions: Conventions = TABLE_1, *, dead: float = DEAD) -> Dynamics:
     """Living capsules, dyr and dys of one layer, whose couplings lead to `following`; Table 1 of the paper.
 
     dead: the bound of both mean and standard deviation of a dead capsule's norm. A layer without a counted capsule
-    routes nothing: 0. Raises ValueError for the last layer or a reading that is not made of "all" and "live".
+    routes nothing: 0. Raises ValueError for the last layer or conventions that are not made of "all" and "live".
     """
     if layer.coupling_std is None:
         raise ValueError(f"{layer.name} is the last layer: nothing is routed from it.")
-    if unknown := [each for each in reading if each not in COUNTED]:
+    if unknown := [each for each in conventions if each not in COUNTED]:
         raise ValueError(f"{unknown[0]!r} capsules cannot be counted; allowed: {', '.join(COUNTED)}.")
     live, targets = ~layer.dead(dead, dead), ~following.dead(dead, dead)
-    rates = dyr(layer.coupling_std, targets if reading.spread == "live" else None)
-    rates = rates[live] if reading.sources == "live" else rates
+    rates = dyr(layer.coupling_std, targets if conventions.dyr_targets == "live" else None)
+    rates = rates[live] if conventions.sources == "live" else rates
     rate = float(rates.mean()) if len(rates) else 0.0
-    reach = int(targets.sum()) if reading.reach == "live" else len(targets)
+    reach = int(targets.sum()) if conventions.dys_targets == "live" else len(targets)
     return Dynamics(int(live.sum()), rate, reach * rate)
 
 

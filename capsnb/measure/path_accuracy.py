@@ -62,8 +62,8 @@ def path_accuracy(
             truth = labels if against == "label" else model(images).scores.argmax(1)
             one_hot = nn.functional.one_hot(labels, classes).double().cpu()
             count += one_hot.sum(0)
-            for place, kept in enumerate(filters):
-                with _only(model, rows, kept, units, reading, places):
+            for place, keep in enumerate(filters):
+                with _only(model, rows, keep, units, reading, places):
                     scores = model(images).scores.unflatten(0, (len(images), turns, len(units)))
                 # where paths take turns, a class is scored by its own
                 scores = scores.diagonal(dim1=1, dim2=3) if turns > 1 else scores[:, 0]
@@ -138,7 +138,7 @@ def _rows(
 def _only(
     model: nn.Module,
     rows: tuple[Tensor, Tensor],
-    kept: int | None,
+    keep: int | None,
     units: Sequence[int | None],
     reading: Reading,
     places: Places,
@@ -153,8 +153,8 @@ def _only(
     keep_units = taps.keep(masks.flatten(0, 2))
     repeats = len(units) * paths
     edits = {}
-    if kept is not None:
-        keep_filters = taps.keep(top(filters, [kept])[:, :, 0].flatten(0, 1))
+    if keep is not None:
+        keep_filters = taps.keep(top(filters, [keep])[:, :, 0].flatten(0, 1))
         edits[places.filters] = lambda maps: keep_filters(maps.repeat_interleave(paths, 0))
         repeats = len(units)
     for name in places.taps(model):  # a pose of zeros alone would go on voting, where there are activations

@@ -1,7 +1,7 @@
 """What each dimension of a class capsule's pose encodes: change one, decode, look (Sabour et al. 2017, sec. 5.1).
 
 Tawalbeh & Oramas 2024, sec. 4.1, replace the dimension's value by 12 values from the interval that poses really take
-(`measures.intervals`), and show the network its own pictures again (figure 8).
+(`measure.intervals`), and show the network its own pictures again (figure 8).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Disentanglement(NamedTuple):
     completeness: Tensor  # (K,) 1 - entropy of a feature's shares over dimensions, likewise
 
 
-class Agreement(NamedTuple):
+class ClassAgreement(NamedTuple):
     """Whether a dimension means the same in two classes, mean over pairs of classes."""
 
     cosine: Tensor  # (D,) of the two classes' effects on the features; 1: the same changes
@@ -82,7 +82,7 @@ def visual_features(images: Tensor, *, floor: float = 0.1) -> Tensor:
     return torch.stack([rotation.rad2deg(), thickness, width, slant.rad2deg(), area], -1)
 
 
-def spread(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+def class_std(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Standard deviation of each feature among the images of each class; of rotation, the circular one. -> (K, F)"""
     found = []
     for label in range(classes):
@@ -141,7 +141,7 @@ def visual_effects(
     shuffle: a seed, with which the steps of every image and dimension change places: the null, what noise alone moves.
     The spread is that of all the split's images. Raises ValueError for a class with fewer than 2 images.
     """
-    natural = spread(visual_features(split.images), split.labels, classes).cpu()
+    natural = class_std(visual_features(split.images), split.labels, classes).cpu()
     generator = None if shuffle is None else torch.Generator().manual_seed(shuffle)
     parts, steps, owners = [], [], []
     for label in range(classes):
@@ -193,7 +193,7 @@ def disentanglement(found: Effects) -> Disentanglement:
     return Disentanglement(_exclusive(size), _exclusive(size.transpose(1, 2)))
 
 
-def class_agreement(found: Effects) -> Agreement:
+def class_agreement(found: Effects) -> ClassAgreement:
     """Whether a dimension has the same effects in different classes; compare with `shuffled_dimensions`."""
     effect = found.effect
     pairs = torch.triu_indices(len(effect), len(effect), 1)
@@ -201,7 +201,7 @@ def class_agreement(found: Effects) -> Agreement:
         raise ValueError("a comparison of classes needs at least two of them.")
     first, second = effect[pairs[0]], effect[pairs[1]]
     same = first.abs().argmax(-1) == second.abs().argmax(-1)
-    return Agreement(F.cosine_similarity(first, second, dim=-1).mean(0), same.double().mean(0))
+    return ClassAgreement(F.cosine_similarity(first, second, dim=-1).mean(0), same.double().mean(0))
 
 
 def shuffled_dimensions(found: Effects, *, seed: int = 0) -> Effects:

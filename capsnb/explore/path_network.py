@@ -27,8 +27,8 @@ class Whole(NamedTuple):
     units: Tensor  # (1, U)
 
 
-class Network:
-    """A model's filters and capsules, ranked by `measures.paths`; a ranking is made once, on validation images.
+class PathNetwork:
+    """A model's filters and capsules, ranked by `measure.paths`; a ranking is made once, on validation images.
 
     places: where the path runs. counts: how many "filters" and "units" there are. Raises ValueError for a model that
     has no capsules between filters and classes.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from capsnb.explore.kept import Network
+from capsnb.explore.path_network import PathNetwork
 from capsnb.measure.path_accuracy import path_accuracy
 from capsnb.measure.paths import Reading
 
@@ -15,7 +15,7 @@ IMAGES = 200  # that are counted, evenly spaced over a split
 STEP = 10  # of them at once: about as long as a picture takes
 
 
-class Tally:
+class RunningAccuracy:
     """How many of a sample's images a path names right, class by class, beside the whole network on the same images.
 
     filters, units: how many are kept, None for all. known: what the whole network names right, by step; filled here,
@@ -24,7 +24,7 @@ class Tally:
 
     def __init__(
         self,
-        network: Network,
+        network: PathNetwork,
         sample: Any,
         reading: Reading,
         known: dict[int, Tensor],
