@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -62,6 +63,11 @@ def select(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
         if number.zfill(2) not in found:
             raise ValueError(f"There is no notebook {number!r} in {folder}; there are {', '.join(found)}.")
     return [found[number] for number in sorted({n.zfill(2) for n in numbers} or found)]
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+    """What a notebook displayed, each output by its MIME types."""
+    return [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
 
 
 def require_parameters(source: Path) -> None:
