@@ -1,6 +1,7 @@
-"""What several test files need: which fields differ, what a legend says, a training cut short, images of noise."""
+"""What several test files need: which fields differ, a legend's text, a training cut short, noise, a page's links."""
 
 from dataclasses import fields
+from html.parser import HTMLParser
 
 import torch
 
@@ -44,3 +45,27 @@ def noise_set(train, validation, test, border=0):
         return Split(images * inside, torch.arange(count) % 3)
 
     return ImageSet("toy", "made of noise", ("a", "b", "c"), split(train), split(validation), split(test))
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, its anchors, and the links to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.ids, self.targets, self.tags = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "srcset", "data", "poster", "xlink:href") or (name == "href" and tag != "a"):
+                self.loaded.append((tag, value))
+            elif name == "href" and value.startswith("#"):
+                self.targets.append(value[1:])
+            elif name == "id":
+                self.ids.append(value)
+
+
+def links(html: str) -> Links:
+    found = Links()
+    found.feed(html)
+    return found

@@ -11,9 +11,9 @@ from capsnb import evidence
 from capsnb.evidence import (
     Bound,
     Claim,
-    Effect,
+    Difference,
+    Equivalence,
     Exact,
-    NoEffect,
     Order,
     Value,
     interval,
@@ -81,13 +81,13 @@ def test_value_that_beats_the_paper_counts_where_the_rule_says_so():
     assert judge(Value("a", tolerance=0.05, better="higher"), errors, [0.25]).verdict == "not reproduced"
 
 
-# Effect ---------------------------------------------------------------------------------------------------------------
+# Difference -----------------------------------------------------------------------------------------------------------
 
 
-def test_effect_is_paired_by_seed():
+def test_a_difference_is_paired_by_seed():
     # seeds differ by 10 and the effect by 1 +- .1: unpaired it would drown
     measured = {"with": [11.0, 21.1, 30.9], "without": [10.0, 20.0, 30.0]}
-    found = judge(Effect("with", "without", "higher"), measured)
+    found = judge(Difference("with", "without", "higher"), measured)
     assert found.verdict == "reproduced"
     assert found.mean == pytest.approx(1.0)
     assert found.std == pytest.approx(0.1)
@@ -108,34 +108,34 @@ def test_effect_is_paired_by_seed():
     ],
 )
 @pytest.mark.parametrize("direction", ["higher", "lower"])
-def test_effect_direction(difference, word, direction):
+def test_difference_direction(difference, word, direction):
     sign = 1 if direction == "higher" else -1
     measured = {"a": [5 + sign * d for d in difference], "b": [5.0] * len(difference)}
-    assert judge(Effect("a", "b", direction), measured).verdict == word
+    assert judge(Difference("a", "b", direction), measured).verdict == word
 
 
 @pytest.mark.parametrize("published", [(94.0, 90.0), (4.0,)])
-def test_effect_of_another_size_is_direction_only(published):
+def test_a_difference_of_another_size_is_direction_only(published):
     measured = {"a": [2.0, 2.1, 1.9], "b": [0.0, 0.0, 0.0]}
-    assert judge(Effect("a", "b", "higher", tolerance=3.0), measured, published).verdict == "reproduced"
-    assert judge(Effect("a", "b", "higher", tolerance=1.0), measured, published).verdict == "direction only"
+    assert judge(Difference("a", "b", "higher", tolerance=3.0), measured, published).verdict == "reproduced"
+    assert judge(Difference("a", "b", "higher", tolerance=1.0), measured, published).verdict == "direction only"
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("higher", 1), ("lower", -1)])
-def test_effect_margin(direction, sign):
+def test_difference_margin(direction, sign):
     measured = {"a": [sign * 1.0, sign * 1.1, sign * 0.9], "b": [0.0, 0.0, 0.0]}  # interval (.75, 1.25)
-    assert judge(Effect("a", "b", direction, margin=0.5), measured).verdict == "reproduced"
-    assert judge(Effect("a", "b", direction, margin=1.0), measured).verdict == "undecided"
-    assert judge(Effect("a", "b", direction, margin=2.0), measured).verdict == "not reproduced"
+    assert judge(Difference("a", "b", direction, margin=0.5), measured).verdict == "reproduced"
+    assert judge(Difference("a", "b", direction, margin=1.0), measured).verdict == "undecided"
+    assert judge(Difference("a", "b", direction, margin=2.0), measured).verdict == "not reproduced"
     slightly_worse = {"a": [-sign * 0.1] * 3, "b": [0.0, 0.0, 0.0]}
-    assert judge(Effect("a", "b", direction, margin=-0.2), slightly_worse).verdict == "reproduced"
-    assert judge(Effect("a", "b", direction), slightly_worse).verdict == "not reproduced"
-    assert Effect("a", "b", "higher", margin=-0.2).text == "a not lower than b by more than 0.2"
+    assert judge(Difference("a", "b", direction, margin=-0.2), slightly_worse).verdict == "reproduced"
+    assert judge(Difference("a", "b", direction), slightly_worse).verdict == "not reproduced"
+    assert Difference("a", "b", "higher", margin=-0.2).text == "a not lower than b by more than 0.2"
 
 
-def test_effect_with_a_tolerance_needs_a_published_difference():
+def test_a_difference_with_a_tolerance_needs_a_published_difference():
     with pytest.raises(ValueError, match="no published difference"):
-        judge(Effect("a", "b", "higher", tolerance=1.0), {"a": [1.0, 1.1, 1.2], "b": [0.0, 0.0, 0.0]})
+        judge(Difference("a", "b", "higher", tolerance=1.0), {"a": [1.0, 1.1, 1.2], "b": [0.0, 0.0, 0.0]})
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_effect_with_a_tolerance_needs_a_published_difference():
         ([0.0, 0.0], "undecided"),
     ],
 )
-def test_no_effect_needs_the_whole_interval_inside(difference, word):
+def test_equivalence_needs_the_whole_interval_inside(difference, word):
     measured = {"a": [90 + d for d in difference], "b": [90.0] * len(difference)}
-    assert judge(NoEffect("a", "b", tolerance=0.1), measured).verdict == word
+    assert judge(Equivalence("a", "b", tolerance=0.1), measured).verdict == word
 
 
 # Order ----------------------------------------------------------------------------------------------------------------
@@ -218,19 +218,19 @@ def test_exact_needs_no_seeds():
 
 def test_variants_of_different_length_are_refused():
     with pytest.raises(ValueError, match="each needs the same seeds: a has 3, b has 2"):
-        judge(Effect("a", "b", "higher"), {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0]})
+        judge(Difference("a", "b", "higher"), {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0]})
 
 
 def test_mappings_are_paired_on_shared_seeds():
     measured = {"a": {0: 11.0, 1: 21.0, 2: 31.1, 7: 99.0}, "b": {2: 30.0, 1: 20.0, 0: 10.0}}
-    found = judge(Effect("a", "b", "higher"), measured)
+    found = judge(Difference("a", "b", "higher"), measured)
     assert (found.n, found.mean) == (3, pytest.approx(3.1 / 3))
     with pytest.raises(ValueError, match="all variants as sequences or all as seed"):
-        judge(Effect("a", "b", "higher"), {"a": {0: 1.0}, "b": [1.0]})
+        judge(Difference("a", "b", "higher"), {"a": {0: 1.0}, "b": [1.0]})
 
 
 def test_disjoint_seeds_are_undecided():
-    found = judge(Effect("a", "b", "higher"), {"a": {0: 1.0}, "b": {1: 1.0}})
+    found = judge(Difference("a", "b", "higher"), {"a": {0: 1.0}, "b": {1: 1.0}})
     assert (found.verdict, found.reason) == ("undecided", "0 of at least 3 seeds")
 
 
@@ -249,7 +249,7 @@ def best():
 
 @pytest.fixture
 def helps():
-    rule = Effect("reconstruction", "plain", "lower", tolerance=0.05)
+    rule = Difference("reconstruction", "plain", "lower", tolerance=0.05)
     return Claim("reconstruction helps", "It lowers the error.", rule, (BEST, PLAIN))
 
 

@@ -2,12 +2,13 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from capsnb import __version__, cli
-from capsnb.evidence import notebooks, preview
+from capsnb.evidence import notebooks, profiles
 
 
 def call(*args, **more):
@@ -35,7 +36,7 @@ def test_help_is_quick_to_come():
 
 
 def test_profiles_are_those_of_the_plans():
-    assert list(preview.profiles.PROFILES) == list(cli.PROFILES)
+    assert list(profiles.PROFILES) == list(cli.notebooks.PROFILES)
 
 
 def test_version():
@@ -124,7 +125,7 @@ def test_an_unknown_profile_in_the_environment_is_one_sentence(bad, monkeypatch)
 
 def test_no_notebooks_anywhere_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.places, "project", lambda: tmp_path)
+    monkeypatch.setattr(cli.notebooks.places, "project", lambda: tmp_path)
     assert "There is no folder notebooks here" in call("run").stderr
 
 
@@ -137,7 +138,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(bad, monkeypatch):
 
 def test_a_bug_keeps_its_traceback(bad, monkeypatch):
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(preview, "lines", lambda *args, **more: int("a library's own ValueError"))
+    monkeypatch.setattr(notebooks, "forecast", lambda *args, **more: int("a library's own ValueError"))
     result = call("run")
     assert isinstance(result.exception, ValueError)
 
@@ -147,7 +148,7 @@ def test_an_unpaired_torchvision_is_one_sentence(bad, monkeypatch):
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(preview, "lines", fail)
+    monkeypatch.setattr(notebooks, "forecast", fail)
     result = call("run")
     assert (result.exit_code, result.stderr) == (2, f"Error: {notebooks.MISMATCH}\n")
 
@@ -176,7 +177,7 @@ def executed_with(bad, monkeypatch):
     monkeypatch.chdir(bad)
     monkeypatch.setattr(notebooks, "execute", execute_one)
     monkeypatch.setattr(notebooks, "refresh", refresh)
-    monkeypatch.setattr(preview, "lines", lambda *args, **more: [f"announced {more}"])
+    monkeypatch.setattr(notebooks, "forecast", lambda *args, **more: [f"announced {more}"])
     return calls
 
 
@@ -194,13 +195,13 @@ def test_the_defaults(executed_with, monkeypatch):
     monkeypatch.setenv("CAPSNB_PROFILE", "full")
     call("run")
     parameters = {"profile": "quick", "seed": 0, "seeds": None, "data": None}
-    assert executed_with[0][1:] == (cli.Path("build/notebooks/00_only.ipynb"), parameters)
+    assert executed_with[0][1:] == (Path("build/notebooks/00_only.ipynb"), parameters)
     assert executed_with[1][2] == parameters | {"profile": "full"}
 
 
 def test_in_place(executed_with):
     assert call("run", "--in-place", "--profile", "quick").exit_code == 0
-    assert executed_with == [(cli.Path("notebooks/00_only.ipynb"), "quick")]
+    assert executed_with == [(Path("notebooks/00_only.ipynb"), "quick")]
 
 
 def test_report_says_where_it_is(executed, tmp_path):
@@ -250,10 +251,10 @@ DATA = types.SimpleNamespace(name="mnist-sample")
 
 def announced(monkeypatch, variants, forecast):
     plan = types.SimpleNamespace(specs=variants, forecast=forecast)
-    monkeypatch.setattr(preview.profiles, "PLANS", {"00": None})
-    monkeypatch.setattr(preview.profiles, "plan", lambda *args, **more: plan)
-    paths = [cli.Path("00_a.ipynb"), cli.Path("77_own.ipynb")]
-    return list(preview.lines(paths, "smoke", seed=0, seeds=None, data=None))
+    monkeypatch.setattr(profiles, "PLANS", {"00": None})
+    monkeypatch.setattr(profiles, "plan", lambda *args, **more: plan)
+    paths = [Path("00_a.ipynb"), Path("77_own.ipynb")]
+    return list(notebooks.forecast(paths, "smoke", seed=0, seeds=None, data=None))
 
 
 def test_what_will_be_trained_is_said_with_about_how_long_it_takes(monkeypatch):
@@ -282,7 +283,7 @@ def test_nothing_to_train_and_missing_data_are_said(monkeypatch):
     ("seconds", "words"), [(0.2, "1 s"), (119, "119 s"), (180, "3 min"), (9000, "2 hours"), (400_000, "5 days")]
 )
 def test_durations(seconds, words):
-    assert preview._duration(seconds) == words
+    assert notebooks._duration(seconds) == words
 
 
 def test_results_record_says_where(bad, monkeypatch):

@@ -5,9 +5,7 @@ from math import log2
 
 import pytest
 
-from capsnb.evidence import published
-from capsnb.evidence.published import PUBLISHED, find, lookup
-from capsnb.evidence.published.entry import column, grid
+from capsnb.evidence.published import COLUMNS, PUBLISHED, Published, find, folder, lookup, read
 
 
 def value(key):
@@ -20,18 +18,12 @@ def test_keys_are_paper_table_quantity_variant():
         assert 3 <= len(key.split("/")) <= 6, key
 
 
-def test_no_paper_overwrites_an_entry_of_another():
-    modules = [
-        published.sabour2017,
-        published.tawalbeh2024,
-        published.lin2018,
-        published.renzulli2022,
-        published.mitterreiter2023,
-        published.gu2021,
-    ]
-    assert sum(len(module.ENTRIES) for module in modules) == len(PUBLISHED)
-    for module in modules:
-        assert {entry.paper for entry in module.ENTRIES.values()} == {module.PAPER}
+def test_every_line_of_every_paper_is_an_entry_of_that_paper():
+    lines = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in folder().glob("*.csv")}
+    assert len(lines) == 6
+    assert sum(len(found) - 2 for found in lines.values()) == len(PUBLISHED) == 536
+    for name, (first, *_) in lines.items():
+        assert {f"# {entry.paper}" for key, entry in PUBLISHED.items() if key.startswith(f"{name}/")} == {first}
 
 
 def test_every_entry_says_where_it_stands():
@@ -137,21 +129,50 @@ def test_an_unknown_key_names_the_nearest():
         find("gu2021/table9")
 
 
-def test_a_table_reads_row_by_row():
-    entries = grid("P", "Table 1", "p/t", {"a": "%", "b": ""}, {"x": ((1.0, 0.5), None), "y": (2.0, 3.0)}, {"b/y": "n"})
-    assert {key: (entry.value, entry.spread, entry.unit, entry.note) for key, entry in entries.items()} == {
-        "p/t/a/x": (1.0, 0.5, "%", ""),
-        "p/t/a/y": (2.0, None, "%", ""),
-        "p/t/b/y": (3.0, None, "", "n"),
+def write(folder, *lines):
+    """A paper's file, its lines joined as they are."""
+    (folder / "p2020.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    return folder
+
+
+HEAD = ("# P & Q 2020", ",".join(COLUMNS))
+
+
+def test_a_file_reads_line_by_line(tmp_path):
+    lines = ("p2020/t/b,1.50,0.25,%,Table 1,", 'p2020/t/a,8147,,keys,"text, sec. 2","a ""note"""')
+    assert read(write(tmp_path, *HEAD, *lines)) == {
+        "p2020/t/b": Published(1.5, 0.25, "%", "P & Q 2020", "Table 1"),
+        "p2020/t/a": Published(8147, None, "keys", "P & Q 2020", "text, sec. 2", 'a "note"'),
     }
-    with pytest.raises(ValueError):
-        grid("P", "Table 1", "p/t", {"a": "%"}, {"x": (1.0, 2.0)})
-    with pytest.raises(ValueError, match="name no cell"):
-        grid("P", "Table 1", "p/t", {"a": "%"}, {"x": (1.0,)}, {"c": "remark"})
+    assert list(read(tmp_path)) == ["p2020/t/b", "p2020/t/a"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ((), "p2020.csv holds no numbers"),
+        (("P", HEAD[1]), "p2020.csv, line 1: it is not '# ' and the paper"),
+        (("# P", "key,value"), "line 2: the columns are not key,value,spread,unit,table,note"),
+        ((*HEAD, "p2020/t/a,1"), "line 3: it has 2 columns, not 6"),
+        ((*HEAD, "", "p2020/t/a,1,,,,"), "line 3: it has 0 columns, not 6"),
+        ((*HEAD, "p2020/t/a,one,,,,"), "line 3: 'one' is not a number"),
+        ((*HEAD, "p2020/t/a,1,+-2,,,"), "line 3: '\\+-2' is not a number"),
+        ((*HEAD, "q2020/t/a,1,,,,"), "line 3: the key 'q2020/t/a' does not start with p2020/"),
+        ((*HEAD, "p2020/t/a,1,,,,", "p2020/t/a,2,,,,"), "line 4: the key 'p2020/t/a' stands there twice"),
+        ((*HEAD, 'p2020/t/a,1,,,"Table,'), "line 3: unexpected end of data"),
+        ((*HEAD, "p2020/t/a,1,,\xb5m,,"), "line 3: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence_with_its_line(tmp_path, lines, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        read(write(tmp_path, *lines))
+
+
+def test_a_folder_without_numbers_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There are no published numbers in"):
+        read(tmp_path)
 
 
 def test_numbers_read_well():
-    assert [str(entry) for entry in column("P", "w", "p", "keys", {"a": 8_147, "b": (1.5, 0.25)}).values()] == [
-        "8,147 keys",
-        "1.5 ± 0.25 keys",
-    ]
+    entries = (Published(8_147, None, "keys", "P", "w"), Published(1.5, 0.25, "keys", "P", "w"))
+    assert [str(entry) for entry in entries] == ["8,147 keys", "1.5 ± 0.25 keys"]

@@ -1,36 +1,12 @@
 import re
-from html.parser import HTMLParser
 
 import nbformat
 import nbformat.v4 as v4
 import pytest
+from helpers import links
 
 from capsnb import evidence
 from capsnb.evidence import offline, report
-
-
-class Links(HTMLParser):
-    """Collects what a page would load, its anchors, and the links to them."""
-
-    def __init__(self):
-        super().__init__()
-        self.loaded, self.ids, self.targets, self.tags = [], [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in ("src", "srcset", "data", "poster", "xlink:href") or (name == "href" and tag != "a"):
-                self.loaded.append((tag, value))
-            elif name == "href" and value.startswith("#"):
-                self.targets.append(value[1:])
-            elif name == "id":
-                self.ids.append(value)
-
-
-def links(html: str) -> Links:
-    found = Links()
-    found.feed(html)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -94,46 +70,6 @@ def test_code_is_folded_under_its_first_statement(page):
     assert "<code>print(1 + 1, profile)</code></summary>" in page
     assert offline.headline("# only\n# comments") == "# only"
     assert offline.headline("") == ""
-
-
-@pytest.mark.parametrize(
-    "source", ["x_", r"\frac", "{", "", r"\begin{align} x", r"a < b \& c", r"\unknown{x}", r"\left( x"]
-)
-def test_an_equation_that_cannot_be_read_is_shown_as_it_stands(source):
-    html = offline.mathml(source)
-    assert html.startswith(("<math", "<code>"))
-    assert "<script" not in html
-
-
-def test_equations_of_outputs_lose_their_marks():
-    assert offline.latex("$$x$$") == offline.latex("$x$") == offline.latex("x")
-    assert 'display="block"' in offline.latex("x")
-    assert "<mspace" in offline.mathml(r"\exp b")
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        '<img src="https://a.example/b.png">',
-        '<script src="//a.example/b.js"></script>',
-        '<link rel="stylesheet" href="https://a.example/c.css">',
-        "<style>@import 'https://a.example/d.css'; p {color: red}</style>",
-        '<p style="background: url(https://a.example/e.png)">t</p>',
-        '<svg><image xlink:href="https://a.example/f.png"></image></svg>',
-        '<object data="http://a.example/g"></object>',
-        '<iframe src="HTTPS://a.example/h"></iframe>',
-        '<img srcset="https://a.example/i 2x" src="data:x">',
-    ],
-)
-def test_outside_resources_are_left_out(html):
-    kept = offline.offline(html)
-    assert all(value.startswith("data:") for _, value in links(kept).loaded)
-    assert "a.example" not in re.sub(r"\[not embedded: .*?\]", "", kept)
-
-
-def test_links_and_embedded_images_are_kept():
-    html = '<a href="https://a.example">a</a><img src="data:image/png;base64,xx">'
-    assert offline.offline(html) == html.replace('xx">', 'xx"/>')
 
 
 def test_a_notebook_executed_by_hand_is_read_too(tmp_path):

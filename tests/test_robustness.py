@@ -10,9 +10,10 @@ from torch.testing import assert_close
 from capsnb import plot
 from capsnb.data.transforms import Affine, DataSpec, Pairs, Translated, prepare
 from capsnb.data.transforms.factors import vary
+from capsnb.evidence import comparison
 from capsnb.measure import robustness as measure
 from capsnb.nn import losses
-from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
+from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem, count_parameters
 from capsnb.nn.routing import Uniform
 from capsnb.training.evaluation import evaluate
 from capsnb.training.loop import train
@@ -144,7 +145,7 @@ def test_a_stopped_training_ends_where_the_reading_says(data):
 
 @pytest.mark.parametrize("name", ["capsnet-40", "aff-capsnet-40", "convnet-avg-40", "convnet-fc-lk-36", "convnet-r"])
 def test_parameters_are_counted_without_memory(name):
-    assert measure.parameters(ZOO[name].config) == ZOO[name].parameters
+    assert count_parameters(ZOO[name].config) == ZOO[name].parameters
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7, 9, 11])
@@ -161,7 +162,7 @@ def test_convnet_cr_sf_is_capsnet_without_routing_at_every_kernel(kernel):
         transforms.copy_(linear.T.reshape(transforms.shape))
         images = torch.rand(2, 1, 23, 23, dtype=torch.float64)
         assert_close(first(images).scores, second(images).scores)
-    assert measure.parameters(config) == measure.parameters(nor)
+    assert count_parameters(config) == count_parameters(nor)
 
 
 def test_clouds_are_the_poses_of_the_true_class(data):
@@ -201,33 +202,34 @@ RUNS = {"affine/a": {0: Finished(0.5, 0.75), 1: Finished(0.5, 0.5)}, "affine/b":
 
 
 def test_groups_and_last_rows():
-    assert set(measure.group(RUNS, "affine")) == {"a", "b"} and measure.group(RUNS, "none") == {}
-    assert measure.last(measure.group(RUNS, "affine"), "mnist") == {"a": {0: 75.0, 1: 50.0}, "b": {0: 25.0}}
+    assert set(comparison.group(RUNS, "affine")) == {"a", "b"} and comparison.group(RUNS, "none") == {}
+    assert comparison.last(comparison.group(RUNS, "affine"), "mnist") == {"a": {0: 75.0, 1: 50.0}, "b": {0: 25.0}}
 
 
 def test_stopped_reads_every_run():
-    found = measure.stopped(measure.group(RUNS, "affine"), 0.625, "mnist", "aff")
-    assert found["a"][0] == measure.Reading(0.3125, 0.625, 1, True)
+    found = comparison.stopped(comparison.group(RUNS, "affine"), 0.625, "mnist", "aff")
+    assert found["a"][0] == measure.AtAccuracy(0.3125, 0.625, 1, True)
     assert not found["a"][1].reached and found["b"][0].watched == 0.25
 
 
 def test_a_model_that_misses_the_target_says_what_it_reached():
-    hit, miss, other = (measure.Reading(0.0, watched, 1, watched >= 0.99) for watched in (0.99, 0.97, 0.98))
-    assert measure.reach({0: hit, 1: hit}) == "2 of 2"
-    assert measure.reach({0: hit, 1: miss, 2: other}) == "1 of 3; else 97.50 %"
+    hit, miss, other = (measure.AtAccuracy(0.0, watched, 1, watched >= 0.99) for watched in (0.99, 0.97, 0.98))
+    assert comparison.reach({0: hit, 1: hit}) == "2 of 2"
+    assert comparison.reach({0: hit, 1: miss, 2: other}) == "1 of 3; else 97.50 %"
 
 
 def test_paired_differences_by_hand():
     values = {"x": {0: 5.0, 1: 6.0, 2: 7.0}, "y": {0: 4.0, 1: 4.0, 2: 4.0, 3: 0.0}, "z": {0: 1.0}}
-    found = measure.paired(values, "x", "y")
+    found = comparison.paired(values, "x", "y")
     assert found["differences"] == [1.0, 2.0, 3.0]
     assert found["interval"] == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)  # t(2) = 4.303
-    assert measure.paired(values, "x", "z") == {"differences": [4.0], "interval": None}
-    assert measure.paired(values, "x", "none") == {}
+    assert comparison.paired(values, "x", "z") == {"differences": [4.0], "interval": None}
+    assert comparison.paired(values, "x", "none") == {}
 
 
 def test_compare_shows_what_was_not_run():
-    shown = measure.compare({"a": 66.0, "c": 1.0}, {"a": {0: 60.0}, "d": {0: 2.0}}, {"a": {0: 50.0, 1: 52.0}, "b": {}})
+    recorded, ran = {"a": {0: 60.0}, "d": {0: 2.0}}, {"a": {0: 50.0, 1: 52.0}, "b": {}}
+    shown = comparison.compare({"a": 66.0, "c": 1.0}, recorded, ran)
     assert shown.loc["a"].tolist() == ["66.0", "60 (n=1)", "51 ± 1.4 (n=2)"]
     assert shown.loc["b"].tolist() == ["-", "not run", "not run"]
     assert shown.loc["c"].tolist() == ["1.0", "not run", "not run"]
@@ -247,7 +249,7 @@ def test_percent_of_pairs_needs_both_digits():
 
 
 def test_nothing_is_recorded_for_unknown_claims():
-    assert measure.recorded_values("05", ["no such claim"]) == {}
+    assert comparison.recorded_values("05", ["no such claim"]) == {}
 
 
 # ---------------------------------------------------------------- figures, by their artists
@@ -276,8 +278,8 @@ def test_sizes_stand_on_a_log_axis():
 
 def test_names_are_sorted_by_their_setting():
     values = {"capsnet-k3": 1, "capsnet-k11": 2, "convnet-fc-lk-k5": 3, "capsnet": 4, "capsnet-n1": 5, "aff-kx": 6}
-    assert measure.by_setting(values, "k") == {"capsnet": {3: 1, 11: 2}, "convnet-fc-lk": {5: 3}}
-    assert measure.by_setting(values, "n") == {"capsnet": {1: 5}}
+    assert comparison.by_setting(values, "k") == {"capsnet": {3: 1, 11: 2}, "convnet-fc-lk": {5: 3}}
+    assert comparison.by_setting(values, "n") == {"capsnet": {1: 5}}
 
 
 def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():

@@ -15,7 +15,7 @@ import torch
 from capsnb.evidence.sweep.measures import accuracies, invariance, tree
 from click.testing import CliRunner
 
-from capsnb import cli, cli_sweep
+from capsnb import cli
 from capsnb.data.transforms import DataSpec
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import Cell, backends, expand, plan, read, read_grid, table
@@ -529,7 +529,7 @@ def test_a_backend_that_is_not_installed_is_one_sentence(backend, package, folde
 
 
 def test_the_command_names_the_backends_that_there_are():
-    assert tuple(backends.NEEDS) == cli_sweep.BACKENDS
+    assert tuple(backends.NEEDS) == cli.training.BACKENDS
     with pytest.raises(ValueError, match="'slurm' is unknown; there are processes, dask, ray"):
         backends.check("slurm", None, None)
 

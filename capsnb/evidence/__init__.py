@@ -3,7 +3,7 @@
     better = Claim(
         "reconstruction helps",
         "The decoder lowers the test error.",
-        Effect("3-iterations-reconstruction", "3-iterations", "lower"),
+        Difference("3-iterations-reconstruction", "3-iterations", "lower"),
         published=("sabour2017/table1/mnist/3-iterations-reconstruction", "sabour2017/table1/mnist/3-iterations"),
     )
     verdict(better, {"3-iterations-reconstruction": [0.26, 0.28, 0.25], "3-iterations": [0.36, 0.35, 0.33]})
@@ -12,7 +12,7 @@ Verdicts are computed from values, never typed.
 """
 
 from capsnb.evidence.records import Record, record, recorded, results_dir
-from capsnb.evidence.rules import Bound, Effect, Exact, NoEffect, Order, Rule, Value
+from capsnb.evidence.rules import Bound, Difference, Equivalence, Exact, Order, Rule, Value
 from capsnb.evidence.tables import MIME, Claim, ClaimsTable, table, verdict
 from capsnb.evidence.verdicts import WORDS, Verdict, interval
 
@@ -22,9 +22,9 @@ __all__ = [
     "Bound",
     "Claim",
     "ClaimsTable",
-    "Effect",
+    "Difference",
+    "Equivalence",
     "Exact",
-    "NoEffect",
     "Order",
     "Record",
     "Rule",

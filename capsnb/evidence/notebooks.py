@@ -1,4 +1,7 @@
-"""Notebooks executed by papermill: with parameters into another folder, or in place for the committed ones."""
+"""Notebooks found by number, what they will train, and their execution by papermill.
+
+Executed with parameters into another folder, or in place for the committed ones.
+"""
 
 import contextlib
 import datetime
@@ -6,13 +9,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
-
-from capsnb.evidence import pictures
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 MISMATCH = (
@@ -63,10 +65,44 @@ def select(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
     return [found[number] for number in sorted({n.zfill(2) for n in numbers} or found)]
 
 
+def outputs(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+    """What a notebook displayed, each output by its MIME types."""
+    return [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
+
+
 def require_parameters(source: Path) -> None:
     """Raise ValueError for a notebook that papermill cannot pass parameters to."""
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in nbformat.read(source, as_version=4).cells):
         raise ValueError(f"{source.name} has no cell tagged parameters, so profile and seed cannot be passed to it.")
+
+
+def forecast(chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None, data: Path | None) -> Iterator[str]:
+    """What these notebooks will train, variant by variant, and about how long that takes on this machine."""
+    from capsnb.evidence import profiles  # imports torch
+
+    yield f"Profile {profile}: {profiles.PROFILES[profile]}."
+    total = 0.0
+    planned = False
+    for path in chosen:
+        if path.name[:2] not in profiles.PLANS:
+            continue
+        plan = profiles.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
+        try:
+            costs = iter(plan.forecast())
+        except (ValueError, FileNotFoundError) as error:
+            yield f"{path.name}: no forecast. {' '.join(str(error).split())}"
+            continue
+        planned = True
+        yield f"{path.name}:"
+        for variant, specs in plan.specs.items():
+            seconds = [next(costs) for _ in specs]
+            todo = [spec for spec, cost in zip(specs, seconds, strict=True) if cost]
+            done = "trained before" if not todo else f"about {_duration(sum(seconds))}"
+            size = f"{_count(len(specs), 'seed')} x {_count(specs[0].recipe.epochs, 'epoch')} on {specs[0].data.name}"
+            yield f"  {variant}: {size}, {done}"
+            total += sum(seconds)
+    if planned:
+        yield f"Training takes about {_duration(total)} on this machine." if total else "Nothing to train."
 
 
 def execute(source: Path, target: Path, parameters: dict[str, object], *, progress: bool = True) -> Outcome:
@@ -82,6 +118,8 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
 
     A notebook that fails leaves the old file as it was.
     """
+    from capsnb.evidence.offline import lighten
+
     fresh = source.parent / ".ipynb_checkpoints" / source.name  # on the same disk, and ignored by git
     fresh.parent.mkdir(exist_ok=True)
     before = os.environ.get("CAPSNB_PROFILE")
@@ -89,7 +127,7 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
     try:
         outcome = _papermill(source, fresh, {}, progress)
         if outcome.passed:
-            nbformat.write(pictures.lighten(strip(nbformat.read(fresh, as_version=4))), fresh)
+            nbformat.write(lighten(strip(nbformat.read(fresh, as_version=4))), fresh)
             fresh.replace(source)
     finally:
         fresh.unlink(missing_ok=True)
@@ -207,3 +245,14 @@ def _one_line(error: str, limit: int = 300) -> str:
         return MISMATCH
     line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", error).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"

@@ -1,8 +1,15 @@
-"""A notebook's cells as HTML that needs no network: equations as MathML, and nothing that a browser would fetch."""
+"""Executed notebooks made to be kept and read without a network.
+
+Their cells as HTML, equations as MathML, nothing that a browser would fetch; and their pictures made small, since many
+thin lines in millions of colours do not compress.
+"""
 
 import re
+from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Iterable
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +20,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 ASSETS = Path(__file__).parent / "assets"
+LARGE = 20 * 1024  # bytes from which a picture is reduced
 # tags that load what their attribute names
 LOADING = {
     **dict.fromkeys(["script", "img", "iframe", "embed", "source", "track", "video", "audio", "input"], "src"),
@@ -114,3 +122,39 @@ def offline(html: str) -> str:
     for tag in soup.find_all(style=OUTSIDE_CSS):
         tag["style"] = OUTSIDE_CSS.sub("", tag["style"])
     return str(soup)
+
+
+def lighten(notebook: nbformat.NotebookNode, *, above: int = LARGE) -> nbformat.NotebookNode:
+    """Reduce the PNG outputs of more than `above` bytes to 256 colours, in place; the same file every time."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            png = output.get("data", {}).get("image/png")
+            if png and len(content := b64decode(png)) > above:
+                output["data"]["image/png"] = b64encode(reduced(content)).decode() + "\n"
+    return notebook
+
+
+def reduced(png: bytes) -> bytes:
+    """A PNG with a palette of 256 colours, the commonest one kept exactly; the one given where that is smaller."""
+    from PIL import Image
+
+    full = Image.open(BytesIO(png))
+    if full.mode == "P":
+        return png
+    behind = Image.new("RGBA", full.size, "white")
+    flat = Image.alpha_composite(behind, full.convert("RGBA")).convert("RGB")
+    small = flat.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    # an averaged background is not quite white
+    (x, y) = divmod(_commonest(flat.tobytes()), flat.width)[::-1]
+    palette, place = small.getpalette(), 3 * small.getpixel((x, y))
+    palette[place : place + 3] = flat.getpixel((x, y))
+    small.putpalette(palette)
+    stream = BytesIO()
+    small.save(stream, "PNG", optimize=True, dpi=full.info.get("dpi", (72, 72)))
+    return min(stream.getvalue(), png, key=len)
+
+
+def _commonest(pixels: bytes) -> int:
+    """Where the commonest colour of RGB bytes stands first, counted in pixels."""
+    triples = [pixels[n : n + 3] for n in range(0, len(pixels), 3)]
+    return triples.index(Counter(triples).most_common(1)[0][0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 
 from capsnb import evidence
-from capsnb.evidence.notebooks import select
+from capsnb.evidence.notebooks import outputs, select
 from capsnb.evidence.profiles import RECORDED
 from capsnb.evidence.tables import RUN
 
@@ -19,20 +19,19 @@ def record(source: Path, number: str, *, only: Collection[str] = (), root: Path 
     only: names of the claims that are recorded, all that were measured when empty: so that what a notebook measured
     again on the way to something else does not stand in for an earlier, larger run.
     Raises ValueError for a notebook that was executed at another profile than long or full, failed, or measured
-    nothing of its evidence, and for a name that is not among those measured.
+    nothing of its claims, and for a name that is not among those measured.
     """
     (path,) = select(source, [number])
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    outputs = [output.get("data", {}) for cell in cells for output in cell.outputs]
-    rows = [row for data in outputs for row in data.get(evidence.MIME, ())]
-    run = next((data[RUN] for data in outputs if RUN in data), {"settings": {}, "made": {}})
+    displayed = outputs(nbformat.read(path, as_version=4))
+    rows = [row for data in displayed for row in data.get(evidence.MIME, ())]
+    run = next((data[RUN] for data in displayed if RUN in data), {"settings": {}, "made": {}})
     profile = run["settings"].get("profile")
     if profile not in RECORDED:
         shown = f"was executed at profile {profile}" if profile else "names no profile it was executed at"
         raise ValueError(f"{path} {shown}: only {' and '.join(RECORDED)} are recorded.")
     measured = {row["claim"]: row["values"] for row in rows if row.get("values")}
     if not measured or not run["made"]:
-        raise ValueError(f"{path} measured none of its evidence, so there is nothing to record.")
+        raise ValueError(f"{path} measured none of its claims, so there is nothing to record.")
     if unknown := sorted(set(only) - set(measured)):
         raise ValueError(f"{path} measured no claim {unknown[0]!r}; it measured {', '.join(map(repr, measured))}.")
     found = {

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
 from capsnb import evidence
-from capsnb.evidence.notebooks import PATTERN, strip
+from capsnb.evidence.notebooks import PATTERN, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells
+from capsnb.evidence.verdicts import sample
 
 NOT_SHOWN = {"injected-parameters", "papermill-error-cell-tag"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")
@@ -69,7 +70,6 @@ def read(path: Path) -> Page:
     failed_at = about.get("cell") or (raised[0][0] if raised else None)
     executed = any(cell.execution_count or cell.outputs for cell in code)
     number = path.name[:2]
-    rows = [row for cell in code for output in cell.outputs for row in output.get("data", {}).get(evidence.MIME, ())]
     body = str(cells(strip(notebook), path.parent))
     if failed_at:
         body = _mark_failed(body, code[failed_at - 1].get("id", ""), f"nb-{number}-failed")
@@ -83,7 +83,7 @@ def read(path: Path) -> Page:
         setting=_setting(parameters),
         time=f"{about['seconds']:.0f} s" if "seconds" in about else "",
         finished=about.get("finished", ""),
-        claims=_claims_table(rows),
+        claims=_claims_table(_rows(notebook)),
         body=Markup(_own_ids(body, number)),
     )
 
@@ -95,7 +95,8 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
     notebook has shown since it was recorded has the mean of every variant instead. What only earlier records hold
     and no notebook states any more is left out.
     """
-    known = {(row["notebook"], row["claim"]): row for path in sorted(notebooks.glob(PATTERN)) for row in _rows(path)}
+    shown = [nbformat.read(path, as_version=4) for path in sorted(notebooks.glob(PATTERN))]
+    known = {(row["notebook"], row["claim"]): row for notebook in shown for row in _rows(notebook)}
     folder = root or evidence.results_dir()
     lines = []
     for file in sorted(folder.glob("[0-9][0-9].json")):
@@ -109,8 +110,8 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
             if not row and stated and name not in record.runs[-1]["values"]:
                 continue
             means = (f"{variant} {_mean(list(found.values()))}" for variant, found in record.measured(name).items())
-            shown = (row.get("published") or "-", measured or ", ".join(means), row.get("recorded verdict") or "-")
-            lines.append((file.stem, name, *shown, record.origin(name)))
+            published, verdict = (row.get(column) or "-" for column in ("published", "recorded verdict"))
+            lines.append((file.stem, name, published, measured or ", ".join(means), verdict, record.origin(name)))
     if not lines:
         return "No run has been recorded yet."
     head = ("notebook", "claim", "published", "measured", "verdict", "from")
@@ -132,10 +133,9 @@ def _css() -> str:
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{own}"
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    cells = nbformat.read(path, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", ())]
-    return [row for output in outputs for row in output.get("data", {}).get(evidence.MIME, ())]
+def _rows(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+    """The rows of the claims tables that a notebook displayed."""
+    return [row for data in outputs(notebook) for row in data.get(evidence.MIME, ())]
 
 
 def _claims_table(rows: Sequence[dict[str, Any]]) -> Markup:
@@ -174,11 +174,9 @@ def _setting(parameters: dict[str, Any]) -> str:
 
 
 def _mean(values: Sequence[float]) -> str:
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return f"{mean:.4g} (1)"
-    std = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f"{mean:.4g} ± {std:.2g} ({len(values)})"
+    found = sample(values)
+    spread = "" if found.std is None else f" ± {found.std:.2g}"
+    return f"{found.mean:.4g}{spread} ({found.n})"
 
 
 def _mark_failed(body: str, cell: str, anchor: str) -> str:

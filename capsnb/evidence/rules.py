@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import ClassVar, Literal
 
-from capsnb.evidence.verdicts import FEW, Verdict, describe, interval, judged, sample, significant
+from capsnb.evidence.verdicts import FEW, Sample, Verdict, describe, judged, sample, significant
 
 Values = float | Sequence[float] | Mapping[int, float]
 Measured = Mapping[str, Values]
@@ -40,6 +40,12 @@ def align(measured: Measured, *variants: str) -> list[list[float]]:
         if bad := [value for value in column if not math.isfinite(value)]:
             raise ValueError(f"{name} holds {bad[0]}: a measured value must be finite, so leave a failed run out.")
     return aligned
+
+
+def difference(measured: Measured, variant: str, against: str) -> Sample:
+    """Summary of `variant - against`, paired by seed."""
+    values, others = align(measured, variant, against)
+    return sample([value - other for value, other in zip(values, others, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Effect:
+class Difference:
     """One variant is higher (or lower) than another, by more than `margin`, paired by seed.
 
     The interval of `variant - against` decides: with the margin inside it the claim is undecided, unless every seed's
@@ -112,8 +118,7 @@ class Effect:
 
     def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
         """published: () or (difference,) or (variant's value, against's value)."""
-        values, others = align(measured, self.variant, self.against)
-        found = sample([value - other for value, other in zip(values, others, strict=True)])
+        found = difference(measured, self.variant, self.against)
         if found.interval is None:
             return judged("undecided", found, FEW.format(n=found.n), signed=True)
         way = 1 if self.direction == "higher" else -1
@@ -127,7 +132,9 @@ class Effect:
             return judged("not reproduced", found, "the whole interval lies on the other side", signed=True)
         expected = published[0] - published[1] if len(published) == 2 else published[0] if published else None
         if self.tolerance is not None and expected is None:
-            raise ValueError(f"Effect({self.variant!r}) has a tolerance but no published difference to compare with.")
+            raise ValueError(
+                f"Difference({self.variant!r}) has a tolerance but no published difference to compare with."
+            )
         if self.tolerance is not None and abs(found.mean - expected) > self.tolerance:
             reason = f"right sign; the published difference {expected:+.4g} is further than {self.tolerance:g} away"
             return judged("direction only", found, reason, signed=True)
@@ -135,7 +142,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class NoEffect:
+class Equivalence:
     """The paired difference `variant - against` stays within `tolerance` of zero, its whole interval."""
 
     variant: str
@@ -153,8 +160,7 @@ class NoEffect:
 
     def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
         """published is shown, not used."""
-        values, others = align(measured, self.variant, self.against)
-        found = sample([value - other for value, other in zip(values, others, strict=True)])
+        found = difference(measured, self.variant, self.against)
         if found.interval is None:
             return judged("undecided", found, FEW.format(n=found.n), signed=True)
         low, high = found.interval
@@ -192,15 +198,14 @@ class Order:
     def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
         """published is shown, not used. At least two of the variants must be there."""
         present = [name for name in self.order if name in measured]
+        shown = ", ".join(f"{name} {describe(sample(align(measured, name)[0]).mean)}" for name in present)
         signs = {}
         for first, second in combinations(present, 2):
-            values, others = align(measured, first, second)
-            difference = sample([value - other for value, other in zip(values, others, strict=True)])
-            if difference.interval is None:
-                return Verdict("undecided", FEW.format(n=difference.n), n=difference.n, shown=self._shown(measured))
-            signs[first, second] = significant(difference.interval) * (1 if self.direction == "higher" else -1)
-        n = difference.n
-        shown = self._shown(measured)
+            found = difference(measured, first, second)
+            if found.interval is None:
+                return Verdict("undecided", FEW.format(n=found.n), n=found.n, shown=shown)
+            signs[first, second] = significant(found.interval) * (1 if self.direction == "higher" else -1)
+        n = found.n
         if reversed_pairs := [pair for pair, sign in signs.items() if sign < 0]:
             first, second = reversed_pairs[0]
             return Verdict("not reproduced", f"{first} and {second} are the other way round", n=n, shown=shown)
@@ -210,10 +215,6 @@ class Order:
         if missing := [name for name in self.order if name not in measured]:
             return Verdict("direction only", f"not run: {', '.join(missing)}; the others agree", n=n, shown=shown)
         return Verdict("reproduced", self.text, n=n, shown=shown)
-
-    def _shown(self, measured: Measured) -> str:
-        means = [(name, sample(align(measured, name)[0]).mean) for name in self.order if name in measured]
-        return ", ".join(f"{name} {describe(mean)}" for name, mean in means)
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,4 @@ class Exact:
         return Verdict(name, reason, mean=values[0], n=len(values), shown=describe(values[0]))
 
 
-Rule = Value | Effect | NoEffect | Order | Bound | Exact
-
-__all__ = ["Bound", "Effect", "Exact", "NoEffect", "Order", "Rule", "Value", "align", "interval"]
+Rule = Value | Difference | Equivalence | Order | Bound | Exact

@@ -10,7 +10,7 @@ from typing import Any
 
 from capsnb.evidence.published import Published, lookup
 from capsnb.evidence.records import recorded
-from capsnb.evidence.rules import Effect, Measured, NoEffect, Rule
+from capsnb.evidence.rules import Difference, Equivalence, Measured, Rule
 from capsnb.evidence.verdicts import Verdict
 
 MIME = "application/vnd.capsnb.claims+json"
@@ -131,13 +131,13 @@ def _by_seed(measured: Measured) -> dict[str, dict[str, float]]:
 
 
 def quote(claim: Claim) -> str:
-    """The published numbers as a table cell: one number, or each variant's and, for an effect, their difference."""
+    """The published numbers as a table cell: one, or each variant's and, where two are compared, the difference."""
     numbers = claim.numbers
     if len(numbers) < 2:
         return "".join(map(str, numbers))
     named = zip(claim.rule.variants, numbers, strict=True)
     shown = ", ".join(f"{name} {number.value:g}" for name, number in named) + f" {numbers[0].unit}".rstrip()
-    compared = isinstance(claim.rule, Effect | NoEffect)
+    compared = isinstance(claim.rule, Difference | Equivalence)
     return f"{shown} ({numbers[0].value - numbers[1].value:+.4g})" if compared else shown
 
 

@@ -6,10 +6,9 @@ Gu et al. 2021 report one accuracy on affNIST; the curves split it by factor. Ev
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +17,12 @@ from capsnb.data import ImageSet, Split
 from capsnb.data.pixels import centre
 from capsnb.data.transforms import Affine, Translated
 from capsnb.data.transforms.factors import NEUTRAL, vary
-from capsnb.evidence import interval, recorded
-from capsnb.evidence.rules import align
 from capsnb.nn.taps import evaluating
 from capsnb.training.evaluation import correct, evaluate
 from capsnb.training.recipe import Row
-from capsnb.training.runs import Run
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
-class Reading(NamedTuple):
+class AtAccuracy(NamedTuple):
     """What a run measured when it had a given accuracy."""
 
     value: float  # of the quantity that is read, at exactly the target; at the best row when it was not reached
@@ -111,7 +104,7 @@ def percent(model: nn.Module, split: Any, *, batch: int = 500) -> float:
     return 100 * right / len(split)
 
 
-def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) -> Reading:
+def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) -> AtAccuracy:
     """What a run's column `read` was when its column `watch` first reached the target: a stop-at-accuracy reading.
 
     Between the last row below the target and the first at or above it both columns are taken to be linear, so that all
@@ -126,13 +119,13 @@ def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) ->
     place = next((n for n, row in enumerate(rows) if row[watch] >= target), None)
     if place is None:
         best = max(rows, key=lambda row: row[watch])
-        return Reading(best[read], best[watch], best["step"], False)
+        return AtAccuracy(best[read], best[watch], best["step"], False)
     row = rows[place]
     if place == 0:
-        return Reading(row[read], row[watch], row["step"], True)
+        return AtAccuracy(row[read], row[watch], row["step"], True)
     before = rows[place - 1]
     share = (target - before[watch]) / (row[watch] - before[watch])
-    return Reading(before[read] + share * (row[read] - before[read]), target, row["step"], True)
+    return AtAccuracy(before[read] + share * (row[read] - before[read]), target, row["step"], True)
 
 
 def highest_common(histories: Iterable[Sequence[Row]], watch: str) -> float:
@@ -141,96 +134,6 @@ def highest_common(histories: Iterable[Sequence[Row]], watch: str) -> float:
     if not best:
         raise ValueError("there are no runs to find a common accuracy of.")
     return min(best)
-
-
-def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What a plan calls name/variant, by variant alone; empty where the profile trains none of them."""
-    return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
-
-
-def by_setting(values: Mapping[str, Any], mark: str) -> dict[str, dict[int, Any]]:
-    """What is called name-{mark}{number}, by name and number: "capsnet-k9" at mark "k" is ["capsnet"][9].
-
-    Other names are left out.
-    """
-    found: dict[str, dict[int, Any]] = {}
-    for key, value in values.items():
-        name, _, setting = key.rpartition(f"-{mark}")
-        if name and setting.isdecimal():
-            found.setdefault(name, {})[int(setting)] = value
-    return found
-
-
-def last(trained: Mapping[str, Mapping[int, Run]], column: str) -> dict[str, dict[int, float]]:
-    """The last row's share of every run, in percent: variant -> seed -> Run becomes variant -> seed -> number."""
-    return {name: {seed: 100 * run.history[-1][column] for seed, run in runs.items()} for name, runs in trained.items()}
-
-
-def stopped(
-    trained: Mapping[str, Mapping[int, Run]], target: float, watch: str, read: str
-) -> dict[str, dict[int, Reading]]:
-    """`at_accuracy` of every run: variant -> seed -> Reading."""
-    return {
-        name: {seed: at_accuracy(run.history, target, watch, read) for seed, run in runs.items()}
-        for name, runs in trained.items()
-    }
-
-
-def reach(readings: Mapping[int, Reading]) -> str:
-    """How many runs of a model reached the target, and what the others did: "1 of 3; else 98.90 %", a mean."""
-    short = [found.watched for found in readings.values() if not found.reached]
-    rest = f"; else {100 * statistics.fmean(short):.2f} %" if short else ""
-    return f"{len(readings) - len(short)} of {len(readings)}{rest}"
-
-
-def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str) -> dict[str, Any]:
-    """Differences `variant - against` of the seeds both have, and their 95 % interval (None for fewer than 3 seeds).
-
-    Empty where one of the two was not run: {"differences": [...], "interval": (low, high) or None} or {}.
-    """
-    if variant not in values or against not in values:
-        return {}
-    first, second = align(values, variant, against)
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    return {"differences": differences, "interval": interval(differences) if len(differences) >= 3 else None}
-
-
-def compare(
-    published: Mapping[str, Any], recorded: Mapping[str, Any], values: Mapping[str, Mapping[int, float]]
-) -> pd.DataFrame:
-    """Published, recorded run and this run of each variant: mean ± std over seeds, "not run" where there is nothing."""
-    import pandas as pd
-
-    def shown(found: Mapping[int, float] | None) -> str:
-        numbers = list((found or {}).values())
-        spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
-        return f"{statistics.fmean(numbers):.4g}{spread} (n={len(numbers)})" if numbers else "not run"
-
-    names = list(dict.fromkeys([*published, *recorded, *values]))
-    rows = {
-        name: {
-            "published": str(published.get(name, "-")),
-            "recorded run": shown(recorded.get(name)),
-            "this run": shown(values.get(name)),
-        }
-        for name in names
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def recorded_values(notebook: str, claims: Iterable[str]) -> dict[str, dict[int, float]]:
-    """What the recorded run of a notebook measured for these claims: variant -> seed -> value."""
-    record = recorded(notebook)
-    found: dict[str, dict[int, float]] = {}
-    for claim in claims:
-        found |= record.measured(claim)
-    return found
-
-
-def parameters(config: Any) -> int:
-    """The number of parameters of a model's configuration, counted on a model without memory (the meta device)."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in config.build().parameters())
 
 
 def pose_clouds(model: nn.Module, split: Any, classes: Sequence[int], *, batch: int = 500) -> dict[int, Tensor]:

@@ -17,9 +17,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Affine, Augment, DataSpec, Pairs, Translated
-from capsnb.measure.compactness import VALUES
-from capsnb.measure.robustness import DerivedAccuracy
 from capsnb.nn.models.ablations import (
     PAPER,
     SIX,
@@ -33,6 +30,10 @@ from capsnb.nn.models.ablations import (
     semantic_models,
     uniform_models,
 )
+
+from capsnb.data.transforms import Affine, Augment, DataSpec, Pairs, Translated
+from capsnb.measure.compactness import VALUES
+from capsnb.measure.robustness import DerivedAccuracy
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 

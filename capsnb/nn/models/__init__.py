@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from capsnb.nn.models.capsnet import CapsNet, CapsNetConfig, Output, as_pixels, decode, make_decoder
 from capsnb.nn.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.nn.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
@@ -30,6 +32,7 @@ __all__ = [
     "ResCapsConfig",
     "StridedStem",
     "as_pixels",
+    "count_parameters",
     "decode",
     "make_decoder",
 ]
@@ -43,6 +46,12 @@ class Entry:
     loss: str
     parameters: int
     paper: str
+
+
+def count_parameters(config: Any) -> int:
+    """The number of parameters of a model's configuration, counted on a model without memory (the meta device)."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in config.build().parameters())
 
 
 AVERAGE = Uniform(value="1/I")

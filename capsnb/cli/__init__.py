@@ -1,4 +1,7 @@
-"""What the command line says of a bad input: one sentence on stderr and exit status 2, never a traceback."""
+"""The command line: capsnb run, report, results, data, runs, sweep, checkpoints. Slow imports stand where used.
+
+A bad input is one sentence on stderr and exit status 2, never a traceback.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +11,10 @@ from typing import Any
 
 import click
 
-PACKAGE = Path(__file__).resolve().parent
+from capsnb import __version__
+from capsnb.cli import notebooks, training
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Refused(click.ClickException):
@@ -54,6 +60,8 @@ def _about_file(error: OSError) -> str:
 
 
 class Commands(click.Group):
+    """A group whose commands refuse bad input in one sentence."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with one_sentence():
             return super().parse_args(ctx, args)
@@ -61,3 +69,19 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with one_sentence():
             return super().invoke(ctx)
+
+
+@click.group(
+    cls=Commands,
+    commands=[*notebooks.COMMANDS, *training.COMMANDS],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="capsnb")
+def main() -> None:
+    """Execute the capsule-network notebooks, report on them, and look after their data and trained runs.
+
+    \b
+    capsnb run                                every notebook, profile quick
+    capsnb run 03 --profile full --seeds 5    one notebook at the paper's own size
+    capsnb report                             build/report.html from the executed notebooks
+    """

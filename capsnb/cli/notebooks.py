@@ -1,0 +1,143 @@
+"""The commands about notebooks: capsnb run, report, results."""
+
+from pathlib import Path
+
+import click
+
+from capsnb import places
+from capsnb.cli.options import DATA, file, folder
+
+# those of capsnb.evidence.profiles, which imports torch
+PROFILES = ("smoke", "quick", "long", "full")
+
+
+@click.command()
+@click.argument("numbers", metavar="[NN]...", nargs=-1)
+@click.option("--profile", type=click.Choice(PROFILES), help="How much to train.  [default: quick]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
+@click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")
+@DATA
+@click.option("--out", type=folder(), help="Where the executed notebooks go.  [default: build/notebooks]")
+@click.option("--notebooks", "source", type=folder(exists=True), help="Folder of the notebooks to execute.")
+@click.option("--in-place", is_flag=True, help="Execute the notebooks where they lie, for committing them.")
+def run(
+    numbers: tuple[str, ...],
+    profile: str | None,
+    seed: int,
+    seeds: int | None,
+    data: Path | None,
+    out: Path | None,
+    source: Path | None,
+    in_place: bool,
+) -> None:
+    """Execute notebooks with papermill, all of them or those with the numbers NN.
+
+    First says what will be trained and about how long that takes; runs that are on disk are not trained again. The
+    notebooks themselves stay as they are. Exit status 1 when one failed; the others are executed all the same.
+
+    \b
+    capsnb run
+    capsnb run 00 03 --profile smoke
+    capsnb run 03 --profile full --seeds 5 --data ~/datasets
+    capsnb run --notebooks my-notebooks --out build/mine
+    """
+    import os
+
+    from capsnb.evidence import notebooks
+
+    source = source or _notebooks()
+    chosen = notebooks.select(source, numbers)
+    from capsnb.evidence import profiles  # imports torch
+
+    profile = profiles.current(profile)
+    if in_place:
+        if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:
+            raise click.UsageError(f"--in-place takes no --{given[0]}: committed notebooks are runs of the defaults.")
+        seeds = data = None
+    else:
+        out = out or Path("build/notebooks")
+        if out.resolve() == source.resolve():
+            raise click.UsageError(f"--out {out} is the folder of the notebooks themselves: choose another.")
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise click.UsageError(f"--out {out} is not writable: choose another folder.")
+        for path in chosen:
+            notebooks.require_parameters(path)
+    data = data and data.resolve()
+    for line in notebooks.forecast(chosen, profile, seed=seed, seeds=seeds, data=data):
+        click.echo(line)
+    outcomes = []
+    for path in chosen:
+        if in_place:
+            outcome = notebooks.refresh(path, profile=profile)
+        else:
+            parameters = {"profile": profile, "seed": seed, "seeds": seeds, "data": data and str(data)}
+            outcome = notebooks.execute(path, out / path.name, parameters)
+        click.echo(outcome, err=not outcome.passed)
+        outcomes.append(outcome)
+    if failed := [outcome for outcome in outcomes if not outcome.passed]:
+        raise click.ClickException(f"{len(failed)} of {len(outcomes)} notebooks failed.")
+
+
+def _notebooks() -> Path:
+    """notebooks/ of the working directory, else of the checkout that capsnb lies in."""
+    here, checkout = Path("notebooks"), places.project() / "notebooks"
+    if not here.is_dir() and not checkout.is_dir():
+        raise FileNotFoundError("There is no folder notebooks here: go to the project's folder or give --notebooks.")
+    return here if here.is_dir() else checkout
+
+
+@click.command()
+@click.option("--from", "source", type=folder(), default="build/notebooks", show_default=True, help="Notebooks.")
+@click.option("--out", type=file(), default="build/report.html", show_default=True)
+def report(source: Path, out: Path) -> None:
+    """Write one self-contained page: the claims of every paper with their verdicts, then each executed notebook.
+
+    \b
+    capsnb report
+    capsnb report --from notebooks --out committed.html
+    """
+    from capsnb.evidence import report as pages
+
+    click.echo(f"The report is {pages.write(source, out)}")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--readme", type=file(exists=True), help="Write it between this file's marks.")
+@click.pass_context
+def results(ctx: click.Context, readme: Path | None) -> None:
+    """Print the table of recorded runs, or write it into a README.
+
+    \b
+    capsnb results
+    capsnb results --readme README.md
+    capsnb results record 00
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from capsnb.evidence import report as pages
+
+    table = pages.results_table(_notebooks())
+    if readme is None:
+        click.echo(table)
+    else:
+        readme.write_text(pages.fill_readme(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+@results.command("record")
+@click.argument("number", metavar="NN")
+@click.option("--from", "source", type=folder(exists=True), default="build/notebooks", show_default=True)
+@click.option("--claim", "only", metavar="NAME", multiple=True, help="Only this claim; may be given several times.")
+def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
+    """Keep what an executed notebook measured in results/NN.json, beside earlier records. Profiles long and full only.
+
+    \b
+    capsnb run 00 --profile full && capsnb results record 00
+    capsnb results record 04 --claim "depth starves" --claim attention
+    """
+    from capsnb.evidence import recording
+
+    click.echo(f"Recorded in {recording.record(source, number, only=only)}")
+
+
+COMMANDS = (run, report, results)
