@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from capsnb import places
+from capsnb import disk
 from capsnb.cli.options import DATA, file, folder
 
-# those of capsnb.evidence.profiles, which imports torch
+# those of capsnb.evidence.plans, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
 
 
@@ -47,9 +47,9 @@ def run(
 
     source = source or _notebooks()
     chosen = notebooks.select(source, numbers)
-    from capsnb.evidence import profiles  # imports torch
+    from capsnb.evidence import plans  # imports torch
 
-    profile = profiles.current(profile)
+    profile = plans.current(profile)
     if in_place:
         if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:
             raise click.UsageError(f"--in-place takes no --{given[0]}: committed notebooks are runs of the defaults.")
@@ -81,7 +81,7 @@ def run(
 
 def _notebooks() -> Path:
     """notebooks/ of the working directory, else of the checkout that capsnb lies in."""
-    here, checkout = Path("notebooks"), places.project() / "notebooks"
+    here, checkout = Path("notebooks"), disk.project() / "notebooks"
     if not here.is_dir() and not checkout.is_dir():
         raise FileNotFoundError("There is no folder notebooks here: go to the project's folder or give --notebooks.")
     return here if here.is_dir() else checkout

@@ -78,15 +78,15 @@ def require_parameters(source: Path) -> None:
 
 def forecast(chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None, data: Path | None) -> Iterator[str]:
     """What these notebooks will train, variant by variant, and about how long that takes on this machine."""
-    from capsnb.evidence import profiles  # imports torch
+    from capsnb.evidence import plans  # imports torch
 
-    yield f"Profile {profile}: {profiles.PROFILES[profile]}."
+    yield f"Profile {profile}: {plans.PROFILES[profile]}."
     total = 0.0
     planned = False
     for path in chosen:
-        if path.name[:2] not in profiles.PLANS:
+        if path.name[:2] not in plans.planned():
             continue
-        plan = profiles.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
+        plan = plans.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
         try:
             costs = iter(plan.forecast())
         except (ValueError, FileNotFoundError) as error:

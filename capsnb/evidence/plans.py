@@ -2,7 +2,8 @@
 
 A notebook asks `plan("00", profile)` and never looks at the profile itself. What it trains stands beside it, in
 notebooks/plans: a module named as the notebook is, less its number, whose `content(profile)` says the variants, the
-seeds, which variants are trained `once` (with the first seed alone), what is watched and other sizes.
+seeds, which variants are trained `once` (with the first seed alone), what is watched, `every` how many steps their
+histories have a row, and other sizes.
 """
 
 from __future__ import annotations
@@ -176,7 +177,9 @@ def plan(
     content = _module(names[notebook]).content(profile)
     run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
     content.pop("seeds", None)
-    variants, once = content.pop("variants"), content.pop("once", ())
+    variants, once, every = content.pop("variants"), content.pop("once", ()), content.pop("every", None)
+    if every is not None:
+        variants = {name: reporting(spec, every) for name, spec in variants.items()}
     seeds_of = {name: run_seeds[:1] if name in once else run_seeds for name in variants}
     specs = {name: tuple(seeded(spec, number) for number in seeds_of[name]) for name, spec in variants.items()}
     return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
@@ -186,6 +189,12 @@ def seeded(spec: Spec, seed: int) -> Spec:
     """The spec with a seed, and with that of the run it starts from: each seed goes on from its own."""
     start = seeded(spec.start, seed) if isinstance(spec.start, Spec) else spec.start
     return replace(spec, seed=seed, start=start)
+
+
+def reporting(spec: Spec, every: int) -> Spec:
+    """The spec with a row of its history for so many steps, and the run it starts from alike."""
+    start = reporting(spec.start, every) if isinstance(spec.start, Spec) else spec.start
+    return replace(spec, recipe=replace(spec.recipe, report_every=every), start=start)
 
 
 def _module(name: str) -> ModuleType:

@@ -9,7 +9,7 @@ import nbformat
 
 from capsnb import evidence
 from capsnb.evidence.notebooks import outputs, select
-from capsnb.evidence.profiles import RECORDED
+from capsnb.evidence.plans import RECORDED
 from capsnb.evidence.tables import RUN
 
 

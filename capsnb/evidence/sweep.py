@@ -126,7 +126,7 @@ def run(
     """
     measures = tuple(find(name) for name in grid.measures)
     then = _Measuring(measures, data_dir)
-    failed = parallel.train(dict.fromkeys(grid.unique().specs, {}), data_dir=data_dir, then=then, tell=tell, **how)
+    failed = parallel.train({spec: {} for spec in grid.unique().specs}, data_dir=data_dir, then=then, tell=tell, **how)
     if out is not None:
         write_rows(out, rows(grid, recorded=False, data_dir=data_dir, root_folder=how.get("root_folder")))
     return failed
@@ -197,7 +197,7 @@ class _Measuring:
 
 
 def override(spec: Any, path: str, value: Any) -> Any:
-    """A configuration with one part of it, "recipe.weight_decay", set to a value; ValueError where it has no such part."""
+    """A configuration with one part, "recipe.weight_decay", set to a value; ValueError where it has no such part."""
     name, _, rest = path.partition(".")
     known = [field.name for field in dataclasses.fields(spec)] if dataclasses.is_dataclass(spec) else []
     if name not in known:
@@ -268,7 +268,7 @@ def _import_own(value: Any) -> None:
 
 
 def _fitting(path: str, now: Any, value: Any) -> Any:
-    """The value in the type of what stands there: 1 and 1.0 are one setting; ValueError for a text in a number's place."""
+    """The value in the type of what stands there: 1 and 1.0 are one setting; ValueError for a text where a number is."""
     if isinstance(now, bool) or isinstance(value, bool):
         wanted: type | None = bool if isinstance(now, bool) else None
     elif isinstance(now, float) and type(value) is int:

@@ -192,28 +192,19 @@ def mean_couplings(
     return found[0] / found[1]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TreeObserver:
-    """An observer for runs: entropy, bound, keys and accuracy, all of "+Q", on so many `images` of the test split.
+def quantised_trees(
+    model: nn.Module, data: ImageSet, *, images: int = 1000, quantiser: Quantiser | None = None
+) -> dict[str, Any]:
+    """Entropy, bound, keys and accuracy, all of "+Q", on so many test images, the first of an order balanced by class.
 
-    They are the first of an order balanced over the classes. `name` tells how many, so that a run that is observed on
-    other images is another run.
+    quantiser: that of the released code for so many classes when None.
     """
-
-    images: int = 1000
-    quantiser: Quantiser | None = None  # that of the released code for so many classes
-
-    @property
-    def name(self) -> str:
-        return f"trees of {self.images:,} test images"
-
-    def __call__(self, model: nn.Module, data: ImageSet) -> dict[str, Any]:
-        chosen = np.sort(balanced_order(data.test.labels)[: self.images])
-        split = data.test.select(torch.from_numpy(chosen).to(data.test.labels.device))
-        keys = collect(model, split, self.quantiser or Quantiser.released(len(data.classes)))
-        found = trees(keys)
-        numbers = {"accuracy": keys.accuracy, "entropy": found.mean_entropy, "bound": found.mean_bound}
-        return numbers | {"keys": list(found.keys), "images": list(found.images)}
+    chosen = np.sort(balanced_order(data.test.labels)[:images])
+    split = data.test.select(torch.from_numpy(chosen).to(data.test.labels.device))
+    keys = collect(model, split, quantiser or Quantiser.released(len(data.classes)))
+    found = trees(keys)
+    numbers = {"accuracy": keys.accuracy, "entropy": found.mean_entropy, "bound": found.mean_bound}
+    return numbers | {"keys": list(found.keys), "images": list(found.images)}
 
 
 def _poses(tap: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -107,34 +106,22 @@ def associations(model: nn.Module, batches: Iterable, names: Sequence[str] | Non
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class EntropyObserver:
-    """An observer for runs: the mean entropy of one layer's routing, in nats, on so many images of a split.
+def layer_entropy(
+    model: nn.Module, data: ImageSet, *, layer: str = "caps1", images: int = 500, split: str = "validation"
+) -> float | None:
+    """The mean entropy of one layer's routing, in nats, on so many images of a split, evenly spaced over it.
 
-    They are spread evenly over the split. A model without that layer's coupling has None. `name` says all that is part
-    of the measurement, since a run that is observed on other images is another run.
+    A model without that layer's coupling has None. Raises ValueError for an unknown split, or no images.
     """
-
-    layer: str = "caps1"
-    images: int = 500
-    split: str = "validation"
-
-    def __post_init__(self) -> None:
-        if self.split not in ("train", "validation", "test"):
-            raise ValueError(f"split {self.split!r} is unknown; allowed: train, validation, test.")
-        if self.images < 1:
-            raise ValueError(f"images = {self.images}: at least 1 is needed.")
-
-    @property
-    def name(self) -> str:
-        return f"entropy of {self.layer} on {self.images:,} {self.split} images"
-
-    def __call__(self, model: nn.Module, data: ImageSet) -> float | None:
-        tap = f"{self.layer}.coupling"
-        if tap not in taps.names(model):
-            return None
-        device = next(model.parameters()).device
-        return associations(model, evenly_spaced(getattr(data, self.split).to(device), self.images), [tap])[tap].mean
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split {split!r} is unknown; allowed: train, validation, test.")
+    if images < 1:
+        raise ValueError(f"images = {images}: at least 1 is needed.")
+    tap = f"{layer}.coupling"
+    if tap not in taps.names(model):
+        return None
+    device = next(model.parameters()).device
+    return associations(model, evenly_spaced(getattr(data, split).to(device), images), [tap])[tap].mean
 
 
 def evenly_spaced(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:

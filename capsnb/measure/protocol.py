@@ -124,7 +124,7 @@ def find(name: str | Measure) -> Measure:
     """The measure of a name; ValueError with those there are."""
     if isinstance(name, Measure):
         return name
-    import capsnb.measure.survey  # noqa: F401  its imports register all that come with capsnb
+    import capsnb.measure.catalogue  # noqa: F401  registers those that come with capsnb
 
     if name not in MEASURES:
         raise ValueError(f"there is no measure {name!r}; there are: {', '.join(sorted(MEASURES))}")

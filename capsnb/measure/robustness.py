@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -71,28 +71,22 @@ def drop(accuracies: Sequence[float], values: Sequence[float], factor: str) -> f
     return plain[0] - math.fsum(accuracies) / len(accuracies)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DerivedAccuracy:
-    """An observer for runs: the share of right answers on a set derived from the run's centred test images.
+def derived_accuracy(model: nn.Module, data: ImageSet, derive: Translated | Affine, *, side: int = 28) -> float | None:
+    """The share of right answers on `derived_split`; None for other data (overlapping pairs, unmoved images)."""
+    if not data.name.endswith(" translated"):
+        return None
+    return evaluate(model, derived_split(data, derive, side=side)).accuracy
+
+
+def derived_split(data: ImageSet, derive: Translated | Affine, *, side: int = 28) -> Split:
+    """A set derived from a run's centred test images, so that one run is followed on several sets at once.
 
     The run's data is `Translated(splits=...)` without "test": its test images lie in the middle of their canvas. The
-    central `side` pixels of each are derived anew, so that one run is followed on several sets at once. Runs on other
-    data (overlapping pairs, unmoved images) have None.
+    central `side` pixels of each, what it was before, are derived anew.
     """
-
-    derive: Translated | Affine
-    side: int = 28  # of the images before they were put on the canvas
-
-    def __call__(self, model: nn.Module, data: ImageSet) -> float | None:
-        if not data.name.endswith(" translated"):
-            return None
-        return evaluate(model, self.split(data)).accuracy
-
-    def split(self, data: ImageSet) -> Split:
-        """The derived test images."""
-        bare = Split(centre(data.test.images, self.side, self.side), data.test.labels)
-        none = bare.select(torch.arange(0, device=bare.images.device))
-        return self.derive(replace(data, train=none, validation=none, test=bare)).test
+    bare = Split(centre(data.test.images, side, side), data.test.labels)
+    none = bare.select(torch.arange(0, device=bare.images.device))
+    return derive(replace(data, train=none, validation=none, test=bare)).test
 
 
 def percent(model: nn.Module, split: Any, *, batch: int = 500) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import Batch, ImageSet
+from capsnb.data import Batch
 from capsnb.nn.losses import LOSSES, reconstruction
 from capsnb.nn.models import Output
 from capsnb.nn.taps import evaluating
@@ -70,11 +70,6 @@ def evaluate(
             right += correct(output.scores, part.labels).sum()
             total += batch_loss(output, part, loss, reconstruction_weight).sum().to(total)
     return Evaluation(right.item() / len(split), total.item() / len(split), len(split))
-
-
-def test_accuracy(model: nn.Module, data: ImageSet) -> float:
-    """An observer for runs: the share of test images that are right."""
-    return evaluate(model, data.test).accuracy
 
 
 def predict(model: nn.Module, split: Any, *, batch: int = 500) -> Output:

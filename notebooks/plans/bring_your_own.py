@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data.transforms import Augment, DataSpec
-from capsnb.measure.starvation import life
 from capsnb.measure.survey import Sizes
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training.recipe import Recipe
@@ -29,7 +28,7 @@ def content(profile: str) -> dict[str, Any]:
     lines of a grid file that make its networks small.
     """
     every = {"smoke": 1, "quick": 55, "long": 55, "full": 430}[profile]  # steps; half an epoch at quick
-    plan = {"observe": {"life": life}, "every": every}
+    plan = {"watch": {"life": ("life", {})}, "every": every}
     if profile == "smoke":
         data, recipe = DataSpec(resize=14, train=64, validation=40, test=40), replace(RECIPE, epochs=1)
         settings = {"drawn": 12, "recipe": recipe, "sizes": Sizes(images=20, few=4, parts=4), "grid": _grid(40, 1)}
@@ -52,7 +51,7 @@ def content(profile: str) -> dict[str, Any]:
 
 
 def _grid(train: int, epochs: int) -> str:
-    """Settings of `sweep.Cell` for networks that train in seconds."""
+    """The base of a grid file for networks that train in seconds."""
     return f"""train = {train}
 validation = 40
 test = 40

@@ -14,7 +14,6 @@ from typing import Any
 from capsnb.data.transforms import Augment, DataSpec
 from capsnb.nn.em import EM
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
-from capsnb.training.evaluation import test_accuracy
 from capsnb.training.hooks import GrowMargin
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
@@ -98,7 +97,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 def content(profile: str) -> dict[str, Any]:
     """Four sets at the paper's sizes in full; MNIST with DR at full width at long; the embedded digits below."""
     plans = {"smoke": _smoke, "quick": _quick, "long": _long, "full": _full}
-    return {"observe": {"test accuracy": test_accuracy}} | plans[profile]()
+    return {"watch": {"test accuracy": ("test accuracy", {})}} | plans[profile]()
 
 
 def _networks(prefix: str, models: dict[str, Any], data: DataSpec, recipes: dict[str, Recipe]) -> dict[str, Spec]:

@@ -8,7 +8,6 @@ from typing import Any
 from capsnb.data.transforms import DataSpec
 from capsnb.nn.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic
-from capsnb.training.evaluation import test_accuracy
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 
@@ -19,7 +18,7 @@ SMALLEST = CapsNetConfig(stem=StridedStem(channels=8, types=2), decoder_widths=(
 def content(profile: str) -> dict[str, Any]:
     """Sabour et al. 2017, Table 1 on MNIST in full; its reference network alone below that."""
     name = "3 iterations, reconstruction"
-    plan = {"seeds": 1, "observe": {"test accuracy": test_accuracy}, "settings": {"histogram images": 200}}
+    plan = {"seeds": 1, "watch": {"test accuracy": ("test accuracy", {})}, "settings": {"histogram images": 200}}
     if profile == "smoke":
         data = DataSpec(train=256, validation=100, test=100)
         return plan | {"variants": {name: Spec(model=SMALLEST, data=data, recipe=Recipe(epochs=1))}}

@@ -7,8 +7,6 @@ from typing import Any
 
 from capsnb.data.transforms import Affine, Augment, DataSpec
 from capsnb.measure import viewpoint
-from capsnb.measure.gradients import pull_of_training
-from capsnb.measure.starvation import life
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
 from capsnb.nn.routing import Attention, Uniform
 from capsnb.training.hooks import DecoupledDecay, KeepNorms
@@ -87,7 +85,7 @@ FEWER = BRIEF | {
 
 def content(profile: str) -> dict[str, Any]:
     """The deep network, its twins, one for each suspect of starvation, one for each cure; three of them at quick."""
-    plan = {"seeds": 1, "observe": {"life": life, "pull": pull_of_training}}
+    plan = {"seeds": 1, "watch": {"life": ("life", {}), "pull": ("pull", {})}}
     if profile == "smoke":
         data = DataSpec(train=128, validation=60, test=60, resize=14, derive=Affine(kind="c", size=20))
         base = Spec(model=SMALLEST, data=data, recipe=replace(RECIPE, epochs=1, batch=32))

@@ -20,11 +20,10 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data.transforms import Affine, Augment, DataSpec, Translated
-from capsnb.measure.dictionary import TreeObserver
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn.models import ZOO, StridedStem
 from capsnb.nn.models.backbone import BackboneStem
-from capsnb.training.pruning import Lobster, Penalty, ToSparsity, ramp, sparsity
+from capsnb.training.pruning import Lobster, Penalty, ToSparsity, ramp
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 
@@ -102,7 +101,7 @@ def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
     return {f"{group}/{name}": spec for name, spec in specs.items()}
 
 
-def settings(observer: TreeObserver, **changes: Any) -> dict[str, Any]:
+def settings(images: int, **changes: Any) -> dict[str, Any]:
     """Sizes of the measurements.
 
     trees: the column that each row's entropy and accuracy stand in. quantiser, levels: K of the dictionaries, and those
@@ -112,7 +111,7 @@ def settings(observer: TreeObserver, **changes: Any) -> dict[str, Any]:
     stands in where it is not there, both as a `DataSpec` (the second one derived from MNIST's test digits).
     """
     return {
-        "trees": observer.name,
+        "trees": _column(images),
         "quantiser": Quantiser(),
         "levels": LEVELS,
         "test images": 10_000,
@@ -132,9 +131,14 @@ def content(profile: str) -> dict[str, Any]:
     return small[profile]() if profile in small else _long() if profile == "long" else _full()
 
 
-def _plan(observer: TreeObserver, variants: dict[str, Spec], seeds: int, **changes: Any) -> dict[str, Any]:
-    observe = {"sparsity": sparsity, observer.name: observer}
-    return {"seeds": seeds, "variants": variants, "observe": observe, "settings": settings(observer, **changes)}
+def _plan(images: int, variants: dict[str, Spec], seeds: int, **changes: Any) -> dict[str, Any]:
+    """images: test images whose trees are watched."""
+    watch = {"sparsity": ("sparsity", {}), _column(images): ("trees", {"images": images})}
+    return {"seeds": seeds, "variants": variants, "watch": watch, "settings": settings(images, **changes)}
+
+
+def _column(images: int) -> str:
+    return f"trees of {images:,} test images"
 
 
 def _smoke() -> dict[str, Any]:
@@ -144,7 +148,7 @@ def _smoke() -> dict[str, Any]:
     specs = pair(base, lobster)
     specs |= controls(base, lobster, ramp(0.5, 1)) | decoders(specs, 1)
     sizes = {"levels": (3, 11), "test images": 60, "training images": 100, "sparsity": 0.5, "agreement seeds": 2}
-    return _plan(TreeObserver(images=60), named("mnist", specs), 1, **sizes)
+    return _plan(60, named("mnist", specs), 1, **sizes)
 
 
 def _quick() -> dict[str, Any]:
@@ -155,13 +159,13 @@ def _quick() -> dict[str, Any]:
     specs = pair(base, lobster)
     specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 20)
     sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5, "agreement seeds": 2}
-    return _plan(TreeObserver(images=1000), named("mnist", specs), 1, **sizes)
+    return _plan(1000, named("mnist", specs), 1, **sizes)
 
 
 def _long() -> dict[str, Any]:
     base = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=replace(PAPER, epochs=12, patience=None))
     variants = named("mnist", pair(base, Lobster(images=2_000, trials=12)))
-    return _plan(TreeObserver(images=10_000), variants, 1, levels=(2, 3, 5, 8, 11, 16, 32, 128))
+    return _plan(10_000, variants, 1, levels=(2, 3, 5, 8, 11, 16, 32, 128))
 
 
 def _full() -> dict[str, Any]:
@@ -190,4 +194,4 @@ def _full() -> dict[str, Any]:
     for group, base in {"fashion-mnist": fashion, "cifar10": cifar, "tiny-imagenet": tiny, "affnist": affnist}.items():
         variants |= named(group, pair(base, Lobster()))
     variants |= named("affnist, under-trained", pair(replace(affnist, recipe=early), Lobster()))
-    return _plan(TreeObserver(images=10_000), variants, 5)
+    return _plan(10_000, variants, 5)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.nn.models.ablations import (
+from plans.ablations import (
     PAPER,
     SIX,
     Models,
@@ -32,8 +32,8 @@ from capsnb.nn.models.ablations import (
 )
 
 from capsnb.data.transforms import Affine, Augment, DataSpec, Pairs, Translated
+from capsnb.evidence.plans import Watched
 from capsnb.measure.compactness import VALUES
-from capsnb.measure.robustness import DerivedAccuracy
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 
@@ -73,17 +73,17 @@ def trained_by(spec: Spec, **changes: Any) -> Spec:
 def placed(scale: Scale, **limits: Any) -> tuple[DataSpec, Augment]:
     """Digits on the larger canvas, in the middle of it, and the shifts that place each anew whenever it is trained on.
 
-    Validation digits are placed once and for all; test digits stay centred, for the observers to derive sets from.
+    Validation digits are placed once and for all; test digits stay centred, to derive sets from.
     """
     resize = None if scale.side == 28 else scale.side
     derive = Translated(size=scale.canvas, splits=("validation",))
     return DataSpec(resize=resize, derive=derive, **limits), Augment(shift=(scale.canvas - scale.side) // 2)
 
 
-def observers(scale: Scale) -> dict[str, DerivedAccuracy]:
+def watched(scale: Scale) -> dict[str, Watched]:
     """What an affine run records: accuracy on translated and on affNIST-like (b) test digits."""
     derived = {"mnist accuracy": Translated(size=scale.canvas), "affnist accuracy": affnist(scale)}
-    return {name: DerivedAccuracy(derive=derive, side=scale.side) for name, derive in derived.items()}
+    return {name: ("derived accuracy", {"derive": derive, "side": scale.side}) for name, derive in derived.items()}
 
 
 def affnist(scale: Scale, kind: str = "b") -> Affine:
@@ -138,7 +138,7 @@ def _smoke() -> dict[str, Any]:
     overlap = {name: overlap_models(scale)[name] for name in ("capsnet", "convnet-avg", "convnet-fc-lk")}
     return {
         "seeds": 1,
-        "observe": observers(scale),
+        "watch": watched(scale),
         "variants": specs("affine", chosen, data, recipe)
         | specs("kernel", kernel_models(scale, (3, 5)), data, recipe)
         | specs("overlap", overlap, pairs, recipe)
@@ -166,7 +166,7 @@ def _quick() -> dict[str, Any]:
     }
     return {
         "seeds": 3,
-        "observe": observers(scale),
+        "watch": watched(scale),
         "variants": variants | own,
         "settings": settings(scale, judged=JUDGED, **{"compactness images": 60, "surface images": 250}),
     }
@@ -190,7 +190,7 @@ def _long() -> dict[str, Any]:
         kernels[name] = trained_by(kernels[name], **own.get(model, {}))
     return {
         "seeds": 3,
-        "observe": observers(scale),
+        "watch": watched(scale),
         "variants": variants
         | {AVG: trained_by(variants[AVG], epochs=10)}
         | kernels
@@ -238,7 +238,7 @@ def _full() -> dict[str, Any]:
     variants |= specs("plane", semantic_models(scale, dim=2), plain, near)
     return {
         "seeds": 5,
-        "observe": observers(scale),
+        "watch": watched(scale),
         "every": 215,  # about twice per pass over MNIST
         "variants": variants,
         "settings": settings(scale, **{"target": 0.9922, "compactness images": 10_000, "surface images": 10_000}),

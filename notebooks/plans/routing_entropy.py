@@ -20,11 +20,10 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data.transforms import Augment, DataSpec, Pairs
+from capsnb.evidence.plans import Watched
 from capsnb.measure import manifold, transfer
-from capsnb.measure.entropy import EntropyObserver
 from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin
 from capsnb.nn.routing import Dynamic
-from capsnb.training.evaluation import test_accuracy
 from capsnb.training.hooks import FollowFitness
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
@@ -118,7 +117,7 @@ def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
     return {f"{group}/{name}": spec for name, spec in specs.items()}
 
 
-def settings(base: Spec, observers: dict[str, EntropyObserver], **changes: Any) -> dict[str, Any]:
+def settings(base: Spec, entropies: dict[str, str], **changes: Any) -> dict[str, Any]:
     """Sizes of the measurements.
 
     entropy: "R1" and "R2" -> the column of a row that its mean entropy stands in. taps: network -> the intermediate
@@ -127,7 +126,7 @@ def settings(base: Spec, observers: dict[str, EntropyObserver], **changes: Any) 
     that know nothing. entropy images: of the test set, after training. capsnet: the variant whose network is compared.
     """
     return {
-        "entropy": {name: observer.name for name, observer in observers.items()},
+        "entropy": entropies,
         "taps": {"capsnet": "caps1.poses", "cnn": "linear1", "average": "features"},
         "capsnet": "iterations/3",
         "digits": manifold.DIGITS,
@@ -148,16 +147,16 @@ def content(profile: str) -> dict[str, Any]:
 
 
 def _plan(base: Spec, variants: dict[str, Spec], seeds: int, images: int, every: int | None, **changes: Any) -> dict:
-    observers = {
-        "R1": EntropyObserver(layer="caps1", images=images),
-        "R2": EntropyObserver(layer="class", images=images),
-    }
+    layers = {"R1": "caps1", "R2": "class"}
+    columns = {name: f"entropy of {layer} on {images:,} validation images" for name, layer in layers.items()}
+    watch: dict[str, Watched] = {"test accuracy": ("test accuracy", {})}
+    watch |= {columns[name]: ("routing entropy", {"layer": layers[name], "images": images}) for name in layers}
     return {
         "seeds": seeds,
         "variants": variants,
-        "observe": {"test accuracy": test_accuracy} | {observer.name: observer for observer in observers.values()},
+        "watch": watch,
         "every": every,
-        "settings": settings(base, observers, **changes),
+        "settings": settings(base, columns, **changes),
     }
 
 

@@ -1,0 +1,269 @@
+"""The measures that come with capsnb, registered: a few numbers of each paper, the tables of sweeps, what is watched.
+
+The numbers of a survey are meant to be set side by side for networks on the same images, with their nulls. They are no
+replication of a paper: each notebook measures more, on more images, and says what a number does not tell.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from capsnb.data import ImageSet, Split
+from capsnb.data.pixels import resize
+from capsnb.data.transforms import shift_grid
+from capsnb.measure import (
+    compactness,
+    dictionary,
+    entropy,
+    gradients,
+    intervals,
+    manifold,
+    overlap,
+    parse_tree,
+    path_accuracy,
+    paths,
+    perturbation,
+    quantisation,
+    robustness,
+    starvation,
+    viewpoint,
+)
+from capsnb.measure.protocol import measurement
+from capsnb.training import pruning
+from capsnb.training.evaluation import evaluate
+
+TAWALBEH, LIN, RENZULLI = "1 Tawalbeh & Oramas", "2 Lin et al.", "3 Renzulli et al."
+MITTERREITER, GU = "4 Mitterreiter et al.", "5 Gu et al."
+NETWORK = "network"
+CLASS = "class.coupling"
+SHIFTED = 4  # classes of which an image is moved
+MASK = 0.25  # the middle threshold of Tawalbeh & Oramas's Table 4
+ACTIVE = 0.1  # norm from which a capsule is active; Mitterreiter et al.'s threshold is not printed
+
+
+def first(split: Any, count: int) -> Split:
+    """The first images of a split, all where it has fewer."""
+    return split.select(torch.arange(min(count, len(split)), device=split.labels.device))
+
+
+@measurement("accuracy", paper=NETWORK, rows=("accuracy, %", "parameters"))
+def accuracy(model: nn.Module, data: ImageSet) -> dict[str, float]:
+    """Percent of test and of validation images that are right, and the number of parameters."""
+    test, held = evaluate(model, data.test).accuracy, evaluate(model, data.validation).accuracy
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"accuracy, %": 100 * test, "validation accuracy, %": 100 * held, "parameters": parameters}
+
+
+@measurement("test accuracy", paper=NETWORK)
+def test_accuracy(model: nn.Module, data: ImageSet) -> dict[str, float]:
+    """The share of test images that are right: to be watched."""
+    return {"value": evaluate(model, data.test).accuracy}
+
+
+@measurement("sparsity", paper=RENZULLI)
+def sparsity(model: nn.Module, data: ImageSet) -> dict[str, float]:
+    """See `pruning.sparsity`: the share of weights that are exactly 0, by layer and in "total"."""
+    return pruning.sparsity(model)
+
+
+@measurement("intervals", paper=TAWALBEH, rows=("poses reach down to", "poses reach up to"))
+def pose_intervals(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
+    """The interval over which the class capsules' numbers range (Table 2)."""
+    low, high = _intervals(model, data, images).alpha
+    return {"poses reach down to": float(low), "poses reach up to": float(high)}
+
+
+@measurement("perturbed", paper=TAWALBEH, rows=("right on its own perturbed pictures, %",))
+def perturbed(model: nn.Module, data: ImageSet, *, images: int = 200, few: int = 20) -> dict[str, float]:
+    """Percent of the decoder's pictures of perturbed poses that the network still takes for the class (figure 8)."""
+    steps = _intervals(model, data, images).steps()
+    found = perturbation.perturbed_accuracy(model, first(data.test, few), steps)
+    return {"right on its own perturbed pictures, %": 100 * float(found.mean())}
+
+
+PATH = "accuracy of its few best capsules, %", "null: of as many at random, %"
+
+
+@measurement("path", paper=TAWALBEH, rows=PATH)
+def path(model: nn.Module, data: ImageSet, *, images: int = 200, kept: float = 0.1, seed: int = 0) -> dict[str, float]:
+    """Accuracy of the network of the first capsules of greatest relevance (section 3.3), and of as many at random."""
+    held, test = first(data.validation, images), first(data.test, images)
+    found = {}
+    for name, reading in zip(PATH, (paths.Reading(), paths.Reading(of="random", seed=seed)), strict=True):
+        ranking = paths.rank(model, held, reading, classes=len(data.classes))
+        count = math.ceil(kept * ranking.units.shape[1])
+        right = path_accuracy.path_accuracy(model, test, ranking, reading, units=(count,)).accuracy
+        found[name] = 100 * right.item()
+    return found
+
+
+PART = "part inside its whole (RMA), %", "null: inside another image's, %"
+
+
+@measurement("part-whole", paper=TAWALBEH, rows=PART)
+def part_whole(model: nn.Module, data: ImageSet, *, few: int = 20, parts: int = 10, seed: int = 0) -> dict[str, float]:
+    """How much of a unit's heatmap lies in its class's (RMA, Table 4), and in the class's of another image."""
+    images = first(data.test, few).images
+    units = overlap.top_units(model, images, paths.Reading(), parts)
+    maps, whole = overlap.unit_heatmaps(model, images, units), overlap.class_heatmaps(model, images)
+    found = overlap.overlap(maps, whole, thresholds=(MASK,), seed=seed)
+    levels = found.isolated.nanmean(), found.isolated_chance.nanmean()
+    return {name: 100 * float(level) for name, level in zip(PART, levels, strict=True)}
+
+
+@measurement("certainty", paper=LIN, rows=("entropy of the routing to classes, nats", "certainty, 0 to 1"))
+def certainty(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
+    """Entropy of the routing to the classes (section 3.1), and 1 less its share of the bound."""
+    found = entropy.associations(model, _batches(model, data, images), [CLASS])[CLASS]
+    return {"entropy of the routing to classes, nats": found.mean, "certainty, 0 to 1": found.certainty}
+
+
+@measurement("routing entropy", paper=LIN)
+def routing_entropy(
+    model: nn.Module, data: ImageSet, *, layer: str = "caps1", images: int = 500, split: str = "validation"
+) -> dict[str, float | None]:
+    """See `entropy.layer_entropy`: to be watched."""
+    return {"value": entropy.layer_entropy(model, data, layer=layer, images=images, split=split)}
+
+
+PLANE = "class poses keep the plane of shifts (Spearman)", "null: pixels"
+
+
+@measurement("plane", paper=LIN, rows=PLANE)
+def plane(model: nn.Module, data: ImageSet) -> dict[str, float]:
+    """Whether distances between class poses keep those between shifts of an image (section 3.2), as its pixels do."""
+    # one object moves, alone: these networks have not learned two. Shrunk, so that it has room at their image's size
+    side = data.image_shape[1]
+    radius = max(2, side // 9)
+    owners = [int((data.test.labels == label).nonzero()[0]) for label in data.test.labels.unique()[:SHIFTED]]
+    small = resize(data.test.images[owners], side - 2 * radius, side - 2 * radius)
+    grid = shift_grid(small, radius)
+    sets = [manifold.ShiftSet(grid.images[:, n], grid.offsets, (n, n)) for n in range(len(small))]
+    found = {}
+    for name, net, tap in zip(PLANE, (model, None), ("class.poses", None), strict=True):
+        rows = manifold.manifold(net, sets, tap, seeds=())
+        found[name] = sum(row["spearman"] for row in rows) / len(rows)
+    return found
+
+
+@measurement(
+    "keys", paper=RENZULLI, rows=("keys per 100 images", "entropy of keys, share of its bound", "points lost by +Q")
+)
+def keys(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
+    """Parse trees as keys (section 3.2): how many, how much their entropy is of its bound, what quantising costs."""
+    split, quantiser = first(data.test, images), quantisation.Quantiser.released(len(data.classes))
+    found = dictionary.collect(model, split, quantiser)
+    return {
+        "keys per 100 images": 100 * len(found.digests) / len(split),
+        "entropy of keys, share of its bound": dictionary.trees(found).share,
+        "points lost by +Q": 100 * (evaluate(model, split).accuracy - found.accuracy),
+    }
+
+
+@measurement("trees", paper=RENZULLI)
+def trees(
+    model: nn.Module, data: ImageSet, *, images: int = 1000, quantiser: quantisation.Quantiser | None = None
+) -> dict[str, Any]:
+    """See `dictionary.quantised_trees`: to be watched."""
+    return dictionary.quantised_trees(model, data, images=images, quantiser=quantiser)
+
+
+@measurement("starvation", paper=MITTERREITER, rows=("dead capsules, %", "dyr of the routing to classes, 0 to 1"))
+def starved(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
+    """Dead capsules of all layers, and how much the last routing moves (Tables 1 and 2)."""
+    layers = parse_tree.trace(model, _batches(model, data, images), thresholds=())
+    dead = torch.cat([layer.dead() for layer in layers])
+    moves = parse_tree.dynamics(layers[-2], layers[-1]).dyr
+    return {"dead capsules, %": 100 * float(dead.double().mean()), "dyr of the routing to classes, 0 to 1": moves}
+
+
+@measurement("parse tree", paper=MITTERREITER)
+def tree(model: nn.Module, data: ImageSet) -> dict[str, list]:
+    """Statistics of the parse tree over the test images, a number per capsule layer, primary capsules first.
+
+    Names and definitions are those of Tables 1 and 2, read as `parse_tree.TABLE_1`; dyr and dys lack the last layer,
+    from which nothing is routed.
+    """
+    layers = parse_tree.trace(model, _batches(model, data, None, size=500), thresholds=(ACTIVE,))
+    rows = [parse_tree.activation(layer, ACTIVE) for layer in layers]
+    moves = [parse_tree.dynamics(*pair) for pair in itertools.pairwise(layers)]
+    return {
+        "alive": [len(layer.norm_mean) - row.cds for layer, row in zip(layers, rows, strict=True)],
+        **{name: [getattr(row, name) for row in rows] for name in ("cdr", "cnm", "cns", "car", "cas")},
+        **{name: [getattr(move, name) for move in moves] for name in ("dyr", "dys")},
+    }
+
+
+TURNED = "first capsules keep of a turn, share", "class capsules keep of a turn, share"
+
+
+@measurement("turned", paper=MITTERREITER, rows=TURNED)
+def turned(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
+    """What a rotation by 25 degrees leaves of the similarity of norms: first and class capsules (section 4.4)."""
+    found = list(viewpoint.viewpoint(model, _batches(model, data, images), "rotation", [viewpoint.TURN]).values())
+    return {name: float(viewpoint.share_kept(found[place])) for name, place in zip(TURNED, (0, -1), strict=True)}
+
+
+@measurement("invariance", paper=MITTERREITER)
+def invariance(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, list]:
+    """ "kept": `viewpoint.share_kept` of each capsule layer, test images turned by TURN; None: silent."""
+    batch = first(data.test, images).to(next(model.parameters()).device).batches(images)
+    found = viewpoint.viewpoint(model, batch, "rotation", [viewpoint.TURN])
+    shares = [viewpoint.share_kept(layer).item() for layer in found.values()]
+    return {"kept": [None if math.isnan(share) else share for share in shares]}
+
+
+@measurement("life", paper=MITTERREITER)
+def life(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, list]:
+    """See `starvation.life`: to be watched."""
+    return starvation.life(model, data, images=images)
+
+
+@measurement("pull", paper=MITTERREITER, needs=("gradients",))
+def pull(model: nn.Module, data: ImageSet, *, images: int = 256) -> dict[str, list]:
+    """See `gradients.pull_of_training`: to be watched."""
+    return gradients.pull_of_training(model, data, images=images)
+
+
+@measurement("compactness", paper=GU, rows=("compactness, mean of six factors, nats", "its bound, nats"))
+def compact(model: nn.Module, data: ImageSet, *, few: int = 20) -> dict[str, float]:
+    """How few dimensions of the class poses a factor moves (Table 5), mean over six factors, and its bound."""
+    rows = compactness.table(model, first(data.test, few)).values()
+    mean = sum(row.mean for row in rows) / len(rows)
+    return {"compactness, mean of six factors, nats": mean, "its bound, nats": next(iter(rows)).bound}
+
+
+@measurement("robustness", paper=GU, rows=("points lost by rotation", "points lost by shifts", "points lost by scale"))
+def points_lost(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
+    """What each of three transformations costs in accuracy, mean over its range."""
+    split, found = first(data.test, images), {}
+    for factor, name in {"rotation": "rotation", "trans-x": "shifts", "scale": "scale"}.items():
+        values = compactness.VALUES[factor]
+        lost = robustness.drop(robustness.accuracy_against(model, split, factor, values), values, factor)
+        found[f"points lost by {name}"] = 100 * lost
+    return found
+
+
+@measurement("derived accuracy", paper=GU)
+def derived_accuracy(
+    model: nn.Module, data: ImageSet, *, derive: Any = None, side: int = 28
+) -> dict[str, float | None]:
+    """See `robustness.derived_accuracy`: to be watched."""
+    return {"value": robustness.derived_accuracy(model, data, derive, side=side)}
+
+
+def _intervals(model: nn.Module, data: ImageSet, images: int) -> intervals.Intervals:
+    split = first(data.test, images)
+    found = intervals.activation_statistics(model, split, ["class.poses"], classes=len(data.classes))
+    return intervals.class_intervals(found["class.poses"])
+
+
+def _batches(model: nn.Module, data: ImageSet, images: int | None, *, size: int = 50) -> Iterable:
+    split = data.test if images is None else first(data.test, images)
+    return split.to(next(model.parameters()).device).batches(size)
