@@ -6,7 +6,7 @@ import helpers
 import pytest
 import torch
 
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment
 from capsnb.evidence import profiles
 from capsnb.evidence.profiles import characterization
 from capsnb.evidence.published import find, lookup

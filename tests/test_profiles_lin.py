@@ -6,7 +6,7 @@ from functools import partial
 import helpers
 import pytest
 
-from capsnb.data.transforms import prepare
+from capsnb.data import prepare
 from capsnb.evidence import profiles
 from capsnb.evidence.profiles import lin
 from capsnb.evidence.published import find, lookup

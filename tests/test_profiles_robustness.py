@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from capsnb.data.transforms import Affine, Translated, prepare
+from capsnb.data import prepare
+from capsnb.data.transforms import Affine, Translated
 from capsnb.evidence import profiles
 from capsnb.evidence.profiles import robustness
 from capsnb.evidence.published import find

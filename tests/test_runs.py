@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from capsnb.data.transforms import Augment, DataSpec
+from capsnb.data import Augment, DataSpec
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
 from capsnb.training import configs, runs

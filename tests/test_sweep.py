@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from capsnb import cli, cli_sweep
-from capsnb.data.transforms import DataSpec
+from capsnb.data import DataSpec
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import Cell, backends, expand, plan, read, read_grid, table
 from capsnb.evidence.sweep.measures import accuracies, invariance, tree

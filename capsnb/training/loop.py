@@ -19,8 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import Batch, ImageSet
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment, Batch, ImageSet
 from capsnb.nn.losses import LOSSES
 from capsnb.nn.taps import evaluating
 from capsnb.training.cpu_settings import keep_pages, no_denormals

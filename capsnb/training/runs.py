@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from capsnb.data import ImageSet, content_name
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, ImageSet, prepare
+from capsnb.data import digest as content_of
 from capsnb.places import project
 from capsnb.training.code_fingerprint import own_code
 from capsnb.training.configs import decode, digest, encode
@@ -103,7 +103,11 @@ def identity(spec: Spec) -> dict[str, Any]:
 
 def _by_content(spec: Spec) -> Spec:
     start = _by_content(spec.start) if isinstance(spec.start, Spec) else spec.start
-    return replace(spec, data=replace(spec.data, name=content_name(spec.data.name)), start=start)
+    try:
+        name = content_of(spec.data.name)
+    except FileNotFoundError:
+        name = spec.data.name  # not here: its runs can be named all the same
+    return replace(spec, data=replace(spec.data, name=name), start=start)
 
 
 def follow(

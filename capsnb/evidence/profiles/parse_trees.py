@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Affine, Augment, DataSpec
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine
 from capsnb.measure import viewpoint
 from capsnb.measure.gradients import pull_of_training
 from capsnb.measure.starvation import life

@@ -17,7 +17,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Affine, Augment, DataSpec, Pairs, Translated
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine, Pairs, Translated
 from capsnb.measure.compactness import VALUES
 from capsnb.measure.robustness import DerivedAccuracy
 from capsnb.nn.models.ablations import (

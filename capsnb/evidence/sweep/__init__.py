@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, ImageSet, prepare
 from capsnb.evidence.sweep.cell import Cell
 from capsnb.evidence.sweep.grid import expand, read_grid, varied
 from capsnb.evidence.sweep.measures import MEASURES

@@ -6,7 +6,8 @@ import importlib
 from dataclasses import dataclass, fields
 from typing import Any
 
-from capsnb.data.transforms import Affine, Augment, DataSpec, Translated
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine, Translated
 from capsnb.nn.models import CapsNetConfig, DepthwiseStem, StridedStem
 from capsnb.nn.routing import Attention, Dynamic, Routing, Uniform
 from capsnb.training.interventions import DecoupledDecay, KeepNorms
