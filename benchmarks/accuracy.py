@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, prepare
 from capsnb.disk import project
 from capsnb.nn.convolution import Conv2d, pays
 from capsnb.nn.models import CapsNetConfig, StridedStem

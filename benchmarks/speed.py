@@ -27,7 +27,7 @@ import torch
 from stopwatch import TASKS, Timed
 from torch import Tensor, nn
 
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, prepare
 from capsnb.disk import project
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.models import ZOO

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, prepare
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import checkpoints, runs
 from capsnb.training.evaluation import evaluate

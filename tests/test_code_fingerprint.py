@@ -56,7 +56,6 @@ def sharpen(coupling):
 """
 SHOW = """
 import sys
-from capsnb.training.code_fingerprint import code_fingerprint
 from mine import Loudest
 print(code_fingerprint((1, Loudest())))
 """
@@ -152,14 +151,16 @@ def test_images_of_ones_own_are_known_by_their_content(tmp_path):
     named = [runs.folder_of(replace(SPEC, data=replace(SPEC.data, name=name))).name for name in (first, copy, other)]
     assert named[0] == named[1] != named[2]
     (tmp_path / "b" / "set" / "readme.txt").write_text("no image")
-    assert data.content_name(copy) == data.content_name(first)
+    assert data.digest(copy) == data.digest(first)
     (tmp_path / "b" / "set" / "dark" / "0.png").rename(tmp_path / "b" / "set" / "dark" / "9.png")
-    assert data.content_name(copy) != data.content_name(first)
-    assert data.content_name("mnist-sample") == "mnist-sample"
-    assert data.content_name("nowhere/at/all") == "nowhere/at/all"
+    assert data.digest(copy) != data.digest(first)
+    assert data.short_name("mnist-sample") == "mnist-sample"
+    absent = replace(SPEC, data=replace(SPEC.data, name="nowhere/at/all"))
+    assert runs.identity(absent)["spec"]["data"]["name"] == "nowhere/at/all"
     archive = tmp_path / "mine.npz"
     np.savez(archive, images=np.zeros((4, 5, 5), np.uint8), labels=np.arange(4) % 2)
-    assert data.content_name(str(archive)).startswith("mine ")
+    assert data.short_name(str(archive)) == "mine"
+    assert len(data.digest(str(archive))) == 12
 
 
 def test_a_model_of_fewer_classes_than_its_images_is_refused_in_a_sentence(tmp_path):

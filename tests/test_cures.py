@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.data import ImageSet, Split
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment, ImageSet, Split
 from capsnb.nn import layers, losses, routing, taps
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
 from capsnb.training.loop import Training

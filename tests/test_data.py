@@ -5,7 +5,9 @@ import gzip
 import hashlib
 import pickle
 import sys
+import tempfile
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from capsnb import data
-from capsnb.data import catalogue, folders, layouts, sample, sources
+from capsnb.data import caching, catalogue, identity, layouts, sample, sources
+from capsnb.data.folders import Pictures
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 
 @pytest.fixture(autouse=True)
-def no_data_folder(monkeypatch):
+def no_data_folder(monkeypatch, tmp_path_factory):
     monkeypatch.delenv("CAPSNB_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def error(kind, *words):
@@ -48,7 +52,7 @@ def idx_set(request, tmp_path, monkeypatch):
     raw = tmp_path / FOLDERS[request.param] / "raw"
     raw.mkdir(parents=True)
     monkeypatch.setattr(layouts, "IDX_COUNTS", {"train": 200, "t10k": 50})
-    monkeypatch.setattr(layouts, "MD5", dict(layouts.MD5))
+    own_sums(monkeypatch, request.param)
     for part, count in layouts.IDX_COUNTS.items():
         images, labels = digits(count, seed=count)
         write(raw / f"{part}-images-idx3-ubyte.gz", gzip.compress(idx(images)))
@@ -56,11 +60,19 @@ def idx_set(request, tmp_path, monkeypatch):
     return request.param, raw
 
 
+def own_sums(monkeypatch, name):
+    """Let `write` change the sums that a set's files must have, until the test is over."""
+    source = catalogue.SOURCES[name]
+    monkeypatch.setitem(catalogue.SOURCES, name, replace(source, md5=dict(source.md5)))
+
+
 def write(file, content):
     """Write a file and take its sum as the right one."""
     file.write_bytes(content)
-    key = "/".join(file.parts[-3:])
-    layouts.MD5[key if key in layouts.MD5 else file.name] = hashlib.md5(content).hexdigest()
+    below = {folder: source for source in catalogue.SOURCES.values() for folder in source.folders}
+    source = next(below[folder] for folder in below if file.parent.as_posix().endswith(f"/{folder}"))
+    assert file.name in source.md5
+    source.md5[file.name] = hashlib.md5(content).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------- splits and sets
@@ -134,7 +146,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(tmp_path, m
     def refuse(*args, **kwargs):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(sample.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     assert len(data.load("mnist-sample", data_dir=tmp_path).train) == 3500
     assert not list((tmp_path / "mnist-sample").iterdir())
     missing = tmp_path / "nowhere"
@@ -152,7 +164,7 @@ def test_a_read_only_folder_is_left_alone_even_by_root(tmp_path):
 
 def test_importing_needs_torch_and_numpy_alone():
     package = Path(data.__file__).parents[1]
-    files = [*package.glob("data/*.py"), *package.glob("synthesis/*.py")]
+    files = [*package.glob("data/**/*.py")]
     outside = set()
     for node in (node for file in files for node in ast.parse(file.read_text()).body):
         if isinstance(node, ast.Import):
@@ -265,7 +277,7 @@ def test_another_file_under_the_right_name_is_caught_by_its_sum(idx_set, tmp_pat
 
 @pytest.fixture
 def svhn(tmp_path, monkeypatch):
-    monkeypatch.setattr(layouts, "MD5", dict(layouts.MD5))
+    own_sums(monkeypatch, "svhn")
     (tmp_path / "svhn").mkdir()
     for name, count in (("train", 40), ("test", 20)):
         file = tmp_path / "svhn" / f"{name}_32x32.mat"
@@ -307,7 +319,7 @@ def test_a_broken_svhn_file_is_one_sentence(svhn, tmp_path):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    monkeypatch.setattr(layouts, "MD5", dict(layouts.MD5))
+    own_sums(monkeypatch, "cifar10")
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for n, name in enumerate(layouts._CIFAR_BATCHES):
@@ -650,11 +662,11 @@ def test_photographs_stand_upright_and_what_is_transparent_is_black(tmp_path):
     clear[:6, :, 3], clear[6:, :, 3] = 255, 0
     Image.fromarray(clear).save(tmp_path / "sticker.png")
     Image.fromarray(clear[..., 2:]).save(tmp_path / "grey.png")
-    files = [file, tmp_path / "sticker.png", tmp_path / "grey.png"]
-    for images in (folders.read_images(files, ""), folders.read_images(files[1:], "", channels=1)):
+    files = (file, tmp_path / "sticker.png", tmp_path / "grey.png")
+    for images in (Pictures(files, "").read(), Pictures(files[1:], "").read(channels=1)):
         assert images.shape[2:] == (12, 8), "the photograph is 12 pixels wide in its file and high when shown"
         assert (images[:, :, :5] > 190).all() and (images[:, :, 7:] < 10).all()
-    assert (folders.read_images(files[2:], "")[0, 0, :, 0] == [200] * 6 + [0] * 6).all()
+    assert (Pictures(files[2:], "").read()[0, 0, :, 0] == [200] * 6 + [0] * 6).all()
 
 
 def test_train_and_test_folders(tmp_path):
@@ -760,6 +772,177 @@ def test_a_truncated_npz_is_one_sentence(tmp_path):
         file.write_bytes(content)
         with error(ValueError, "mine.npz", "truncated or not an .npz"):
             data.load(str(file))
+
+
+# ------------------------------------------------------------------------------------- told apart by content
+
+
+@only_mnist
+def test_the_digest_is_of_what_is_read_however_it_is_packed(idx_set, tmp_path):
+    _, raw = idx_set
+    first = data.digest("mnist", tmp_path)
+    assert len(first) == 12 and int(first, 16) >= 0
+    arrays = dict(zip(("train", "test"), (digits(200, seed=200), digits(50, seed=50)), strict=True))
+    for packed in list(raw.iterdir()):
+        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+    assert data.digest("mnist", tmp_path) == first
+    other = tmp_path / "npz"
+    (other / "mnist").mkdir(parents=True)
+    for name, (images, labels) in arrays.items():
+        np.savez_compressed(other / "mnist" / f"{name}.npz", images=images[..., None], labels=labels.astype(np.uint8))
+    assert data.digest("mnist", other) == first
+    np.savez(other / "mnist" / "validation.npz", images=images, labels=labels)
+    assert data.digest("mnist", other) != first, "validation images of its own"
+
+
+def test_one_name_in_two_data_folders_is_two_sets(tmp_path, monkeypatch):
+    for folder, seed in (("a", 0), ("b", 1)):
+        (tmp_path / folder / "mnist").mkdir(parents=True)
+        for name in ("train", "test"):
+            images, labels = digits(40, seed=seed)
+            np.savez(tmp_path / folder / "mnist" / f"{name}.npz", images=images, labels=labels)
+    first, second = (data.digest("mnist", tmp_path / folder) for folder in "ab")
+    assert first != second
+    monkeypatch.setenv("CAPSNB_DATA", str(tmp_path / "b"))
+    assert data.digest("mnist") == second
+
+
+def test_the_samples_digest_does_not_depend_on_the_data_folder(tmp_path):
+    assert data.digest("mnist-sample") == data.digest("mnist-sample", tmp_path) == SAMPLE
+
+
+SAMPLE = "e80e9b31b7ae"  # a change would make every run on the embedded digits another run
+
+
+def test_the_other_named_sets_have_digests(svhn, cifar, celeba, tiny, tmp_path):
+    affnist(tmp_path / "affnist" / "test.mat", 50)
+    names = ("svhn", "cifar10", "celeba", "tiny-imagenet", "affnist")
+    before = {name: data.digest(name, tmp_path) for name in names}
+    assert len(set(before.values())) == len(names)
+    picture(tiny / "val" / "images" / "val_1.JPEG", 91, mode="L")
+    picture(celeba / "img_align_celeba" / "000004.jpg", 3, size=(178, 218))
+    affnist(tmp_path / "affnist" / "test.mat", 50, labels=np.zeros(50, np.uint8))
+    after = {name: data.digest(name, tmp_path) for name in names}
+    assert [name for name in names if before[name] == after[name]] == ["svhn", "cifar10"]
+    (celeba / "img_align_celeba" / "000004.jpg").unlink()
+    with error(FileNotFoundError, "000004.jpg is missing", "capsnb data fetch celeba"):
+        data.digest("celeba", tmp_path)
+
+
+def test_class_folders_are_known_by_the_files_that_the_reader_sees(tmp_path):
+    own(tmp_path / "pets", count=10)
+    first = data.digest(str(tmp_path / "pets"))
+    linked = tmp_path / "elsewhere" / "linked"
+    (linked / "dog").mkdir(parents=True)
+    (linked / "cat").symlink_to(tmp_path / "pets" / "cat")  # a folder
+    for file in (tmp_path / "pets" / "dog").iterdir():
+        (linked / "dog" / file.name).symlink_to(file)
+    (tmp_path / "shortcut").symlink_to(linked)
+    (linked / "cat" / "notes.txt").write_text("no image")
+    (linked / ".hidden").mkdir()
+    for name in (linked, tmp_path / "shortcut", tmp_path / "pets"):
+        assert data.digest(str(name)) == data.digest(name) == first
+        assert torch.equal(data.load(str(name)).train.images, data.load(str(tmp_path / "pets")).train.images)
+    picture(tmp_path / "pets" / "dog" / "3.png", (104, 0, 0))  # behind the links, and as many bytes
+    changed = data.digest(linked)
+    assert changed == data.digest(tmp_path / "pets") != first
+    (linked / "cat").unlink()
+    (linked / "cat").symlink_to(tmp_path / "pets" / "dog")
+    assert data.digest(linked) not in (first, changed)
+
+
+def test_labels_order_splits_and_names_of_classes_are_content(tmp_path):
+    own(tmp_path / "one", count=10)
+    found = [data.digest(tmp_path / "one")]
+    own(tmp_path / "order", classes=("dog", "cat"), count=10)
+    own(tmp_path / "names", classes=("cat", "eel"), count=10)
+    own(tmp_path / "label", count=10)
+    (tmp_path / "label" / "cat" / "9.png").rename(tmp_path / "label" / "dog" / "-.png")
+    own(tmp_path / "split" / "train", count=10)
+    own(tmp_path / "split" / "test", count=10)
+    found += [data.digest(tmp_path / name) for name in ("order", "names", "label", "split")]
+    assert len(set(found)) == 5
+
+
+def test_an_npz_file_is_known_by_its_arrays(tmp_path):
+    images, labels = digits(40)
+
+    def digest(name, save=np.savez, **arrays):
+        save(tmp_path / f"{name}.npz", **{"images": images, "labels": labels} | arrays)
+        return data.digest(tmp_path / f"{name}.npz")
+
+    first = digest("first")
+    assert digest("packed", np.savez_compressed) == digest("floats", images=images / 255) == first
+    pixel = images.copy()
+    pixel[7, 3, 3] ^= 1
+    others = [digest("pixel", images=pixel), digest("labels", labels=(labels + 1) % 10)]
+    others += [digest("classes", classes=np.array(list("abcdefghij"))), digest("order", images=images[::-1])]
+    assert len({first, *others}) == 5
+    again = digest("first", images=pixel)  # as many bytes at the same place, a moment later
+    assert again == others[0]
+
+
+def test_a_digest_is_made_once_and_kept_outside_the_users_folders(tmp_path, monkeypatch):
+    own(tmp_path / "pets", count=10)
+    before = sorted(tmp_path.rglob("*"))
+    first = data.digest(tmp_path / "pets")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert len(list((caching.user_cache() / "digests").iterdir())) == 1
+    monkeypatch.setattr(sources, "gather", None)  # nothing is read again, now or in another process
+    assert data.digest(tmp_path / "pets") == first
+    monkeypatch.setattr(identity, "_known", {})
+    assert data.digest(tmp_path / "pets") == first
+    monkeypatch.undo()
+
+
+def test_a_cache_that_cannot_be_written_or_read_is_no_loss(tmp_path, monkeypatch):
+    own(tmp_path / "pets", count=10)
+    first = data.digest(tmp_path / "pets")
+    kept = next((caching.user_cache() / "digests").iterdir())
+    for text in ("", "of other files 0123", "\xff"):
+        kept.write_text(text, encoding="latin1")
+        monkeypatch.setattr(identity, "_known", {})
+        assert data.digest(tmp_path / "pets") == first
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(identity, "_known", {})
+    assert data.digest(tmp_path / "pets") == first
+
+
+@pytest.mark.parametrize("name", ["svhn", "nowhere", "", str(Path(__file__))])
+def test_a_set_that_is_not_there_has_the_readers_sentence(name, tmp_path):
+    with pytest.raises((FileNotFoundError, ValueError)) as expected:
+        data.load(name, data_dir=tmp_path)
+    with pytest.raises(expected.type) as raised:
+        data.digest(name, tmp_path)
+    assert str(raised.value) == str(expected.value)
+
+
+def test_a_damaged_set_has_no_digest(idx_set, tmp_path):
+    name, raw = idx_set
+    (raw / IMAGES).write_bytes(gzip.compress(idx(digits(200, seed=5)[0])))
+    with error(ValueError, IMAGES, "MD5 sum", "capsnb data fetch"):
+        data.digest(name, tmp_path)
+
+
+def test_a_folder_that_holds_itself_does_not_go_on_for_ever(tmp_path):
+    own(tmp_path / "pets", count=10)
+    first = data.digest(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / "all").symlink_to(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / "nothing").symlink_to(tmp_path / "gone")
+    assert data.digest(tmp_path / "pets") == first
+
+
+def test_a_short_name_is_the_sets_own(tmp_path, monkeypatch):
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path / "pets")
+    assert [data.short_name(n) for n in ("mnist", ".", tmp_path / "pets", "a/mine.npz")] == [
+        "mnist",
+        "pets",
+        "pets",
+        "mine",
+    ]
 
 
 def test_every_source_is_complete():

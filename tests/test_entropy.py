@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from capsnb.data import ImageSet, Split
-from capsnb.data.transforms import DataSpec, Pairs, prepare
+from capsnb.data import DataSpec, ImageSet, Split, prepare
+from capsnb.data.transforms import Pairs
 from capsnb.measure.entropy import (
     EntropyObserver,
     association_entropy,

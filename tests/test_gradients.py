@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.data import Batch, ImageSet, Split
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment, Batch, ImageSet, Split
 from capsnb.measure import gradients
 from capsnb.nn import losses, routing, taps
 from capsnb.nn.layers import length

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb.data.transforms import Augment, DataSpec, prepare
+from capsnb.data import Augment, DataSpec, prepare
 from capsnb.nn.models import (
     ZOO,
     CapsNetConfig,

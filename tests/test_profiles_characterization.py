@@ -7,7 +7,7 @@ import pytest
 import torch
 from capsnb.evidence.profiles import characterization
 
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment
 from capsnb.evidence import profiles
 from capsnb.evidence.published import find, lookup
 from capsnb.measure.paths import Places

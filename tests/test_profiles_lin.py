@@ -7,7 +7,7 @@ import helpers
 import pytest
 from capsnb.evidence.profiles import lin
 
-from capsnb.data.transforms import prepare
+from capsnb.data import prepare
 from capsnb.evidence import profiles
 from capsnb.evidence.published import find, lookup
 from capsnb.measure import manifold

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb.data.transforms import prepare
+from capsnb.data import prepare
 from capsnb.evidence import profiles
 from capsnb.measure.dictionary import TreeObserver
 from capsnb.measure.quantisation import Quantiser

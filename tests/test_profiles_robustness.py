@@ -4,7 +4,8 @@ import pytest
 import torch
 from capsnb.evidence.profiles import robustness
 
-from capsnb.data.transforms import Affine, Translated, prepare
+from capsnb.data import prepare
+from capsnb.data.transforms import Affine, Translated
 from capsnb.evidence import profiles
 from capsnb.evidence.published import find
 from capsnb.nn.models import ZOO, ablations, count_parameters

@@ -9,8 +9,7 @@ from helpers import cut_after
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb.data import ImageSet, Split
-from capsnb.data.transforms import Augment, DataSpec
+from capsnb.data import Augment, DataSpec, ImageSet, Split
 from capsnb.nn import losses
 from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, StridedStem
 from capsnb.training import pruning, runs

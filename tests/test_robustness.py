@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from capsnb import plot
-from capsnb.data.transforms import Affine, DataSpec, Pairs, Translated, prepare
+from capsnb.data import DataSpec, prepare
+from capsnb.data.transforms import Affine, Pairs, Translated
 from capsnb.data.transforms.factors import vary
 from capsnb.evidence import comparison
 from capsnb.measure import robustness as measure

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from capsnb.data.transforms import Augment, DataSpec
+from capsnb.data import Augment, DataSpec
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
 from capsnb.training import runs
@@ -92,7 +92,6 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_runs import LONG
-from capsnb.training import runs
 import torch
 torch.set_num_threads(1)
 for row in runs.follow(LONG, root_folder=Path(sys.argv[1]), every=7, progress=False, device="cpu"):

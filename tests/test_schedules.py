@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsnb.data.transforms import Augment, DataSpec, prepare
+from capsnb.data import Augment, DataSpec, prepare
 from capsnb.nn import losses
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, prepare
 from capsnb.measure import entropy, survey
 from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetRConfig, StridedStem

@@ -16,7 +16,8 @@ from capsnb.evidence.sweep.measures import accuracies, invariance, tree
 from click.testing import CliRunner
 
 from capsnb import cli
-from capsnb.data.transforms import DataSpec
+from capsnb.data import DataSpec
+from capsnb import cli_sweep
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import Cell, backends, expand, plan, read, read_grid, table
 from capsnb.measure import parse_tree

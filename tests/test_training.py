@@ -7,8 +7,7 @@ import torch
 from helpers import cut_after
 from torch import nn
 
-from capsnb.data import Batch, ImageSet, Split
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment, Batch, ImageSet, Split
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
 from capsnb.training.evaluation import batch_loss, correct, evaluate, pick_device, predict
 from capsnb.training.loop import Training, freeze, train

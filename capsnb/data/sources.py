@@ -1,12 +1,10 @@
-"""From a name or a path to checked arrays: finding, counting, reading and fetching image sets below the data folder.
+"""From a name or a path to checked arrays: finding, reading, listing and fetching image sets below the data folder.
 
 A named set may also lie as <name>/{train,test}.npz (images, labels), and any class folder or .npz file is a set too.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import shutil
 import tempfile
@@ -16,15 +14,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from capsnb.data import folders, formats
-from capsnb.data.catalogue import SOURCES, Source
-from capsnb.data.formats import Arrays, check
-from capsnb.data.layouts import Counts, Parts, Size, check_sums
+from capsnb.data import formats
+from capsnb.data.catalogue import SOURCES
+from capsnb.data.folders import Pictures, read_class_folders
+from capsnb.data.formats import OWN, Arrays, Counts, Parts
+from capsnb.data.layouts import Source
+from capsnb.data.npz import count_npz_folder, is_npz_folder, read_npz_file, read_npz_folder
 from capsnb.data.pixels import resize
-from capsnb.data.sample import read_sample, sample_csv
 from capsnb.disk import project
 
-_OWN = "give a folder with a sub-folder of images per class, or an .npz file with images and labels"
+Size = tuple[int, int] | None  # height and width
 
 
 class Found(NamedTuple):
@@ -44,37 +43,110 @@ def data_dir(given: str | os.PathLike | None = None) -> Path:
     return project() / "data" / "cache"
 
 
-def find(name: str, folder: str | os.PathLike | None = None) -> Path | None:
-    """Where a known set lies, or None; nothing in it is read."""
-    root = data_dir(folder)
-    if _is_npz_folder(root / name):
-        return root / name
-    if name == "mnist-sample":
-        return sample_csv()
-    return next((root / below for below in SOURCES[name].folders if (root / below).is_dir()), None)
+def names() -> tuple[str, ...]:
+    """The names that `load` knows; it also takes the path of a class folder or an .npz file."""
+    return tuple(SOURCES)
 
 
-def read(name: str, folder: str | os.PathLike | None, size: Size) -> Found:
-    """Everything that a known set's files, or the files at a path, hold: checked, and resized where `size` is given."""
-    name = os.fspath(name)
+def short_name(name: str | os.PathLike) -> str:
+    """A set's name for people: a known set's, else the folder's own name or the file's without its ending."""
+    if name in SOURCES:
+        return str(name)
+    path = Path(name).expanduser()
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def true_digest(name: str) -> str:
+    """The `digest` of a known set's true content, whether it is here or not; "unknown" where capsnb does not know it."""
+    return (SOURCES[name].digest if name in SOURCES else None) or "unknown"
+
+
+def find(name: str | os.PathLike, folder: str | os.PathLike | None = None) -> Path | None:
+    """Where a known set, or what a path names, lies, or None; nothing in it is read."""
     if name not in SOURCES:
-        return _read_path(name, size)
-    source, where, remedy = SOURCES[name], find(name, folder), _remedy(name)
+        path = Path(name).expanduser()
+        return path if os.fspath(name).strip() and path.exists() else None
+    root, source = data_dir(folder), SOURCES[name]
+    if is_npz_folder(root / name):
+        return root / name
+    if source.locate is not None:
+        return source.locate()
+    return next((root / below for below in source.folders if (root / below).is_dir()), None)
+
+
+def gather(name: str | os.PathLike, folder: str | os.PathLike | None = None) -> Found:
+    """Everything that a known set's files, or the files at a path, hold, checked; image files are not decoded yet.
+
+    Raises FileNotFoundError where the set is missing, ValueError where something in it is wrong.
+    """
+    name = os.fspath(name)
+    where = find(name, folder)
+    if name not in SOURCES:
+        return _gather_own(name, where)
+    source, remedy = SOURCES[name], _remedy(name)
     if where is None:
         raise FileNotFoundError(f"{name} is not in {_looked_in(name, folder)}; {_how_to_get(name)}.")
     sentence = source.sentence
-    if _is_npz_folder(where):
-        parts = _read_npz_folder(where, remedy, source.classes)
+    if is_npz_folder(where):
+        parts = read_npz_folder(where, remedy, source.classes)
         sentence += " (here as train.npz and test.npz, whose origin nothing checks)"
     elif name == "mnist-sample":
-        parts = read_sample(where, size, remedy, _sample_cache(folder))
+        parts = source.read(source, where, remedy, _sample_cache(folder))
     else:
-        parts = source.read(where, size, remedy)
-    return Found(name, sentence, _one_size(parts, size, where), source.validation_cap)
+        parts = source.read(source, where, remedy)
+    return Found(name, sentence, parts, source.validation_cap)
+
+
+def _gather_own(name: str, path: Path | None) -> Found:
+    if not name.strip():
+        raise ValueError(f"the name of the image set is empty; give one of {', '.join(SOURCES)}, or a path.")
+    if path is None:
+        known = ", ".join(SOURCES)
+        raise FileNotFoundError(f"{name!r} is neither a known image set ({known}) nor a path that exists; {OWN}.")
+    if path.is_dir():
+        parts = read_npz_folder(path, OWN) if is_npz_folder(path) else read_class_folders(path)
+    elif path.suffix == ".npz":
+        parts = read_npz_file(path)
+    else:
+        raise ValueError(f"{path} is not an image set; {OWN}.")
+    own = short_name(path)
+    return Found(own, f"the user's own images, {own}", parts, None)
+
+
+def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) -> Found:
+    """What `gather` finds as arrays of one shape, at `size` where it is given; errors as `gather`."""
+    found = gather(name, folder)
+    classes, *parts = found.parts
+    channels, arrays = None, []
+    for part in parts:
+        if part is not None:
+            part = Arrays(_decoded(part.images, size, channels), part.labels)
+            channels = channels or part.images.shape[1]  # of the training images
+        arrays.append(part)
+    expected = arrays[0].images.shape[1:]
+    for split, part in zip(("validation", "test"), arrays[1:], strict=True):
+        if part is not None and part.images.shape[1:] != expected:
+            raise ValueError(
+                f"{find(name, folder)}: the sizes are mixed, {split} images are {part.images.shape[1:]} (C, H, W) but "
+                f"training images {expected}; give size=... (in a DataSpec: resize=...) to resize them "
+                f"all, and the same number of channels."
+            )
+    return found._replace(parts=Parts(classes, *arrays))
+
+
+def _decoded(images: np.ndarray | Pictures, size: Size, channels: int | None) -> np.ndarray:
+    if isinstance(images, Pictures):
+        return images.read(size, channels)
+    if size is None or images.shape[2:] == size:
+        return images
+    return resize(torch.from_numpy(images), *size).numpy()
 
 
 def available(folder: str | os.PathLike | None = None) -> list[dict]:
-    """A row per known set: where it is and how many images it has, from headers; or a note that says how to get it."""
+    """What is where: a row (name, where, train, validation, test, note) per known set; counts come from headers only.
+
+    `where` and the counts are None for a set that is not there, whose note then says how to get it.
+    """
     rows = []
     for name, source in SOURCES.items():
         row = {"name": name, "where": None, "train": None, "validation": None, "test": None, "note": ""}
@@ -91,6 +163,11 @@ def available(folder: str | os.PathLike | None = None) -> list[dict]:
                 row["note"] = str(error)
         rows.append(row)
     return rows
+
+
+def counts_of(parts: Parts) -> Counts:
+    """How many images there are in each part."""
+    return Counts(*(part and len(part.labels) for part in parts[1:]))
 
 
 def shares(counts: Counts, validation_cap: int | None) -> tuple[int, int, int]:
@@ -129,7 +206,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> Path:
         ) from error
     try:
         source.fetch(temporary)
-        source.count(temporary / source.folders[0], _remedy(name))
+        _count(source, temporary / source.folders[0], _remedy(name))
         _move_into(temporary, root)
     except ValueError:
         raise
@@ -158,15 +235,24 @@ def _move_into(temporary: Path, root: Path) -> None:
 def _is_whole(source: Source, where: Path, remedy: str) -> bool:
     try:
         _counts(source, where, remedy)
-        check_sums(where, remedy)
+        for file in where.iterdir():
+            if file.name in source.md5:
+                formats.check_md5(file, source.md5[file.name], remedy)
     except (ValueError, OSError):
         return False
     return True
 
 
 def _counts(source: Source, where: Path, remedy: str) -> tuple[int, int, int]:
-    count = _count_npz_folder if _is_npz_folder(where) else source.count
-    return shares(count(where, remedy), source.validation_cap)
+    if is_npz_folder(where):
+        return shares(count_npz_folder(where, remedy), source.validation_cap)
+    return shares(_count(source, where, remedy), source.validation_cap)
+
+
+def _count(source: Source, where: Path, remedy: str) -> Counts:
+    if source.count is not None:
+        return source.count(where, remedy)
+    return counts_of(source.read(source, where, remedy))
 
 
 def _remedy(name: str) -> str:
@@ -177,7 +263,7 @@ def _remedy(name: str) -> str:
 
 def _how_to_get(name: str, root: Path | None = None) -> str:
     source = SOURCES[name]
-    if name == "mnist-sample":
+    if source.locate is not None:
         return source.fetch
     if isinstance(source.fetch, str):
         below = source.folders[0] if root is None else root / source.folders[0]
@@ -202,132 +288,3 @@ def _sample_cache(folder: str | os.PathLike | None) -> Path | None:
     # a folder that nobody may write is left alone even by root, whom its mode would not stop
     writable = root.is_dir() and root.stat().st_mode & 0o222
     return root / "mnist-sample" / "parsed.npz" if writable else None
-
-
-# ----------------------------------------------------------------------------------------- bring your own
-
-
-def _read_path(name: str, size: Size) -> Found:
-    path = Path(name).expanduser()
-    if not name.strip():
-        raise ValueError(f"the name of the image set is empty; give one of {', '.join(SOURCES)}, or a path.")
-    if path.is_dir():
-        parts = _read_npz_folder(path, _OWN) if _is_npz_folder(path) else _read_class_folders(path, size)
-    elif path.is_file() and path.suffix == ".npz":
-        arrays, classes = formats.read_npz(path, _OWN)
-        check(arrays, path, _OWN, classes=len(classes) if classes else None)
-        parts = Parts(classes or _numbers(arrays.labels), arrays, None, None)
-    elif path.is_file():
-        raise ValueError(f"{path} is not an image set; {_OWN}.")
-    else:
-        known = ", ".join(SOURCES)
-        raise FileNotFoundError(f"{name!r} is neither a known image set ({known}) nor a path that exists; {_OWN}.")
-    own = _own_name(path)
-    return Found(own, f"the user's own images, {own}", _one_size(parts, size, path), None)
-
-
-def content_name(name: str) -> str:
-    """See `data.content_name`."""
-    path = Path(name).expanduser()
-    if name in SOURCES or not path.exists():
-        return name
-    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*folders.SUFFIXES, ".npz"))
-    files = [(file, file.stat()) for file in (inside if path.is_dir() else [path])]
-    stamps = tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in files)
-    return f"{_own_name(path)} {_content(path, stamps)}"
-
-
-@functools.lru_cache(maxsize=32)
-def _content(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    found = hashlib.sha256()
-    for file, size, _ in stamps:
-        found.update(f"{Path(file).relative_to(path).as_posix()}\n{size}\n".encode())
-        found.update(Path(file).read_bytes())
-    return found.hexdigest()[:12]
-
-
-def _own_name(path: Path) -> str:
-    return path.resolve().name if path.is_dir() else path.stem
-
-
-def _read_class_folders(path: Path, size: Size) -> Parts:
-    """train, (validation,) test with class folders in each; or plain class folders, to be split.
-
-    Whether images are grey or colour, and which classes there are, is decided by the training images.
-    """
-
-    def sub(*names: str) -> Path | None:
-        return next((path / name for name in names if (path / name).is_dir()), None)
-
-    train, held, test = sub("train"), sub("validation", "valid", "val"), sub("test")
-    if train is None and (held or test):
-        raise FileNotFoundError(f"{path} has a folder {(held or test).name} but no folder train; {_OWN}.")
-    if train is None:
-        arrays, classes = folders.read_tree(path, _OWN, size=size)
-        return Parts(classes, arrays, None, None)
-    if test is None:
-        held, test = None, held  # as Tiny ImageNet has it: with train and val alone, val is the test split
-    if test is None:
-        raise FileNotFoundError(f"{path} has a folder train but neither test nor validation beside it; {_OWN}.")
-    arrays, classes = folders.read_tree(train, _OWN, size=size)
-    channels = arrays.images.shape[1]
-    held, test = (
-        folder and folders.read_tree(folder, _OWN, classes=classes, size=size, channels=channels)[0]
-        for folder in (held, test)
-    )
-    return Parts(classes, arrays, held, test)
-
-
-def _is_npz_folder(where: Path) -> bool:
-    return (where / "train.npz").is_file() or (where / "test.npz").is_file()
-
-
-def _read_npz_folder(where: Path, remedy: str, known: tuple[str, ...] | None = None) -> Parts:
-    arrays, classes = formats.read_npz(where / "train.npz", remedy)
-    classes = classes or known
-    check(arrays, where / "train.npz", remedy, classes=len(classes) if classes else None)
-    classes = classes or _numbers(arrays.labels)
-    others = []
-    for name in ("validation.npz", "test.npz"):
-        other = None
-        if name == "test.npz" or (where / name).is_file():
-            other, _ = formats.read_npz(where / name, remedy)
-            check(other, where / name, remedy, classes=len(classes), every=False)
-        others.append(other)
-    return Parts(classes, arrays, *others)
-
-
-def _count_npz_folder(where: Path, remedy: str) -> Counts:
-    held = where / "validation.npz"
-    return Counts(
-        formats.npz_count(where / "train.npz", remedy),
-        formats.npz_count(held, remedy) if held.is_file() else None,
-        formats.npz_count(where / "test.npz", remedy),
-    )
-
-
-def _one_size(parts: Parts, size: Size, where: Path) -> Parts:
-    """All parts at `size` where it is given; the same shape in each, or ValueError."""
-    if size is not None:
-        parts = Parts(parts.classes, *(part and _resized(part, size) for part in parts[1:]))
-    expected = parts.train.images.shape[1:]
-    for name, part in zip(("validation", "test"), parts[2:], strict=True):
-        if part is not None and part.images.shape[1:] != expected:
-            raise ValueError(
-                f"{where}: the sizes are mixed, {name} images are {part.images.shape[1:]} (C, H, W) but "
-                f"training images {expected}; give size=... (in a DataSpec: resize=...) to resize them "
-                f"all, and the same number of channels."
-            )
-    return parts
-
-
-def _resized(arrays: Arrays, size: tuple[int, int]) -> Arrays:
-    return (
-        arrays
-        if arrays.images.shape[2:] == size
-        else Arrays(resize(torch.from_numpy(arrays.images), *size).numpy(), arrays.labels)
-    )
-
-
-def _numbers(labels: np.ndarray) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(int(labels.max()) + 1))

@@ -14,8 +14,7 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import DataSpec
+from capsnb.data import DataSpec, ImageSet
 from capsnb.explore.chooser import OWN, PictureChooser
 from capsnb.explore.events import Latest
 from capsnb.explore.parts import STYLE, Sentence, button, dropdown

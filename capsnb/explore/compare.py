@@ -7,8 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import DataSpec
+from capsnb.data import DataSpec, ImageSet
 from capsnb.explore.base import Explorer
 from capsnb.explore.parts import STYLE
 from capsnb.explore.perturbation import PerturbationExplorer

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import DataSpec, prepare
+from capsnb.data import DataSpec, ImageSet, prepare
 from capsnb.nn.models import Output
 from capsnb.training import checkpoints, runs
 from capsnb.training.runs import Run

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import prepare
+from capsnb.data import ImageSet, prepare
 from capsnb.measure.observations import Observation, read, store_folder, write
 from capsnb.measure.protocol import NULL, Measure, find
 from capsnb.training import files, parallel, runs

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from capsnb.data.transforms import DataSpec, Pairs, pair_splits
+from capsnb.data import DataSpec
+from capsnb.data.transforms import Pairs, pair_splits
 from capsnb.training.spec import Spec
 
 SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")

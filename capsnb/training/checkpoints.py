@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capsnb.data.transforms import Augment, prepare
+from capsnb.data import Augment, prepare
 from capsnb.disk import project
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.nn.routing import Dynamic

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capsnb.data import content_name
+from capsnb import data
 from capsnb.training.code_fingerprint import PLAIN, code_fingerprint, digest
 from capsnb.training.spec import Spec
 
@@ -28,8 +28,8 @@ from capsnb.training.spec import Spec
 NAMES: dict[str, tuple[str, int]] = {
     "spec": ("capsnb.training.spec:Spec", 1),
     "recipe": ("capsnb.training.recipe:Recipe", 1),
-    "data": ("capsnb.data.transforms:DataSpec", 1),
-    "augment": ("capsnb.data.transforms:Augment", 1),
+    "data": ("capsnb.data.spec:DataSpec", 1),
+    "augment": ("capsnb.data.spec:Augment", 1),
     "translated": ("capsnb.data.transforms.affine:Translated", 1),
     "affine": ("capsnb.data.transforms.affine:Affine", 1),
     "pairs": ("capsnb.data.transforms.pairs:Pairs", 1),
@@ -141,7 +141,16 @@ def _by_content(spec: Spec, data_dir: str | os.PathLike | None) -> Spec:
     start = _by_content(spec.start, data_dir) if isinstance(spec.start, Spec) else spec.start
     # of a file to start from only the content counts
     start = "file" if isinstance(start, str) else start
-    return replace(spec, data=replace(spec.data, name=content_name(spec.data.name)), start=start)
+    return replace(spec, data=replace(spec.data, name=_content_name(spec.data.name, data_dir)), start=start)
+
+
+def _content_name(name: str, data_dir: str | os.PathLike | None) -> str:
+    """A set's name and the digest of what is read; of a known set that is not here, of its true content."""
+    try:
+        content = data.digest(name, data_dir)
+    except FileNotFoundError:
+        content = data.true_digest(name)
+    return f"{data.short_name(name)} {content}"
 
 
 def _without_modules(data: Any) -> Any:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import Augment
+from capsnb.data import Augment, ImageSet
 from capsnb.nn.losses import LOSSES
 
 Row = dict[str, Any]

@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from capsnb.data import ImageSet
-from capsnb.data.transforms import prepare
+from capsnb.data import ImageSet, prepare, short_name
 from capsnb.disk import is_locked, locked, project
 from capsnb.training import files
 from capsnb.training.evaluation import pick_device
@@ -56,7 +55,7 @@ def root(folder: str | Path | None = None) -> Path:
 def run_name(spec: Spec, data_dir: str | Path | None = None) -> str:
     """Model, data and seed for people, and the `identity.key` of all that decides the result."""
     kind = name_of(type(spec.model)).rpartition(":")[2].partition("@")[0].lower()
-    return f"{kind}-{Path(spec.data.name).stem}-s{spec.seed}-{key(spec, data_dir)}"
+    return f"{kind}-{short_name(spec.data.name)}-s{spec.seed}-{key(spec, data_dir)}"
 
 
 def folder_of(spec: Spec, *, root_folder: str | Path | None = None, data_dir: str | Path | None = None) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from capsnb.data.transforms import DataSpec
+from capsnb.data import DataSpec
 from capsnb.training.recipe import Recipe
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Augment, DataSpec
+from capsnb.data import Augment, DataSpec
 from capsnb.measure.survey import Sizes
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training.recipe import Recipe

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Augment, DataSpec
+from capsnb.data import Augment, DataSpec
 from capsnb.nn.em import EM
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
 from capsnb.training.hooks import GrowMargin

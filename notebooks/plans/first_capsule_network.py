@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import DataSpec
+from capsnb.data import DataSpec
 from capsnb.nn.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic
 from capsnb.training.recipe import Recipe

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Affine, Augment, DataSpec
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine
 from capsnb.measure import viewpoint
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
 from capsnb.nn.routing import Attention, Uniform

@@ -19,7 +19,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Affine, Augment, DataSpec, Translated
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine, Translated
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn.models import ZOO, StridedStem
 from capsnb.nn.models.backbone import BackboneStem

@@ -31,7 +31,8 @@ from plans.ablations import (
     uniform_models,
 )
 
-from capsnb.data.transforms import Affine, Augment, DataSpec, Pairs, Translated
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine, Pairs, Translated
 from capsnb.evidence.plans import Watched
 from capsnb.measure.compactness import VALUES
 from capsnb.training.recipe import Recipe

@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from capsnb.data.transforms import Augment, DataSpec, Pairs
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Pairs
 from capsnb.evidence.plans import Watched
 from capsnb.measure import manifold, transfer
 from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, StridedStem, neuron_twin

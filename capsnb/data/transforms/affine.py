@@ -12,11 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from capsnb.data import ImageSet, Split
+from capsnb.data.image_set import SPLITS, ImageSet, Split, spans
 from capsnb.data.pixels import centre, ink_box, place, rotate_shear_scale, warp, whole, window
 from capsnb.data.transforms import counters
 
-SPLITS = ("train", "validation", "test")
 _TOP, _LEFT, _ROTATION, _SHEAR, _WIDTH, _HEIGHT = range(6)  # streams of random numbers
 _CHUNK = 4096  # images derived at once
 
@@ -129,10 +128,9 @@ class Affine:
 
     def _transformed(self, images: Tensor, split: str) -> Tensor:
         made = [images.new_empty((0, images.shape[1], self.size, self.size))]
-        for start in range(0, len(images), _CHUNK):
-            part = images[start : start + _CHUNK]
-            chosen = self.transforms(torch.arange(start, start + len(part)), split)
-            made.append(_KINDS[self.kind].render(part, chosen, self.size, self.reach))
+        for start, end in spans(len(images), _CHUNK):
+            chosen = self.transforms(torch.arange(start, end), split)
+            made.append(_KINDS[self.kind].render(images[start:end], chosen, self.size, self.reach))
         return torch.cat(made)
 
 
@@ -205,8 +203,8 @@ def _placed(split: Split, size: int, seed: int, name: str, *, centred: bool) -> 
     top = counters.below(counters.draw(seed, salt + _TOP, index), size - height + 1)
     left = counters.below(counters.draw(seed, salt + _LEFT, index), size - width + 1)
     parts = [
-        place(*(each[start : start + _CHUNK] for each in (split.images, top, left)), size, size)
-        for start in range(0, len(split), _CHUNK)
+        place(split.images[start:end], top[start:end], left[start:end], size, size)
+        for start, end in spans(len(split), _CHUNK)
     ]
     return Split(torch.cat(parts), split.labels)
 

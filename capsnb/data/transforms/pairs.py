@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from capsnb.data import Batch, ImageSet, Split
+from capsnb.data.image_set import SPLITS, Batch, ImageSet, Split, spans
 from capsnb.data.pixels import place, whole
 from capsnb.data.transforms import counters
 
@@ -42,7 +42,7 @@ class Pairs:
         for name in ("per_image", "test_per_image", "size"):
             whole(self, name, 1)
         whole(self, "shift", 0)
-        for name in ("train", "validation", "test"):
+        for name in SPLITS:
             if getattr(self, name) is not None:
                 whole(self, name, 1)
         if self.pairs is not None and (
@@ -56,7 +56,7 @@ class Pairs:
         """The set with each split replaced by its pairs."""
         made = {
             name: PairSplit(base=getattr(data, name), config=self, stream=stream, classes=len(data.classes))
-            for stream, name in enumerate(("train", "validation", "test"))
+            for stream, name in enumerate(SPLITS)
         }
         side = f"{self.size}x{self.size}"
         source = f"{data.source}; overlapping pairs of different classes on {side}, each shifted up to {self.shift} px"
@@ -160,10 +160,8 @@ class PairSplit:
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All pairs in order, `size` at a time; the last batch may be smaller."""
-        if size < 1:
-            raise ValueError(f"a batch of {size} images was asked for; give at least 1.")
-        for start in range(0, len(self), size):
-            yield self.batch(torch.arange(start, min(start + size, len(self)), device=self.base.images.device))
+        for start, end in spans(len(self), size):
+            yield self.batch(torch.arange(start, end, device=self.base.images.device))
 
     def to(self, device: torch.device | str) -> PairSplit:
         """The same pairs on `device`."""

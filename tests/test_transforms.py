@@ -10,11 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsnb.data import ImageSet, Split, load, pixels
+from capsnb.data import Augment, DataSpec, ImageSet, Split, load, pixels, prepare
 from capsnb.data.transforms import (
     Affine,
-    Augment,
-    DataSpec,
     Pairs,
     PairSplit,
     Translated,
@@ -22,7 +20,6 @@ from capsnb.data.transforms import (
     counters,
     overlap,
     pair_splits,
-    prepare,
     shift_grid,
 )
 
