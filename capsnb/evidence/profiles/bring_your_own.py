@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data.transforms import Augment, DataSpec
-from capsnb.measure.starvation import life
+from capsnb.measure.parse_tree import life
 from capsnb.measure.survey import Sizes
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training.loop import Recipe

@@ -8,7 +8,7 @@ from typing import Any
 from capsnb.data.transforms import Affine, Augment, DataSpec
 from capsnb.measure import viewpoint
 from capsnb.measure.gradients import pull_of_training
-from capsnb.measure.starvation import life
+from capsnb.measure.parse_tree import life
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem
 from capsnb.nn.routing import Attention, Uniform
 from capsnb.training.interventions import DecoupledDecay, KeepNorms
