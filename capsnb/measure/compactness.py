@@ -112,15 +112,12 @@ def pooled_score(
 
 
 def _series(
-    model: nn.Module,
-    split: Any,
-    factor: str,
-    values: Sequence[float] | None,
-    *,
-    units: str = "class",
-    batch: int = 50,
+    model: nn.Module, split: Any, factor: str, values: Sequence[float] | None, **options: Any
 ) -> Iterator[Tensor]:
     """The representations of a split's images at every value, (V, B, D), batch by batch."""
+    units, batch = options.pop("units", "class"), options.pop("batch", 50)
+    if options:
+        raise ValueError(f"{', '.join(options)}: the options of a compactness score are units and batch.")
     if not len(split):
         raise ValueError("the split has no images, so there is nothing to score.")
     values = VALUES.get(factor, ()) if values is None else values
