@@ -12,8 +12,18 @@ from torch import nn
 from torch.testing import assert_close
 
 from capsnb.data import ImageSet, Split
-from capsnb.measure.dictionary import Keys, TreeObserver, collect, entropy, known, mean_couplings, trees
-from capsnb.measure.key_clusters import adjusted_rand, agreement, clusters
+from capsnb.measure.dictionary import (
+    Keys,
+    TreeObserver,
+    adjusted_rand,
+    agreement,
+    clusters,
+    collect,
+    entropy,
+    known,
+    mean_couplings,
+    trees,
+)
 from capsnb.measure.quantisation import Quantiser, accuracy_by_levels, fewest_levels, quantised_accuracy
 from capsnb.nn import taps
 from capsnb.nn.layers import length

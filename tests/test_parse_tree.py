@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.measure import parse_tree, starvation, viewpoint
+from capsnb.measure import parse_tree, viewpoint
 from capsnb.measure.parse_tree import Conventions, Layer, Moments, activation, dynamics, dyr, perfect_std, trace
 from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, DepthwiseStem, Output
@@ -197,7 +197,7 @@ def test_life_reports_each_layer_and_capsule(model, images):
 
         validation = Split(images, torch.zeros(7, dtype=torch.int64))
 
-    found = starvation.life(model, Data, images=5)
+    found = parse_tree.life(model, Data, images=5)
     assert [len(row) for row in found["mean"]] == [len(row) for row in found["dead"]] == [6, 5, 4, 3]
     assert len(found["dyr"]) == 3
     layers = trace(model, batches(images[:5]))
@@ -208,10 +208,10 @@ def test_fates_by_hand():
     # one layer, five capsules over four rows: always alive; dies; dies and returns; asleep; wakes up, dies at the end
     rows = [[0, 0, 0, 1, 1], [0, 1, 1, 1, 0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 1]]
     history = [{"step": 10 * n, "life": {"dead": [row]}} for n, row in enumerate(rows, 1)]
-    (fate,) = starvation.fates([{"step": 0}, *history])
+    (fate,) = parse_tree.fates([{"step": 0}, *history])
     assert fate == (5, 1, 3, 1, 3, 20)
     with pytest.raises(ValueError, match="no column 'life'"):
-        starvation.fates([{"step": 1}])
+        parse_tree.fates([{"step": 1}])
 
 
 # --- viewpoint

@@ -6,8 +6,7 @@ import pytest
 import torch
 from helpers import legend_texts as texts
 
-from capsnb.measure.dictionary import Trees
-from capsnb.measure.key_clusters import Cluster
+from capsnb.measure.dictionary import Cluster, Trees
 from capsnb.plot.dictionary import (
     coupling_distributions,
     entropy_by_class,

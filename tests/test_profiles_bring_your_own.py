@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from capsnb.evidence import profiles, sweep
-from capsnb.measure.starvation import life
+from capsnb.measure.parse_tree import life
 from capsnb.nn.models import CapsNetConfig
 from capsnb.training.identity import decode, encode
 

@@ -31,7 +31,6 @@ from capsnb.measure import (
     perturbation,
     quantisation,
     robustness,
-    starvation,
     viewpoint,
 )
 from capsnb.measure.protocol import measurement
@@ -221,8 +220,8 @@ def invariance(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[s
 
 @measurement("life", paper=MITTERREITER)
 def life(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, list]:
-    """See `starvation.life`: to be watched."""
-    return starvation.life(model, data, images=images)
+    """See `parse_tree.life`: to be watched."""
+    return parse_tree.life(model, data, images=images)
 
 
 @measurement("pull", paper=MITTERREITER, needs=("gradients",))

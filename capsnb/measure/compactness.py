@@ -20,17 +20,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from capsnb.data.transforms.factors import series
+from capsnb.data.transforms.factors import NEUTRAL, series
 from capsnb.nn.taps import evaluating
 
 # Eleven values of each factor, within what the paper's affNIST has (shears half of it: a digit stays a digit).
+APART = {"rotation": 4.0, "trans-x": 1.0, "trans-y": 1.0, "scale": 0.04, "shear-x": 4.0, "shear-y": 4.0}
 VALUES: dict[str, tuple[float, ...]] = {
-    "rotation": tuple(4.0 * step for step in range(-5, 6)),
-    "trans-x": tuple(float(step) for step in range(-5, 6)),
-    "trans-y": tuple(float(step) for step in range(-5, 6)),
-    "scale": tuple(round(1 + 0.04 * step, 2) for step in range(-5, 6)),
-    "shear-x": tuple(4.0 * step for step in range(-5, 6)),
-    "shear-y": tuple(4.0 * step for step in range(-5, 6)),
+    factor: tuple(round(NEUTRAL[factor] + apart * step, 2) for step in range(-5, 6)) for factor, apart in APART.items()
 }
 STILL = 1e-6  # a root mean square change below this share of the vectors' size is rounding, not movement
 
@@ -50,18 +46,17 @@ def variance_shares(vectors: Tensor) -> Tensor:
 
     Rows sum to 1; a row is NaN where nothing moves. Population or sample variance makes no difference to a share.
     """
-    variance, size = _moved(vectors)
-    total = variance.sum(1, keepdim=True)
-    moved = total > STILL**2 * size
-    return torch.where(moved, variance / torch.where(moved, total, 1), torch.nan)
+    variance = _variance(vectors)
+    return variance / variance.sum(1, keepdim=True)
 
 
-def _moved(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The variance of each dimension over the V changes (B, D), and the mean square of a vector's length (B, 1)."""
+def _variance(vectors: Tensor) -> Tensor:
+    """Each dimension's variance over the V changes, 0 in images at which nothing moves. (V, B, D) -> (B, D)"""
     if vectors.dim() != 3 or len(vectors) < 2:
         raise ValueError(f"representations are (V, B, D) with at least 2 values of the factor, not {vectors.shape}.")
     wide = vectors if vectors.device.type == "mps" else vectors.double()  # variances of small changes cancel badly
-    return (wide - wide.mean(0)).square().mean(0), wide.square().mean(0).sum(1, keepdim=True)
+    variance, size = (wide - wide.mean(0)).square().mean(0), wide.square().mean(0).sum(1, keepdim=True)
+    return torch.where(variance.sum(1, keepdim=True) > STILL**2 * size, variance, 0)
 
 
 def kl_from_uniform(shares: Tensor) -> Tensor:
@@ -97,13 +92,10 @@ def image_scores(
     values: of the factor, as `transforms.factors.FACTORS` explains them; VALUES[factor] when None.
     options: `units` as in `representations`, and `batch`, how many images (times values) go through at once.
     """
-    found, dim = [], 1
+    found = []
     for seen in _series(model, split, factor, values, **options):
         found.append(compactness(seen).cpu())
-        dim = seen.shape[-1]
-    if not found:
-        raise ValueError("the split has no images, so there is nothing to score.")
-    return torch.cat(found), math.log(dim)
+    return torch.cat(found), math.log(seen.shape[-1])
 
 
 def pooled_score(
@@ -115,13 +107,7 @@ def pooled_score(
     at most the mean of `image_scores` weighted by how much each image moves (the KL divergence is convex), and may be
     far below it. Arguments as `image_scores`.
     """
-    total = None
-    for seen in _series(model, split, factor, values, **options):
-        variance, size = _moved(seen)
-        moved = torch.where(variance.sum(1, keepdim=True) > STILL**2 * size, variance, 0).sum(0, keepdim=True).cpu()
-        total = moved if total is None else total + moved
-    if total is None:
-        raise ValueError("the split has no images, so there is nothing to score.")
+    total = sum(_variance(seen).sum(0, keepdim=True).cpu() for seen in _series(model, split, factor, values, **options))
     return kl_from_uniform(total / total.sum()).clamp_min(0).item() if total.sum() > 0 else math.nan
 
 
@@ -132,6 +118,8 @@ def _series(
     units, batch = options.pop("units", "class"), options.pop("batch", 50)
     if options:
         raise ValueError(f"{', '.join(options)}: the options of a compactness score are units and batch.")
+    if not len(split):
+        raise ValueError("the split has no images, so there is nothing to score.")
     values = VALUES.get(factor, ()) if values is None else values
     with evaluating(model):
         for images, labels, _ in split.to(next(model.parameters()).device).batches(batch):

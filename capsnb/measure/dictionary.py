@@ -3,7 +3,8 @@
 Renzulli et al. 2022, sec. 3.1. An image's key are the bins of the couplings of all primary capsules to its predicted
 class; each class has a dictionary, key -> number of images. Few keys and a low entropy: recurrent, stable trees. A
 class's entropy cannot exceed log2 of its images: at 100 images 6.6 bits, at 1,000 10.0, so that it means little
-without that bound.
+without that bound. Images of one key share a parse tree: `clusters` lays them over each other, `agreement` says whether
+two networks put the same ones together.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from capsnb.data import ImageSet, balanced_order
 from capsnb.measure.quantisation import COUPLING, Quantiser
 from capsnb.nn import taps
 from capsnb.nn.layers import length
+
+POSES = "class.poses"  # the tap of the class capsules, whose couplings are at COUPLING
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,53 +101,58 @@ class Trees(NamedTuple):
         return [value for value, count in zip(values, self.images, strict=True) if count]
 
 
+class Cluster(NamedTuple):
+    """The images of one key."""
+
+    key: int  # its number in `Keys`
+    label: int  # the predicted class
+    positions: Tensor  # (n,) of its images in the split
+    overlay: Tensor  # (C, H, W) mean of its images, [0, 1]
+
+
+class KeyAgreement(NamedTuple):
+    """How alike two networks sort the same images."""
+
+    same_class: float  # share of images that both predict alike
+    same_key: float  # share of images with one key in both
+    rand: float | None  # adjusted Rand index of the clusters within classes: 1 alike, 0 as by chance
+
+
 def collect(
     model: nn.Module,
     split: Any,
     quantiser: Quantiser | None = None,
     *,
-    tap: str = COUPLING,
     quantised: bool = True,
     batch: int = 100,
 ) -> Keys:
     """The key of every image of a split, batch by batch; kept are a hash of each key and its bins, a byte each.
 
     quantised: predictions are those of the network with quantised couplings ("+Q"); False takes the continuous ones.
-    tap: of couplings that lead to class capsules. Raises ValueError for a model without it, or no images.
+    Raises ValueError for a model without couplings to class capsules, or no images.
     """
     quantiser = quantiser or Quantiser()
-    gathered = _Gathered(quantiser, tap)
-    with taps.edit(model, {tap: quantiser} if quantised else {}):
-        device = next(model.parameters()).device
-        taps.stream(model, split.to(device).batches(batch), (tap, gathered.poses), gathered.fold)
-    return gathered.keys()
+    kind = np.uint8 if quantiser.levels <= 256 else np.uint16
+    found: dict[bytes, tuple[int, int, np.ndarray]] = {}  # hash -> number, class, bins
+    codes: list[int] = []
+    labels: list[np.ndarray] = []
 
-
-class _Gathered:
-    def __init__(self, quantiser: Quantiser, tap: str) -> None:
-        self.quantiser, self.tap, self.poses = quantiser, tap, _poses(tap)
-        self.kind = np.uint8 if quantiser.levels <= 256 else np.uint16
-        self.found: dict[bytes, tuple[int, int, np.ndarray]] = {}  # hash -> number, class, bins
-        self.codes: list[int] = []
-        self.labels: list[np.ndarray] = []
-        self.classes = 0
-
-    def fold(self, _: None, seen: Mapping[str, Tensor], batch: Any) -> None:
-        scores, coupling = length(seen[self.poses]), seen[self.tap]
-        self.classes, winner = scores.shape[1], scores.argmax(1)
+    def fold(state: None, seen: Mapping[str, Tensor], images: Any) -> int:
+        coupling, winner = seen[COUPLING], length(seen[POSES]).argmax(1)
         own = coupling.gather(2, winner[:, None, None].expand(-1, coupling.shape[1], 1)).squeeze(2)  # (B, I)
-        rows = self.quantiser.bins(own).cpu().numpy().astype(self.kind)
+        rows = quantiser.bins(own).cpu().numpy().astype(kind)
         for row, label in zip(rows, winner.tolist(), strict=True):
             digest = blake2b(row.tobytes(), digest_size=16, salt=label.to_bytes(8, "big")).digest()
-            self.codes.append(self.found.setdefault(digest, (len(self.found), label, row))[0])
-        self.labels.append(batch[1].cpu().numpy())
+            codes.append(found.setdefault(digest, (len(found), label, row))[0])
+        labels.append(images[1].cpu().numpy())
+        return coupling.shape[2]
 
-    def keys(self) -> Keys:
-        if not self.codes:
-            raise ValueError("a dictionary needs at least one image.")
-        _, owners, bins = zip(*self.found.values(), strict=True)
-        labels = np.concatenate(self.labels)
-        return Keys(np.array(self.codes), labels, tuple(self.found), np.array(owners), np.stack(bins), self.classes)
+    with taps.edit(model, {COUPLING: quantiser} if quantised else {}):
+        classes = taps.stream(model, split.to(next(model.parameters()).device).batches(batch), (COUPLING, POSES), fold)
+    if not codes:
+        raise ValueError("a dictionary needs at least one image.")
+    _, owners, bins = zip(*found.values(), strict=True)
+    return Keys(np.array(codes), np.concatenate(labels), tuple(found), np.array(owners), np.stack(bins), classes)
 
 
 def entropy(counts: Any) -> float:
@@ -169,27 +177,83 @@ def known(keys: Keys, earlier: Keys) -> np.ndarray:
     return np.array([digest in there for digest in keys.digests])[keys.codes]
 
 
-def mean_couplings(
-    model: nn.Module, split: Any, quantiser: Quantiser | None = None, *, tap: str = COUPLING, batch: int = 100
-) -> Tensor:
+def mean_couplings(model: nn.Module, split: Any, quantiser: Quantiser | None = None, *, batch: int = 100) -> Tensor:
     """Each primary capsule's coupling to class j, mean over the images predicted as j (figs. 4 and 6). -> (I, J)
 
     quantiser: couplings are quantised first; None takes them as they are. float64; NaN for a class never predicted.
     """
-    poses = _poses(tap)
 
-    def fold(state: tuple | None, seen: Mapping[str, Tensor], _: Any) -> tuple:
-        coupling = seen[tap].cpu().double()
-        chosen = nn.functional.one_hot(length(seen[poses]).argmax(1).cpu(), coupling.shape[2]).double()
-        total = torch.einsum("bij,bj->ij", coupling, chosen)
-        return (total, chosen.sum(0)) if state is None else (state[0] + total, state[1] + chosen.sum(0))
+    def fold(state: tuple[Tensor | int, ...], seen: Mapping[str, Tensor], images: Any) -> tuple[Tensor, Tensor]:
+        coupling = seen[COUPLING].cpu().double()
+        chosen = nn.functional.one_hot(length(seen[POSES]).argmax(1).cpu(), coupling.shape[2]).double()
+        return state[0] + torch.einsum("bij,bj->ij", coupling, chosen), state[1] + chosen.sum(0)
 
-    with taps.edit(model, {tap: quantiser} if quantiser else {}):
-        device = next(model.parameters()).device
-        found = taps.stream(model, split.to(device).batches(batch), (tap, poses), fold)
-    if found is None:
+    if not len(split):
         raise ValueError("mean couplings need at least one image.")
-    return found[0] / found[1]
+    with taps.edit(model, {COUPLING: quantiser} if quantiser else {}):
+        batches = split.to(next(model.parameters()).device).batches(batch)
+        total, count = taps.stream(model, batches, (COUPLING, POSES), fold, (0, 0))
+    return total / count
+
+
+def clusters(keys: Keys, split: Any, label: int, *, top: int | None = 6, threshold: int | None = 125) -> list[Cluster]:
+    """The `top` largest clusters of a predicted class, largest first, with their images laid over each other.
+
+    Renzulli et al. 2022, fig. 7. split: the images that `keys` were made of, in the same order. threshold: pixels above
+    it count as 1, others as 0, as in the released code; None: grey values. Raises ValueError for another number of
+    images.
+    """
+    if len(split) != len(keys.codes):
+        raise ValueError(f"the keys are those of {len(keys.codes):,} images, the split has {len(split):,}.")
+    own = np.flatnonzero(keys.owners == label)
+    own = own[np.argsort(-keys.counts[own], kind="stable")][:top]
+    found = []
+    for code in own.tolist():
+        positions = torch.from_numpy(np.flatnonzero(keys.codes == code))
+        images = split.batch(positions.to(split.labels.device)).images.cpu()
+        shown = images / 255 if threshold is None else (images > threshold).float()
+        found.append(Cluster(code, label, positions, shown.mean(0)))
+    return found
+
+
+def agreement(first: Keys, second: Keys) -> KeyAgreement:
+    """How alike two networks, or one at two times, sort the same images into keys.
+
+    Capsules of two seeds stand in no order to each other, so that their keys cannot be compared, but their clusters
+    can: by the adjusted Rand index (Hubert and Arabie 1985) among the images that both predict as the same class, mean
+    over images. It is None where nothing can be said: in both one cluster, or all images apart. Raises ValueError for
+    other numbers of images.
+    """
+    if len(first.codes) != len(second.codes):
+        raise ValueError(f"{len(first.codes):,} and {len(second.codes):,} images cannot be the same ones.")
+    alike = first.predicted == second.predicted
+    parts = []
+    for label in np.unique(first.predicted[alike]):
+        own = alike & (first.predicted == label)
+        index = adjusted_rand(first.codes[own], second.codes[own])
+        if index is not None:
+            parts.append((index, int(own.sum())))
+    indices, sizes = zip(*parts, strict=True) if parts else ((), ())
+    rand = float(np.average(indices, weights=sizes)) if parts else None
+    names = [np.array(keys.digests, dtype=object)[keys.codes] for keys in (first, second)]
+    return KeyAgreement(float(alike.mean()), float((names[0] == names[1]).mean()), rand)
+
+
+def adjusted_rand(first: Any, second: Any) -> float | None:
+    """Pairs of items that two partitions both keep together, beyond chance; 1 when alike. None where it is 0 / 0.
+
+    first, second: (n,) the part that each item belongs to.
+    """
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts * (counts - 1) / 2).sum())
+
+    one, two = (np.unique(each, return_inverse=True)[1].astype(np.int64) for each in (first, second))
+    cells = np.unique(one * (two.max() + 1) + two, return_counts=True)[1]
+    together, a, b = pairs(cells), pairs(np.bincount(one)), pairs(np.bincount(two))
+    chance = a * b / max(1.0, len(one) * (len(one) - 1) / 2)
+    most = (a + b) / 2
+    return None if most == chance else (together - chance) / (most - chance)
 
 
 def quantised_trees(
@@ -205,7 +269,3 @@ def quantised_trees(
     found = trees(keys)
     numbers = {"accuracy": keys.accuracy, "entropy": found.mean_entropy, "bound": found.mean_bound}
     return numbers | {"keys": list(found.keys), "images": list(found.images)}
-
-
-def _poses(tap: str) -> str:
-    return tap.removesuffix("coupling") + "poses"

@@ -86,24 +86,24 @@ def associations(model: nn.Module, batches: Iterable, names: Sequence[str] | Non
     if not chosen:
         raise ValueError(f"{type(model).__name__} has no coupling whose entropy could be measured.")
 
-    def fold(state: dict[str, list] | None, seen: Mapping[str, Tensor], _: Any) -> dict[str, list]:
-        state = state or {name: [[], 0, 0] for name in chosen}
+    parts: dict[str, list[Association]] = {name: [] for name in chosen}
+
+    def fold(state: None, seen: Mapping[str, Tensor], batch: Any) -> None:
         for name in chosen:
             if seen[name].shape[-1] < 2:
                 raise ValueError(f"{name} has one parent only: there is nothing to be undecided about.")
             found = association_entropy(seen[name]).double()
-            state[name][0].append(found.mean(1).cpu())
-            state[name][1] = state[name][1] + found.sum(0).cpu()
-            state[name][2] = seen[name].shape[-1]
-        return state
+            parts[name].append(Association(found.mean(1).cpu(), found.sum(0).cpu(), seen[name].shape[-1]))
 
-    state = taps.stream(model, batches, chosen, fold)
-    if state is None:
+    taps.stream(model, batches, chosen, fold)
+    if not parts[chosen[0]]:
         raise ValueError("an entropy needs at least one batch of images.")
-    return {
-        name: Association(torch.cat(images), total / sum(map(len, images)), parents)
-        for name, (images, total, parents) in state.items()
-    }
+    result = {}
+    for name, found in parts.items():
+        images, totals, parents = zip(*found, strict=True)
+        per_image = torch.cat(images)
+        result[name] = Association(per_image, sum(totals) / len(per_image), parents[0])
+    return result
 
 
 def layer_entropy(

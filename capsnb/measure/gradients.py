@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -74,14 +75,9 @@ def pulls(
         poses = [seen[name] for name in nodes]
         found = torch.autograd.grad(total, [*poses, *(layer.weight for layer in layers)])
     capsules = [len(images) * length(gradient).mean(0) for gradient in found[: len(nodes)]]
-    result = {}
-    for place, (name, capsule) in enumerate(zip(nodes, capsules, strict=True)):
-        if place < len(layers):
-            sizes = [_transforms(tensor) for tensor in (found[len(nodes) + place], layers[place].weight.detach())]
-            result[name] = Pull(capsule, *sizes)
-        else:
-            result[name] = Pull(capsule, None, None)
-    return result
+    transforms = [_transforms(gradient) for gradient in found[len(nodes) :]]
+    weights = [_transforms(layer.weight.detach()) for layer in layers]
+    return {name: Pull(*each) for name, *each in zip_longest(nodes, capsules, transforms, weights)}
 
 
 def pull_of_training(model: nn.Module, data: ImageSet, *, images: int = 256) -> dict[str, list]:

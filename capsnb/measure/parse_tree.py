@@ -3,6 +3,9 @@
 Mitterreiter et al. 2023, sec. 4. A parse tree has capsules as nodes and couplings as edges. Everything is gathered
 batch by batch (`trace`), so that a whole test set costs no memory; the statistics are plain functions of what was
 gathered. Standard deviations are those of a population, as in the authors' working code.
+
+`life` watches the capsules as a network trains, and `fates` says what became of them: "once a capsule is dead, it never
+becomes active again" (sec. 4.3).
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product, zip_longest
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from capsnb.data import ImageSet
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 
@@ -71,6 +75,17 @@ class Dynamics(NamedTuple):
     dys: float  # expected number of targets
 
 
+class Fate(NamedTuple):
+    """What became of the capsules of one layer, from the first observed row to the last."""
+
+    capsules: int
+    asleep: int  # dead from the first row on and never awake: they have not lived
+    died: int  # alive in one row and dead in a later one
+    returned: int  # of those, alive again later
+    dead: int  # dead in the last row, the sleepers included
+    first: float | None  # step at which the first of them died
+
+
 class Moments:
     """Mean and population standard deviation over the first axis of what it is fed, batch by batch.
 
@@ -121,35 +136,27 @@ def trace(model: nn.Module, batches: Iterable, *, thresholds: Sequence[float] = 
     batches: of (images, ...), as `Split.batches` gives them. Raises ValueError when there is no image.
     """
     nodes, edges = layer_taps(model)
+    norms, couplings = {name: Moments() for name in nodes}, {name: Moments() for name in edges}
+    active = {name: dict.fromkeys(thresholds, 0) for name in nodes}
 
-    def fold(state: _Gathered | None, seen: Mapping[str, Tensor], _: Any) -> _Gathered:
-        state = state or _Gathered({}, {}, {})
+    def fold(state: None, seen: Mapping[str, Tensor], batch: Any) -> None:
         for name in nodes:
-            norms = length(seen[name])
-            state.norms.setdefault(name, Moments()).add(norms)
+            size = length(seen[name])
+            norms[name].add(size)
             for bound in thresholds:
-                share = (norms >= bound).double().sum(0).cpu()
-                state.active[name, bound] = state.active.get((name, bound), 0) + share
+                active[name][bound] = active[name][bound] + (size >= bound).double().sum(0).cpu()
         for name in edges:
-            state.couplings.setdefault(name, Moments()).add(seen[name])
-        return state
+            couplings[name].add(seen[name])
 
-    found = taps.stream(model, batches, (*nodes, *edges), fold)
-    if found is None:
+    taps.stream(model, batches, (*nodes, *edges), fold)
+    if not norms[nodes[0]].count:
         raise ValueError("a trace needs at least one batch of images.")
     layers = []
-    for place, name in enumerate(nodes):
-        norms = found.norms[name]
-        active = {bound: found.active[name, bound] / norms.count for bound in thresholds}
-        edge = found.couplings.get(edges[place]) if place < len(edges) else None
-        layers.append(Layer(name, norms.mean, norms.std, active, edge and edge.mean, edge and edge.std))
+    for name, edge in zip_longest(nodes, edges):
+        shares = {bound: count / norms[name].count for bound, count in active[name].items()}
+        coupling = (couplings[edge].mean, couplings[edge].std) if edge else (None, None)
+        layers.append(Layer(name, norms[name].mean, norms[name].std, shares, *coupling))
     return layers
-
-
-class _Gathered(NamedTuple):
-    norms: dict[str, Moments]
-    active: dict[tuple[str, float], Tensor]
-    couplings: dict[str, Moments]
 
 
 def perfect_std(targets: int) -> float:
@@ -172,17 +179,17 @@ def dyr(coupling_std: Tensor, live: Tensor | None = None) -> Tensor:
     return kept.mean(1) / perfect_std(targets) if targets > 1 else coupling_std.new_zeros(len(coupling_std))
 
 
-def dynamics(layer: Layer, following: Layer, conventions: Conventions = TABLE_1, *, dead: float = DEAD) -> Dynamics:
+def dynamics(layer: Layer, following: Layer, conventions: Conventions = TABLE_1) -> Dynamics:
     """Living capsules, dyr and dys of one layer, whose couplings lead to `following`; Table 1 of the paper.
 
-    dead: the bound of both mean and standard deviation of a dead capsule's norm. A layer without a counted capsule
-    routes nothing: 0. Raises ValueError for the last layer or conventions that are not made of "all" and "live".
+    A layer without a counted capsule routes nothing: 0. Raises ValueError for the last layer or conventions that are
+    not made of "all" and "live".
     """
     if layer.coupling_std is None:
         raise ValueError(f"{layer.name} is the last layer: nothing is routed from it.")
     if unknown := [each for each in conventions if each not in COUNTED]:
         raise ValueError(f"{unknown[0]!r} capsules cannot be counted; allowed: {', '.join(COUNTED)}.")
-    live, targets = ~layer.dead(dead, dead), ~following.dead(dead, dead)
+    live, targets = ~layer.dead(), ~following.dead()
     rates = dyr(layer.coupling_std, targets if conventions.dyr_targets == "live" else None)
     rates = rates[live] if conventions.sources == "live" else rates
     rate = float(rates.mean()) if len(rates) else 0.0
@@ -190,10 +197,55 @@ def dynamics(layer: Layer, following: Layer, conventions: Conventions = TABLE_1,
     return Dynamics(int(live.sum()), rate, reach * rate)
 
 
-def activation(layer: Layer, threshold: float, *, dead_mean: float = DEAD, dead_std: float = DEAD) -> Activation:
+def activation(layer: Layer, threshold: float) -> Activation:
     """Norms, active and dead capsules of one layer; Table 2 of the paper. threshold: one that was traced."""
     if threshold not in layer.active:
         raise ValueError(f"threshold {threshold:g} was not traced; traced: {', '.join(map(str, layer.active))}.")
-    count, dead = len(layer.norm_mean), layer.dead(dead_mean, dead_std)
+    count, dead = len(layer.norm_mean), layer.dead()
     cns, cas, cds = float(layer.norm_mean.sum()), float(layer.active[threshold].sum()), int(dead.sum())
     return Activation(cns / count, cns, cas / count, cas, cds / count, cds)
+
+
+def life(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, list]:
+    """An observer for runs: norms of every capsule, who is dead, and how much each layer's routing moves.
+
+    On the first validation images, layers from the primary one up. "mean", "std", "dead": a list per layer with one
+    entry per capsule; "dyr": one number per layer that routes, all capsules counted.
+    """
+    split = data.validation
+    split = split.select(torch.arange(min(images, len(split)), device=split.labels.device))
+    layers = trace(model, split.to(next(model.parameters()).device).batches(250), thresholds=())
+    return {
+        "mean": [[round(value, 5) for value in layer.norm_mean.tolist()] for layer in layers],
+        "std": [[round(value, 5) for value in layer.norm_std.tolist()] for layer in layers],
+        "dead": [layer.dead().int().tolist() for layer in layers],
+        "dyr": [round(dynamics(first, second).dyr, 5) for first, second in pairwise(layers)],
+    }
+
+
+def fates(history: Iterable[Mapping[str, Any]], column: str = "life") -> list[Fate]:
+    """The fate of each capsule layer over a run's rows that `life` was observed with.
+
+    Between two rows a capsule may die and return unseen: counts are lower bounds. Raises ValueError without such rows.
+    """
+    rows = [row for row in history if row.get(column)]
+    if not rows:
+        raise ValueError(f"the history has no column {column!r}: observe `life` while training.")
+    return [_fate([row[column]["dead"][layer] for row in rows], rows) for layer in range(len(rows[0][column]["dead"]))]
+
+
+def _fate(dead: list[list[int]], rows: list[Mapping[str, Any]]) -> Fate:
+    asleep = died = returned = 0
+    first = None
+    for flags in zip(*dead, strict=True):
+        births = [place for place, flag in enumerate(flags) if not flag]
+        if not births:
+            asleep += 1
+            continue
+        deaths = [place for place in range(births[0], len(flags)) if flags[place]]
+        if deaths:
+            died += 1
+            returned += any(place > deaths[0] for place in births)
+            step = rows[deaths[0]]["step"]
+            first = step if first is None else min(first, step)
+    return Fate(len(dead[0]), asleep, died, returned, sum(dead[-1]), first)

@@ -63,8 +63,10 @@ def perturbation_grid(
     device = next(model.parameters()).device
     with evaluating(model):
         poses, labels, steps, axes = _plan(model, images.to(device), labels, values, change, directions)
-        changed = zip(_changed(poses, labels, steps, axes, change), labels, strict=True)
-        return torch.stack([_pictures(model, each, label) for each, label in changed])
+        count, pictures = steps.numel(), []
+        for changed, label in zip(_changed(poses, labels, steps, axes, change), labels, strict=True):
+            pictures.append(decode(model, changed.flatten(0, 1), label.expand(count)).unflatten(0, steps.shape))
+        return torch.stack(pictures)
 
 
 def perturbed_accuracy(
@@ -150,26 +152,21 @@ def _plan(model, images, labels, values, change, directions) -> tuple[Tensor, Te
     labels = scores.argmax(1) if labels is None else labels.to(poses.device)
     if labels.shape != poses.shape[:1]:
         raise ValueError(f"{len(poses)} images need labels ({len(poses)},), not {tuple(labels.shape)}.")
-    dim = poses.shape[-1]
+    dim, axes, rows = poses.shape[-1], None, 1
     if change == "length":
         if directions is not None:
             raise ValueError("a length has no directions; give them with addition or replacement.")
-        return poses, labels, _steps(values, poses, 1), None
-    axes = torch.eye(dim).to(poses) if directions is None else directions.to(poses)
-    if axes.dim() != 2 or axes.shape[1] != dim:
-        raise ValueError(f"directions are (M, {dim}) for poses of {dim} numbers, not {tuple(axes.shape)}.")
-    return poses, labels, _steps(values, poses, len(axes)), axes
-
-
-def _steps(values: Sequence[float] | Tensor, poses: Tensor, rows: int) -> Tensor:
-    """values as (M, S)."""
+    else:
+        axes = torch.eye(dim).to(poses) if directions is None else directions.to(poses)
+        if axes.dim() != 2 or axes.shape[1] != dim:
+            raise ValueError(f"directions are (M, {dim}) for poses of {dim} numbers, not {tuple(axes.shape)}.")
+        rows = len(axes)
     steps = torch.as_tensor(values).to(poses)
     if steps.dim() == 1:
         steps = steps.expand(rows, -1)
     if steps.dim() != 2 or len(steps) != rows:
-        dim = poses.shape[-1]
         raise ValueError(f"values are (S,) or ({rows}, S) for poses of {dim} numbers, not {tuple(steps.shape)}.")
-    return steps
+    return poses, labels, steps, axes
 
 
 def _changed(poses: Tensor, labels: Tensor, steps: Tensor, axes: Tensor | None, change: str) -> Tensor:
@@ -187,9 +184,3 @@ def _changed(poses: Tensor, labels: Tensor, steps: Tensor, axes: Tensor | None, 
     changed = poses[:, None, None].expand(-1, *steps.shape, -1, -1).clone()
     changed[each, :, :, labels] = fresh
     return changed
-
-
-def _pictures(model: nn.Module, changed: Tensor, label: Tensor) -> Tensor:
-    """One image's changes (M, S, K, D) in one batch -> (M, S, C, H, W)."""
-    poses = changed.flatten(0, 1)
-    return decode(model, poses, label.expand(len(poses))).unflatten(0, changed.shape[:2])

@@ -63,23 +63,21 @@ class Quantiser:
         return self.values.to(coupling)[self.bins(coupling)]
 
 
-def quantised_accuracy(
-    model: nn.Module, split: Any, quantiser: Quantiser | None = None, *, tap: str = COUPLING, batch: int = 250
-) -> float:
+def quantised_accuracy(model: nn.Module, split: Any, quantiser: Quantiser | None = None, *, batch: int = 250) -> float:
     """Share of right answers when the last iteration's couplings are quantised before the poses are made: "+Q".
 
-    Raises ValueError for a model without the tap.
+    Raises ValueError for a model without the tap COUPLING.
     """
-    with taps.edit(model, {tap: quantiser or Quantiser()}):
+    with taps.edit(model, {COUPLING: quantiser or Quantiser()}):
         return evaluate(model, split, batch=batch).accuracy
 
 
 def accuracy_by_levels(
-    model: nn.Module, split: Any, levels: Sequence[int], quantiser: Quantiser | None = None, *, tap: str = COUPLING
+    model: nn.Module, split: Any, levels: Sequence[int], quantiser: Quantiser | None = None
 ) -> dict[int, float]:
     """`quantised_accuracy` for each number of levels, with the quantiser's edges."""
     base = quantiser or Quantiser()
-    return {count: quantised_accuracy(model, split, replace(base, levels=count), tap=tap) for count in levels}
+    return {count: quantised_accuracy(model, split, replace(base, levels=count)) for count in levels}
 
 
 def fewest_levels(accuracies: Mapping[int, float], plain: float, *, tolerance: float = 0.0) -> int | None:

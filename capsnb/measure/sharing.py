@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from capsnb.measure.paths import Places, Ranking, Reading, top
+from capsnb.measure.paths import Places, Ranking, Reading, look, top
 from capsnb.nn import taps
-from capsnb.nn.layers import length
 
 
 class Sharing(NamedTuple):
@@ -66,19 +65,16 @@ def activation_by_sharing(
     A vector capsule's activation is its pose's length, a matrix capsule's its own; a type's is the mean over its
     positions. sets: (K, U) bool of `unit_sets`.
     """
-    places, classes = places or Places.of(model), len(sets)
-    name = places.taps(model)[-1]
-    sums, count = torch.zeros(sets.shape, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
-
-    def fold(state: None, seen: taps.Record, part: Any) -> None:
-        active = seen[name] if seen[name].dim() == 2 else length(seen[name])
-        if reading.unit == "type":
-            active = active.unflatten(-1, (-1, places.types(model))).mean(-2)
-        one_hot = nn.functional.one_hot(part.labels, classes).double()
-        sums.add_((one_hot.T @ active.double()).cpu())
-        count.add_(one_hot.sum(0).cpu())
-
-    taps.stream(model, split.to(next(model.parameters()).device).batches(batch), name, fold)
+    places = places or Places.of(model)
+    sums, count = torch.zeros(sets.shape, dtype=torch.float64), torch.zeros(len(sets), dtype=torch.float64)
+    with taps.evaluating(model):
+        for images, labels, _ in split.to(next(model.parameters()).device).batches(batch):
+            _, active, _ = look(model, images, labels, Reading(of="activation"), places)
+            if reading.unit == "type":
+                active = active.unflatten(-1, (-1, places.types(model))).mean(-2)
+            one_hot = nn.functional.one_hot(labels, len(sets)).double()
+            sums += (one_hot.T @ active.double()).cpu()
+            count += one_hot.sum(0).cpu()
     means = sums / count.unsqueeze(1)
     alone = sets & (sets.sum(0) == 1)
     kinds = [torch.where(kind, means, 0).sum(1) / kind.sum(1) for kind in (alone, sets & ~alone)]

@@ -72,7 +72,12 @@ def schemes(spec: Spec, data: Domains, *, layers: Blocks | None = None, fresh: b
     each part of the model that has parameters once.
     """
     layers = blocks(spec.model) if layers is None else layers
-    _check(spec.model, layers)
+    named = sorted(name for layer in layers for name in layer)
+    there = [name for layer in blocks(spec.model, above=1) for name in layer]
+    if named != sorted(there):
+        raise ValueError(f"the layers must name each of {', '.join(there)} once, not {', '.join(named) or 'nothing'}.")
+    if len(layers) < 2 or not all(layers):
+        raise ValueError("at least two layers are needed, none of them empty: one to keep and one to train.")
     trained = {"A": replace(spec, data=data.a), "B": replace(spec, data=data.b)}
     found = {"source": trained["A"], "base": trained["B"], CONTINUED: replace(trained["B"], start=trained["B"])}
     for domain in ("B", "A"):
@@ -98,12 +103,3 @@ def costs(accuracy: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, fl
             if differences := {seed: better[seed] - worse[seed] for seed in better if seed in worse}:
                 found[f"{name}, {kept} kept"] = differences
     return found
-
-
-def _check(config: Any, layers: Blocks) -> None:
-    named = [name for layer in layers for name in layer]
-    there = [name for layer in blocks(config, above=1) for name in layer]
-    if sorted(named) != sorted(there):
-        raise ValueError(f"the layers must name each of {', '.join(there)} once, not {', '.join(named) or 'nothing'}.")
-    if len(layers) < 2 or not all(layers):
-        raise ValueError("at least two layers are needed, none of them empty: one to keep and one to train.")

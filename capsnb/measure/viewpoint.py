@@ -105,16 +105,9 @@ def _enlarged(batches: Iterable, kind: str, amounts: Sequence[float]) -> Iterato
 
 def _sums(norms: Tensor, count: int) -> Tensor:
     """norms ((1 + A) * count, I), plain images first -> (6, A, I): count, sums of r, t, r r, t t, r t."""
-    plain, *others = norms.double().split(count)
-    return torch.stack(
-        [
-            torch.stack(
-                (torch.full_like(r.sum(0), count), r.sum(0), t.sum(0), (r * r).sum(0), (t * t).sum(0), (r * t).sum(0))
-            )
-            for r, t in ((plain, other) for other in others)
-        ],
-        1,
-    )
+    r, *others = norms.double().split(count)
+    rows = [torch.stack((torch.ones_like(r), r, t, r * r, t * t, r * t)).sum(1) for t in others]
+    return torch.stack(rows, 1)
 
 
 def _similarity(sums: Tensor) -> Similarity:

@@ -20,7 +20,7 @@ def network_life(
 ) -> Figure:
     """Norm of every capsule, capsules alive, and dyr against training steps, a row of panels per layer.
 
-    history: rows of a run that observed `capsnb.measure.starvation.life`. Capsules dead in the last row are red.
+    history: rows of a run that observed `capsnb.measure.parse_tree.life`. Capsules dead in the last row are red.
     """
     rows = [row for row in history if row.get(column)]
     if not rows:
