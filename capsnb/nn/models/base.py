@@ -43,7 +43,7 @@ class Model(nn.Module):
     def through(self, names: Iterable[str], tensor: Any) -> Any:
         """What the parts of these names make of a tensor, one after the other."""
         for name in names:
-            tensor = self.get_submodule(name)(tensor)
+            tensor = self._modules[name](tensor)  # torch.compile cannot get_submodule("class"), a word of Python's
         return tensor
 
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -103,7 +103,7 @@ class ConvNetR(Model):
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         squashed = self.config.head == "length"
         units = self.through(("conv1", "primary" if squashed else "conv2"), pixels).flatten(1)
-        poses = self.get_submodule("class")(units, squashed)
+        poses = self._modules["class"](units, squashed)
         if self.out is not None:
             return self.out(poses.flatten(1)), poses
         return length(poses) if squashed else poses.sum(-1), poses

@@ -50,7 +50,7 @@ class MatrixCapsNet(Model):
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         poses, activations = self.primary(self.conv1(pixels))
         for name in self.layers:
-            poses, activations = self.get_submodule(name)(poses, activations)
+            poses, activations = self._modules[name](poses, activations)
         return activations, poses
 
 

@@ -64,11 +64,11 @@ class ResCaps(Model):
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.conv1(pixels).permute(0, 2, 3, 1)
         for names in self.order:
-            primary, first, second, norm = (self.get_submodule(name) for name in names)
+            primary, first, second, norm = (self._modules[name] for name in names)
             maps = first(primary(maps))
             maps = second(second.poses_of(maps))
             maps = norm(maps.flatten(0, 2)).reshape(maps.shape)
-        poses, scores = self.get_submodule("class")(maps.flatten(1))
+        poses, scores = self._modules["class"](maps.flatten(1))
         return scores, poses
 
 
