@@ -13,7 +13,7 @@ from capsnb.measure.overlap import POOLS, Heatmaps, normalise, unit_heatmaps
 from capsnb.measure.paths import Places
 from capsnb.nn import taps
 from capsnb.nn.layers import PrimaryCapsules, RoutedCapsules, full, length
-from capsnb.nn.models.capsnet import as_pixels
+from capsnb.nn.models import as_pixels
 from capsnb.nn.routing import Dynamic
 
 POOL = "max"  # the default of `measure.overlap`

@@ -16,7 +16,7 @@ from capsnb.measure.overlap import Heatmaps
 from capsnb.measure.path_accuracy import undecoded
 from capsnb.measure.paths import Places
 from capsnb.nn import taps
-from capsnb.nn.models.capsnet import as_pixels
+from capsnb.nn.models import as_pixels
 
 
 def gradcam(

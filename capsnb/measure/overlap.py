@@ -18,7 +18,7 @@ from capsnb.measure.path_accuracy import undecoded
 from capsnb.measure.paths import Places, Reading, look
 from capsnb.nn import taps
 from capsnb.nn.layers import length
-from capsnb.nn.models.capsnet import as_pixels
+from capsnb.nn.models import as_pixels
 
 THRESHOLDS = (0.1, 0.25, 0.5)  # of Table 4
 POOLS = {

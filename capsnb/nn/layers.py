@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +65,11 @@ def full(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def by_position(maps: Tensor, capsules: int) -> Tensor:
+    """Channels cut into poses, position by position, at least float32. (B, C, H, W) -> (B, I, P)"""
+    return full(maps).permute(0, 2, 3, 1).reshape(len(maps), capsules, -1)
+
+
 def squash_named(name: str):
     """The squash of that name; ValueError lists the names."""
     if name not in SQUASHES:
@@ -70,19 +77,29 @@ def squash_named(name: str):
     return SQUASHES[name]
 
 
-class Stage(nn.Sequential):
+class Units:
+    """A part of a network whose units can be taken away, which makes them zero at the taps named in `zeroed`."""
+
+    zeroed: ClassVar[tuple[str, ...]] = ("tap",)
+
+    @contextmanager
+    def keep(self, mask: Tensor) -> Iterator[None]:
+        """Inside the block only the units (channels, capsules) of `mask` (I,) or (B, I) are left."""
+        with ExitStack() as stack:
+            for name in self.zeroed:
+                stack.enter_context(self.get_submodule(name).editing(taps.keep(mask)))
+            yield
+
+
+class Stage(Units, nn.Sequential):
     """A few modules in a row whose output has a name. (B, C, H, W) -> (B, C', H', W')."""
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(*modules)
         self.tap = taps.Tap()
 
-    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
-        """Inside the block only the channels of `mask` (C,) or (B, C) are left; the others are zero."""
-        return self.tap.editing(taps.keep(mask))
 
-
-class PrimaryCapsules(nn.Module):
+class PrimaryCapsules(Units, nn.Module):
     """The first capsules: a convolution whose channels are cut into poses. (B, C, H, W) -> (B, I, P).
 
     Capsule i = (y * W' + x) * types + type (position-major), its component p is channel type * dim + p, and `grid` is
@@ -112,17 +129,11 @@ class PrimaryCapsules(nn.Module):
         self.tap = taps.Tap()
 
     def forward(self, maps: Tensor) -> Tensor:
-        maps = full(self.conv(maps))
-        poses = maps.permute(0, 2, 3, 1).reshape(len(maps), self.capsules, self.dim)
-        return self.tap(self.squash(poses).to(self.conv.weight.dtype))
-
-    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
-        """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose, which
-        casts zero votes."""
-        return self.tap.editing(taps.keep(mask))
+        poses = self.squash(by_position(self.conv(maps), self.capsules))
+        return self.tap(poses.to(self.conv.weight.dtype))
 
 
-class RoutedCapsules(nn.Module):
+class RoutedCapsules(Units, nn.Module):
     """Parents made from the votes of their children. poses (B, I, P) -> (B, J, D).
 
     vote[b, i, j] = pose[b, i] @ weight[i, :, j]      weight (I, P, J, D), or (1, P, J, D) when `shared`
@@ -142,6 +153,7 @@ class RoutedCapsules(nn.Module):
     Taps: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
     """
 
+    zeroed = ("poses",)
     INITS = ("vote-sum", "normal", "uniform")
 
     def __init__(
@@ -245,10 +257,6 @@ class RoutedCapsules(nn.Module):
         if len(self.weight) == 1:
             return (poses.sum(1) @ self.weight[0].flatten(1)).unflatten(-1, self.weight.shape[2:])
         return (poses.flatten(1) @ self.weight.flatten(0, 1).flatten(1)).unflatten(-1, self.weight.shape[2:])
-
-    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
-        """Inside the block only the parents of `mask` (J,) or (B, J) are left: the others have a zero pose."""
-        return self.poses.editing(taps.keep(mask))
 
 
 class Decoder(nn.Module):

@@ -11,14 +11,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from capsnb.nn import taps
-from capsnb.nn.convolution import Conv2d
 from capsnb.nn.layers import Stage
-from capsnb.nn.models.capsnet import CapsNetConfig, Output, as_pixels
-from capsnb.nn.models.stems import StridedStem, check_size
+from capsnb.nn.models.base import Model, ModelConfig
+from capsnb.nn.models.capsnet import CapsNetConfig
+from capsnb.nn.models.stems import StridedStem, strided_pair
 
 # R1 routes to caps1 (the paper's Cap1), R2 to the classes
 FOUR_LAYERS = CapsNetConfig(size=36, hidden=((16, 16),), decoder="none")
@@ -26,17 +27,34 @@ FOUR_LAYERS = CapsNetConfig(size=36, hidden=((16, 16),), decoder="none")
 FIVE_LAYERS = replace(FOUR_LAYERS, hidden=((16, 16), (16, 16)))
 
 
+class NeuronNet(Model):
+    """Scores are logits. Taps: conv1, conv2 (B, C, H, W); linear1, linear2, ... (B, units), after their ReLU."""
+
+    def __init__(self, config: NeuronNetConfig) -> None:
+        super().__init__(config)
+        widths = (config.width, config.primary)
+        self.conv1, self.conv2, side = strided_pair(config.channels, config.size, config.kernel, widths)
+        self.layers = [f"linear{n}" for n, _ in enumerate(config.hidden, 1)]
+        sizes = (config.primary * side * side, *config.hidden)
+        for name, (children, units) in zip(self.layers, itertools.pairwise(sizes), strict=True):
+            self.add_module(name, Stage(nn.Linear(children, units), nn.ReLU()))
+        self.out = nn.Linear(sizes[-1], config.classes)
+
+    def answer(self, pixels: Tensor) -> tuple[Tensor, None]:
+        units = self.conv2(self.conv1(pixels)).flatten(1)
+        return self.out(self.through(self.layers, units)), None
+
+
 @dataclass(frozen=True, kw_only=True)
-class NeuronNetConfig:
+class NeuronNetConfig(ModelConfig):
     """The standard CNN: two convolutions, fully connected layers, ReLU after each but the last. Scores are logits.
 
     width, primary: channels of the first convolution (stride 1) and of the second (stride 2), which has as many neurons
     as the capsule network's primary capsules have numbers. hidden: neurons of each layer between (Linear1, ...).
     """
 
-    channels: int = 1
+    model: ClassVar = NeuronNet
     size: int = 36
-    classes: int = 10
     width: int = 256
     primary: int = 256
     kernel: int = 9
@@ -45,34 +63,6 @@ class NeuronNetConfig:
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden = {self.hidden}: at least one layer of at least one neuron is needed")
-
-    def build(self) -> NeuronNet:
-        """The model with fresh parameters from torch's global generator."""
-        return NeuronNet(self)
-
-
-class NeuronNet(nn.Module):
-    """Taps: conv1, conv2 (B, C, H, W); linear1, linear2, ... (B, units), after their ReLU."""
-
-    def __init__(self, config: NeuronNetConfig) -> None:
-        super().__init__()
-        self.config, self.image_shape = config, (config.channels, config.size, config.size)
-        check_size(config.size, config.kernel, config.kernel)
-        self.conv1 = Stage(Conv2d(config.channels, config.width, config.kernel), nn.ReLU())
-        self.conv2 = Stage(Conv2d(config.width, config.primary, config.kernel, 2), nn.ReLU())
-        side = (config.size - 2 * config.kernel + 1) // 2 + 1
-        self.layers = [f"linear{n}" for n, _ in enumerate(config.hidden, 1)]
-        sizes = (config.primary * side * side, *config.hidden)
-        for name, (children, units) in zip(self.layers, itertools.pairwise(sizes), strict=True):
-            self.add_module(name, Stage(nn.Linear(children, units), nn.ReLU()))
-        self.out = nn.Linear(sizes[-1], config.classes)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
-        """images (B, C, H, W), uint8 or in [0, 1]; labels are not used."""
-        units = self.conv2(self.conv1(as_pixels(images, self.image_shape))).flatten(1)
-        for name in self.layers:
-            units = self._modules[name](units)
-        return Output(self.out(units), None, None)
 
 
 def neuron_twin(config: CapsNetConfig) -> NeuronNetConfig:

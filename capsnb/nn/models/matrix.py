@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from capsnb.nn import em, taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage, full
-from capsnb.nn.models.capsnet import Output, as_pixels, decode, make_decoder
+from capsnb.nn.layers import Stage, Units, by_position
+from capsnb.nn.models.base import Model, ModelConfig, check_positive
 from capsnb.nn.models.stems import check_size
 
 AT_ONCE = 2**20  # votes' numbers that are routed together on a CPU: what a core's cache holds
@@ -20,54 +20,7 @@ START_A = -10.0  # of beta_a, see `MatrixCapsNetConfig`
 KEPT = 2**27  # of a batch and layer beyond which votes are made again for the gradient instead of kept
 
 
-@dataclass(frozen=True, kw_only=True)
-class MatrixCapsNetConfig:
-    """A network of matrix capsules. The defaults are those of Tawalbeh & Oramas 2024: 12 units in every layer.
-
-    width, kernel, stride, padding: of the first convolution (A in Hinton et al.); batch_norm: before its ReLU, as in
-        the released code of both; Hinton et al. name none.
-    types: of primary capsules (B), made by a 1x1 convolution. layers: (types, kernel, stride) of each layer of
-        convolutional capsules (C and D). side: a pose has side x side numbers.
-    coordinates: where a class capsule's child stands is added to its vote (Coordinate Addition).
-    init_scale: of the transforms, N(0, init_scale^2 / side): at 1 a vote is as large as its child's pose. At 2, the
-        N(0, 1) of Tawalbeh & Oramas' code, and with beta_a at -10, the mean of -1000 in units of `em.DATA` that
-        Gritzman 2019 draws it around, about half of the capsules of every layer are active at first, as Hinton et al.
-        want. beta_u starts at 0.
-    decoder: "conditional" sees the pose of the true class, without labels that of the most active one.
-    """
-
-    channels: int = 1
-    size: int = 28
-    classes: int = 10
-    width: int = 12
-    kernel: int = 5
-    stride: int = 2
-    padding: int = 2
-    batch_norm: bool = True
-    types: int = 12
-    layers: tuple[tuple[int, int, int], ...] = ((12, 3, 2), (12, 3, 1))
-    side: int = 4
-    routing: em.EM = field(default_factory=em.EM)
-    coordinates: bool = True
-    init_scale: float = 2.0
-    decoder: str = "conditional"
-    decoder_widths: tuple[int, ...] = (512, 1024)
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "size", "classes", "width", "kernel", "stride", "types", "init_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
-        if self.side < 2:
-            raise ValueError(f"side = {self.side}: the coordinates need poses of at least 2x2")
-        if not all(len(layer) == 3 and min(layer) > 0 for layer in self.layers):
-            raise ValueError(f"layers = {self.layers}: each is (types, kernel, stride), all above 0")
-
-    def build(self) -> MatrixCapsNet:
-        """The model with fresh parameters from torch's global generator."""
-        return MatrixCapsNet(self)
-
-
-class MatrixCapsNet(nn.Module):
+class MatrixCapsNet(Model):
     """Convolution, primary capsules, convolutional capsules `caps1`, `caps2`, ..., class capsules, decoder.
 
     Scores are the class capsules' activations, in (0, 1). Taps: conv1 (B, C, H, W); primary (B, I, D) and
@@ -76,8 +29,7 @@ class MatrixCapsNet(nn.Module):
     """
 
     def __init__(self, config: MatrixCapsNetConfig) -> None:
-        super().__init__()
-        self.config, self.image_shape = config, (config.channels, config.size, config.size)
+        super().__init__(config)
         check_size(config.size + 2 * config.padding, config.kernel)
         conv = Conv2d(config.channels, config.width, config.kernel, config.stride, config.padding)
         norm = [nn.BatchNorm2d(config.width)] if config.batch_norm else []
@@ -93,58 +45,86 @@ class MatrixCapsNet(nn.Module):
             self.add_module(name, MatrixCapsules(size, types, parents, kernel=kernel, stride=stride, **options))
             size, types = (size - kernel) // stride + 1, parents
         self.add_module("class", MatrixCapsules(size, types, config.classes, coordinates=config.coordinates, **options))
-        self.decoder, self.reconstruction = make_decoder(
-            config.decoder, config.classes, config.side**2, self.image_shape, config.decoder_widths
-        )
+        self.add_decoder(config.side**2)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
-        """images (B, C, H, W), uint8 or in [0, 1]; labels mask the decoder (training), else the highest score does."""
-        poses, activations = self.primary(self.conv1(as_pixels(images, self.image_shape)))
+    def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        poses, activations = self.primary(self.conv1(pixels))
         for name in self.layers:
             poses, activations = self._modules[name](poses, activations)
-        seen = activations.argmax(1) if labels is None else labels
-        return Output(activations, poses, decode(self, poses, seen))
+        return activations, poses
 
 
-class Activated(nn.Module):
-    """Capsules with an activation of their own, which decides how much they are heard."""
+@dataclass(frozen=True, kw_only=True)
+class MatrixCapsNetConfig(ModelConfig):
+    """A network of matrix capsules. The defaults are those of Tawalbeh & Oramas 2024: 12 units in every layer.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.activations = taps.Tap()
+    width, kernel, stride, padding: of the first convolution (A in Hinton et al.); batch_norm: before its ReLU, as in
+        the released code of both; Hinton et al. name none.
+    types: of primary capsules (B), made by a 1x1 convolution. layers: (types, kernel, stride) of each layer of
+        convolutional capsules (C and D). side: a pose has side x side numbers.
+    coordinates: where a class capsule's child stands is added to its vote (Coordinate Addition).
+    init_scale: of the transforms, N(0, init_scale^2 / side): at 1 a vote is as large as its child's pose. At 2, the
+        N(0, 1) of Tawalbeh & Oramas' code, and with beta_a at -10, the mean of -1000 in units of `em.DATA` that
+        Gritzman 2019 draws it around, about half of the capsules of every layer are active at first, as Hinton et al.
+        want. beta_u starts at 0.
+    decoder: "conditional" sees the pose of the true class, without labels that of the most active one.
+    """
 
-    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
-        """Inside the block only the capsules of `mask` (J,) or (B, J) are active: the others' votes have no weight.
+    model: ClassVar = MatrixCapsNet
+    width: int = 12
+    kernel: int = 5
+    stride: int = 2
+    padding: int = 2
+    batch_norm: bool = True
+    types: int = 12
+    layers: tuple[tuple[int, int, int], ...] = ((12, 3, 2), (12, 3, 1))
+    side: int = 4
+    routing: em.EM = field(default_factory=em.EM)
+    coordinates: bool = True
+    init_scale: float = 2.0
+    decoder: str = "conditional"
+    decoder_widths: tuple[int, ...] = (512, 1024)
 
-        A pose of zeros instead would go on voting, for zeros.
-        """
-        return self.activations.editing(taps.keep(mask))
+    def __post_init__(self) -> None:
+        check_positive(self, "channels", "size", "classes", "width", "kernel", "stride", "types", "init_scale")
+        if self.side < 2:
+            raise ValueError(f"side = {self.side}: the coordinates need poses of at least 2x2")
+        if not all(len(layer) == 3 and min(layer) > 0 for layer in self.layers):
+            raise ValueError(f"layers = {self.layers}: each is (types, kernel, stride), all above 0")
 
 
-class MatrixPrimary(Activated):
-    """Poses and activations by 1x1 convolutions. (B, C, H, W) -> (B, I, D), (B, I); I as in `PrimaryCapsules`."""
+class MatrixPrimary(Units, nn.Module):
+    """Poses and activations by 1x1 convolutions. (B, C, H, W) -> (B, I, D), (B, I); I as in `PrimaryCapsules`.
+
+    A capsule that is taken away has no activation: a pose of zeros instead would go on voting, for zeros.
+    """
+
+    zeroed = ("activations",)
 
     def __init__(self, in_channels: int, size: int, types: int, side: int) -> None:
         super().__init__()
         self.grid, self.capsules, self.dim = (size, size, types), size * size * types, side * side
         self.pose, self.active = Conv2d(in_channels, types * self.dim, 1), Conv2d(in_channels, types, 1)
-        self.tap = taps.Tap()
+        self.activations, self.tap = taps.Tap(), taps.Tap()
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        poses = full(self.pose(maps)).permute(0, 2, 3, 1).reshape(len(maps), self.capsules, self.dim)
-        logits = full(self.active(maps)).permute(0, 2, 3, 1).reshape(len(maps), self.capsules)
+        poses = by_position(self.pose(maps), self.capsules)
+        logits = by_position(self.active(maps), self.capsules).squeeze(-1)
         dtype = self.pose.weight.dtype
         return self.tap(poses.to(dtype)), self.activations(logits.sigmoid().to(dtype))
 
 
-class MatrixCapsules(Activated):
+class MatrixCapsules(Units, nn.Module):
     """Parents by EM routing. Poses (B, I, D) and activations (B, I) -> (B, J, D), (B, J).
 
     The children stand on a grid of size x size with `types` at each place. With a kernel the parents do too, with
     `parents` types, and each place and pair of types has its transform; without, they are `parents` class capsules that
     see all children, and all positions share one transform per pair of types.
     vote = pose matrix @ weight, both side x side, weight (places of a window * types or types, side, parents, side).
+    A capsule that is taken away has no activation.
     """
+
+    zeroed = ("activations",)
 
     def __init__(
         self,
@@ -171,6 +151,7 @@ class MatrixCapsules(Activated):
         shape = (types * (kernel or 1) ** 2, side, parents, side)
         self.weight = nn.Parameter(torch.randn(shape) * (init_scale * side**-0.5))
         self.beta_u, self.beta_a = (nn.Parameter(torch.full((parents,), start)) for start in (0.0, START_A))
+        self.activations = taps.Tap()
         self.votes, self.coupling, self.poses = taps.Tap(), taps.Tap(), taps.Tap()
 
     def _coordinates(self) -> Tensor:

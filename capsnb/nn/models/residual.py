@@ -11,8 +11,8 @@ capsules are computed there and never read (left out here, as are its unused bra
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage
-from capsnb.nn.models.capsnet import Output, as_pixels, decode, make_decoder
+from capsnb.nn.layers import Stage, Units
+from capsnb.nn.models.base import Model, ModelConfig
 from capsnb.nn.models.stems import check_size
 
 SIDE = 4  # poses are 4 x 4
@@ -29,36 +29,7 @@ DIM = SIDE * SIDE
 KERNEL = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResCapsConfig:
-    """ResCaps. The defaults are those of the released code: stages of 32, 32, 32 and 8 types.
-
-    width, kernel: of the first convolution (stride 1, padded to keep the size). types: of each stage, which halves the
-    map and has two layers of residual poses. decoder: sees the pose of the true class, without labels that of the
-    highest score (Tawalbeh & Oramas 2024 add it).
-    """
-
-    channels: int = 1
-    size: int = 28
-    classes: int = 10
-    width: int = 32
-    kernel: int = 5
-    types: tuple[int, ...] = (32, 32, 32, 8)
-    decoder: str = "conditional"
-    decoder_widths: tuple[int, ...] = (512, 1024)
-
-    def __post_init__(self) -> None:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel}: padding keeps the size for odd kernels only")
-        if not self.types or min(self.types) < 1:
-            raise ValueError(f"types = {self.types}: at least one stage of at least one type is needed")
-
-    def build(self) -> ResCaps:
-        """The model with fresh parameters from torch's global generator."""
-        return ResCaps(self)
-
-
-class ResCaps(nn.Module):
+class ResCaps(Model):
     """Convolution, stages of residual capsules, class capsules, decoder. Scores are sigmoids, in (0, 1).
 
     Stage n halves the map to poses (tap `primary`, then `primary2`, ...) and has two layers, `caps1` and `caps2` in the
@@ -68,8 +39,7 @@ class ResCaps(nn.Module):
     """
 
     def __init__(self, config: ResCapsConfig) -> None:
-        super().__init__()
-        self.config, self.image_shape = config, (config.channels, config.size, config.size)
+        super().__init__(config)
         check_size(config.size, 2 ** len(config.types))
         conv = Conv2d(config.channels, config.width, config.kernel, padding=config.kernel // 2)
         self.stages = ["conv1"]
@@ -89,22 +59,43 @@ class ResCaps(nn.Module):
             features = types * (DIM + 1)
         self.layers.append("class")
         self.add_module("class", ResidualClasses(features * size * size, config.classes))
-        self.decoder, self.reconstruction = make_decoder(
-            config.decoder, config.classes, DIM, self.image_shape, config.decoder_widths
-        )
+        self.add_decoder(DIM)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
-        """images (B, C, H, W), uint8 or in [0, 1]; labels mask the decoder (training), else the highest score does."""
-        maps = self.conv1(as_pixels(images, self.image_shape)).permute(0, 2, 3, 1)
-        for primary, first, second, norm in self.order:
-            maps = self._modules[first](self._modules[primary](maps))
-            maps = self._modules[second](self._modules[second].poses_of(maps))
-            maps = self._modules[norm](maps.flatten(0, 2)).reshape(maps.shape)
+    def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.conv1(pixels).permute(0, 2, 3, 1)
+        for names in self.order:
+            primary, first, second, norm = (self._modules[name] for name in names)
+            maps = first(primary(maps))
+            maps = second(second.poses_of(maps))
+            maps = norm(maps.flatten(0, 2)).reshape(maps.shape)
         poses, scores = self._modules["class"](maps.flatten(1))
-        return Output(scores, poses, decode(self, poses, scores.argmax(1) if labels is None else labels))
+        return scores, poses
 
 
-class HalvedPoses(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class ResCapsConfig(ModelConfig):
+    """ResCaps. The defaults are those of the released code: stages of 32, 32, 32 and 8 types.
+
+    width, kernel: of the first convolution (stride 1, padded to keep the size). types: of each stage, which halves the
+    map and has two layers of residual poses. decoder: sees the pose of the true class, without labels that of the
+    highest score (Tawalbeh & Oramas 2024 add it).
+    """
+
+    model: ClassVar = ResCaps
+    width: int = 32
+    kernel: int = 5
+    types: tuple[int, ...] = (32, 32, 32, 8)
+    decoder: str = "conditional"
+    decoder_widths: tuple[int, ...] = (512, 1024)
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel}: padding keeps the size for odd kernels only")
+        if not self.types or min(self.types) < 1:
+            raise ValueError(f"types = {self.types}: at least one stage of at least one type is needed")
+
+
+class HalvedPoses(Units, nn.Module):
     """A 1x1 convolution of stride 2 to poses. Maps (B, H, W, F) -> poses (B, H', W', types, D); tap (B, I, D)."""
 
     def __init__(self, features: int, size: int, types: int) -> None:
@@ -117,17 +108,14 @@ class HalvedPoses(nn.Module):
         poses = self.linear(maps[:, ::2, ::2])
         return self.tap(poses.reshape(len(maps), self.capsules, DIM)).unflatten(1, self.grid)
 
-    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
-        """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose, which
-        every transform leaves at zero."""
-        return self.tap.editing(taps.keep(mask))
 
-
-class ResidualPoses(nn.Module):
+class ResidualPoses(Units, nn.Module):
     """vote = pose @ (weight + 1) at each place of a 3x3 window, padded with zeros; then as the module says.
 
     Poses (B, H, W, types, D) -> maps (B, H, W, types * (D + 1)), the types' poses and then their activations.
     """
+
+    zeroed = ("poses", "activations")
 
     def __init__(self, size: int, types: int) -> None:
         super().__init__()
@@ -159,20 +147,14 @@ class ResidualPoses(nn.Module):
         """The poses in the maps of a layer like this one: (B, H, W, types * (D + 1)) -> (B, H, W, types, D)."""
         return maps[..., : self.grid[2] * DIM].unflatten(-1, (self.grid[2], DIM))
 
-    @contextmanager
-    def keep(self, mask: Tensor):
-        """Inside the block only the capsules of `mask` (J,) or (B, J) are left: pose and activation of others are 0."""
-        with ExitStack() as stack:
-            for tap in (self.poses, self.activations):
-                stack.enter_context(tap.editing(taps.keep(mask)))
-            yield
 
-
-class ResidualClasses(nn.Module):
+class ResidualClasses(Units, nn.Module):
     """All of the last map makes a pose per class; residual again; all of these poses make the scores.
 
     (B, features) -> poses (B, K, D), activations (B, K).
     """
+
+    zeroed = ("poses",)
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
@@ -186,7 +168,3 @@ class ResidualClasses(nn.Module):
         before = self.pose(features).unflatten(1, (self.capsules, SIDE, SIDE))
         poses = self.poses((before @ (self.weight + 1)).flatten(2))
         return poses, self.activations(self.norm(self.active(poses.flatten(1))).sigmoid())
-
-    def keep(self, mask: Tensor) -> AbstractContextManager[None]:
-        """Inside the block only the classes of `mask` (K,) or (B, K) are left: the others have a zero pose."""
-        return self.poses.editing(taps.keep(mask))

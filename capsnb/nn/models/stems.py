@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import PrimaryCapsules, Stage, full, squash_named
+from capsnb.nn.layers import PrimaryCapsules, Stage, Units, by_position, squash_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,14 @@ class StridedStem:
             self.channels, size - self.kernel + 1, types=self.types, dim=self.dim, kernel=self.kernel, squash=squash
         )
         return [conv1], primary
+
+
+def strided_pair(channels: int, size: int, kernel: int, widths: tuple[int, int]) -> tuple[Stage, Stage, int]:
+    """The convolutions of a `StridedStem` for plain neurons, ReLU after both, and the side of the second's map."""
+    check_size(size, kernel, kernel)
+    first = Stage(Conv2d(channels, widths[0], kernel), nn.ReLU())
+    second = Stage(Conv2d(widths[0], widths[1], kernel, 2), nn.ReLU())
+    return first, second, (size - 2 * kernel + 1) // 2 + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,7 @@ class DepthwiseStem:
         return stages, GlobalCapsules(self.capsules, self.dim, size, squash, self.pointwise)
 
 
-class GlobalCapsules(nn.Module):
+class GlobalCapsules(Units, nn.Module):
     """Primary capsules that see the whole map: depthwise convolution of the map's size, perhaps 1x1. -> (B, I, P)."""
 
     def __init__(self, capsules: int, dim: int, size: int, squash: str, pointwise: bool) -> None:
@@ -82,12 +90,8 @@ class GlobalCapsules(nn.Module):
         self.tap = taps.Tap()
 
     def forward(self, maps: Tensor) -> Tensor:
-        poses = full(self.pointwise(self.depthwise(maps))).reshape(len(maps), self.capsules, self.dim)
-        return self.tap(self.squash(poses).to(self.depthwise.weight.dtype))
-
-    def keep(self, mask: Tensor):
-        """Inside the block only the capsules of `mask` (I,) or (B, I) are left: the others have a zero pose."""
-        return self.tap.editing(taps.keep(mask))
+        poses = self.squash(by_position(self.pointwise(self.depthwise(maps)), self.capsules))
+        return self.tap(poses.to(self.depthwise.weight.dtype))
 
 
 def check_size(size: int, *kernels: int) -> None:
