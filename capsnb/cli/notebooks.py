@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from capsnb import disk
-from capsnb.cli.options import DATA, file, folder
+from capsnb.cli.options import DATA, JOBS, file, folder
 
 # those of capsnb.evidence.plans, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
@@ -16,6 +16,7 @@ PROFILES = ("smoke", "quick", "long", "full")
 @click.option("--profile", type=click.Choice(PROFILES), help="How much to train.  [default: quick]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")
+@JOBS
 @DATA
 @click.option("--out", type=folder(), help="Where the executed notebooks go.  [default: build/notebooks]")
 @click.option("--notebooks", "source", type=folder(exists=True), help="Folder of the notebooks to execute.")
@@ -25,6 +26,7 @@ def run(
     profile: str | None,
     seed: int,
     seeds: int | None,
+    jobs: int | None,
     data: Path | None,
     out: Path | None,
     source: Path | None,
@@ -32,13 +34,14 @@ def run(
 ) -> None:
     """Execute notebooks with papermill, all of them or those with the numbers NN.
 
-    First says what will be trained and about how long that takes; runs that are on disk are not trained again. The
-    notebooks themselves stay as they are. Exit status 1 when one failed; the others are executed all the same.
+    First says what will be trained and about how long that takes, and trains it, as many networks side by side as there
+    are cores; runs that are on disk are not trained again. Then the notebooks are executed, side by side too. They
+    themselves stay as they are. Exit status 1 when one failed; the others are executed all the same.
 
     \b
     capsnb run
     capsnb run 00 03 --profile smoke
-    capsnb run 03 --profile full --seeds 5 --data ~/datasets
+    capsnb run 03 --profile full --seeds 5 --jobs 16 --data ~/datasets
     capsnb run --notebooks my-notebooks --out build/mine
     """
     import os
@@ -64,15 +67,14 @@ def run(
         for path in chosen:
             notebooks.require_parameters(path)
     data = data and data.resolve()
-    for line in notebooks.forecast(chosen, profile, seed=seed, seeds=seeds, data=data):
+    trained = notebooks.Training(chosen, profile, seed=seed, seeds=seeds, data=data)
+    for line in trained.forecast():
         click.echo(line)
+    for failure in trained.run(jobs):
+        click.echo(f"The training of {failure}", err=True)
+    parameters = None if in_place else {"profile": profile, "seed": seed, "seeds": seeds, "data": data and str(data)}
     outcomes = []
-    for path in chosen:
-        if in_place:
-            outcome = notebooks.refresh(path, profile=profile)
-        else:
-            parameters = {"profile": profile, "seed": seed, "seeds": seeds, "data": data and str(data)}
-            outcome = notebooks.execute(path, out / path.name, parameters)
+    for outcome in notebooks.execute_all(chosen, out, parameters, profile=profile, jobs=jobs):
         click.echo(outcome, err=not outcome.passed)
         outcomes.append(outcome)
     if failed := [outcome for outcome in outcomes if not outcome.passed]:
@@ -129,7 +131,7 @@ def results(ctx: click.Context, readme: Path | None) -> None:
 @click.option("--from", "source", type=folder(exists=True), default="build/notebooks", show_default=True)
 @click.option("--claim", "only", metavar="NAME", multiple=True, help="Only this claim; may be given several times.")
 def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
-    """Keep what an executed notebook measured in results/NN.json, beside earlier records. Profiles long and full only.
+    """Keep what an executed notebook measured in the evidence store, beside earlier records. Profiles long and full only.
 
     \b
     capsnb run 00 --profile full && capsnb results record 00

@@ -16,6 +16,9 @@ def file(**more: Any) -> click.Path:
     return click.Path(dir_okay=False, path_type=Path, **more)
 
 
+JOBS = click.option(
+    "--jobs", type=click.IntRange(min=1), help="How many at a time, one thread each.  [default: one per core, or GPU]"
+)
 DATA = click.option("--data", type=folder(exists=True), help="Folder of the image sets, in place of CAPSNB_DATA.")
 
 

@@ -1,10 +1,11 @@
 """The commands about what is trained and on what: capsnb data, runs, sweep, checkpoints."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from capsnb.cli.options import DATA, file, folder, print_columns
+from capsnb.cli.options import DATA, JOBS, file, folder, print_columns
 
 # those of capsnb.training.backends, whose package imports torch
 BACKENDS = ("processes", "dask", "ray")
@@ -79,7 +80,7 @@ def list_runs(root: Path | None) -> None:
         cells.append(
             [
                 row["name"],
-                "finished" if row["finished"] else "unfinished",
+                "finished" if row["finished"] else "training" if row["locked"] else "unfinished",
                 row["epoch"],
                 None if accuracy is None else f"{accuracy:.4f}",
                 f"{row['bytes'] / 1e6:.1f} MB",
@@ -91,11 +92,13 @@ def list_runs(root: Path | None) -> None:
 
 @runs.command()
 @ROOT
-@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), default=0, help="Last changed so long ago.")
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Last changed so long ago. [an hour]")
 @click.option("--all", "every", is_flag=True, help="Finished runs too.")
-@click.option("--yes", is_flag=True, help="Do not ask before finished runs are deleted.")
-def prune(root: Path | None, older_than: float, every: bool, yes: bool) -> None:
-    """Delete runs that were never finished, or with --all finished ones too.
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(root: Path | None, older_than: float | None, every: bool, yes: bool) -> None:
+    """Delete runs that were never finished, or with --all finished ones too; names them and asks first.
+
+    A run that is being trained stays, and so does one that changed within the last hour unless --older-than says less.
 
     \b
     capsnb runs prune
@@ -103,28 +106,39 @@ def prune(root: Path | None, older_than: float, every: bool, yes: bool) -> None:
     """
     from capsnb.training import runs as trained
 
-    if every and not yes:
-        click.confirm(f"Delete finished runs in {trained.root(root)} too?", abort=True)
-    count = trained.prune(root, older_than_days=older_than, unfinished_only=not every)
+    rows = trained.prunable(root, older_than_days=older_than, unfinished_only=not every)
+    if rows and not yes:
+        for row in rows:
+            click.echo(f"{row['name']}, {'finished' if row['finished'] else 'unfinished'}, {row['bytes'] / 1e6:.1f} MB")
+        click.confirm(f"Delete {'this run' if len(rows) == 1 else f'these {len(rows)} runs'}?", abort=True)
+    count = trained.prune(root, [row["name"] for row in rows])
     click.echo(f"Deleted {count} run{'s' * (count != 1)}.")
 
 
 @click.command()
 @click.argument("grid", type=file(exists=True))
-@click.option("--jobs", type=click.IntRange(min=1), help="Networks at a time.  [default: one per core, one on a GPU]")
+@JOBS
 @click.option("--backend", type=click.Choice(BACKENDS), default="processes", show_default=True)
 @click.option("--address", help="Of a running dask scheduler or ray cluster that does the work.")
-@click.option("--out", type=file(), help="[default: build/sweeps/GRID.jsonl]")
+@click.option("--out", type=file(), help="Of the rows, .csv or .jsonl.  [default: build/sweeps/GRID.csv]")
 @DATA
+@click.option("--record", is_flag=True, help="Keep the observations in the project's evidence store, too.")
 @click.option("--dry-run", is_flag=True, help="Only list the networks, with about how long each trains.")
 def sweep(
-    grid: Path, jobs: int | None, backend: str, address: str | None, out: Path | None, data: Path | None, dry_run: bool
+    grid: Path,
+    jobs: int | None,
+    backend: str,
+    address: str | None,
+    out: Path | None,
+    data: Path | None,
+    record: bool,
+    dry_run: bool,
 ) -> None:
-    """Train and measure every network of the grid file GRID (TOML), and write a row of JSON for each.
+    """Train and measure every network of the grid file GRID (TOML), and write a row for each.
 
-    A setting of the file has a value or a list of values; the networks are the product of the lists. Networks that the
-    file of rows holds are skipped and cut runs go on, so that a killed sweep is simply called again. Exit status 1 when
-    a network failed; its error is in its row, the others are trained all the same.
+    A grid sets parts of a base network and its training, by dotted names, to lists of values; the networks are the
+    product of the lists. What is trained and measured is found again and cut runs go on, so that a killed sweep is
+    simply called again. Exit status 1 when a network failed; the others are trained all the same.
 
     \b
     capsnb sweep notebooks/sweeps/parse_tree_small.toml --dry-run
@@ -132,50 +146,48 @@ def sweep(
     capsnb sweep grid.toml --backend dask --address tcp://scheduler:8786
     """
     from capsnb.evidence import sweep as sweeps
+    from capsnb.training import backends
 
-    cells = sweeps.read_grid(grid)
-    sweeps.backends.check(backend, address, jobs)
-    out = out or Path("build/sweeps") / f"{grid.stem}.jsonl"
-    chosen = sweeps.plan(cells, data_dir=data)
-    done = sweeps.finished(out)
-    left = [task for task in chosen if task.digest not in done]
-    same = f", {len(cells) - len(chosen)} more cells train the same ones" if len(chosen) < len(cells) else ""
-    click.echo(f"{len(chosen)} networks{same}; {len(chosen) - len(left)} in {out}, {len(left)} to train and measure.")
+    backends.check(backend, address, jobs)
+    networks = sweeps.read_grid(grid)
+    chosen = networks.unique()
+    out = out or Path("build/sweeps") / f"{grid.stem}.csv"
+    more = len(networks.specs) - len(chosen.specs)
+    same = f", {more} more settings train the same ones" if more else ""
     if dry_run:
-        _list(chosen, done, data, jobs)
+        click.echo(f"{len(chosen.specs)} networks{same}.")
+        _list(chosen, data, jobs)
         return
-    failed = sweeps.run(
-        chosen,
-        out,
-        jobs=jobs,
-        backend=backend,
-        address=address,
-        data_dir=data,
-        tell=lambda text: click.echo(text, err=True),
-    )
+    click.echo(f"{len(chosen.specs)} networks{same}.")
+    how = {"jobs": jobs, "backend": backend, "address": address, "data_dir": data}
+    failed = sweeps.run(networks, out, tell=lambda text: click.echo(text, err=True), **how)
     click.echo(f"The rows are in {out}")
+    if record:
+        count, files = sweeps.record(chosen.specs, data_dir=data)
+        click.echo(f"{count} new observations in {len(files)} files of the evidence store.")
     if failed:
-        raise click.ClickException(f"{failed} of {len(left)} networks failed; calling it again tries them again.")
+        raise click.ClickException(
+            f"{len(failed)} of {len(chosen.specs)} networks failed; calling it again tries them again."
+        )
 
 
-def _list(chosen: list, done: set[str], data: Path | None, jobs: int | None) -> None:
-    """Print the networks of a sweep, what sets them apart, and about how long each trains."""
+def _list(chosen: Any, data: Path | None, jobs: int | None) -> None:
+    """Print the networks of a grid, what sets them apart, and about how long each trains."""
     from tqdm import tqdm
 
-    from capsnb.evidence import sweep as sweeps
+    from capsnb.nn.models import count_parameters
+    from capsnb.training import parallel
+    from capsnb.training import runs as trained
 
-    names = sweeps.varied([task.cell for task in chosen])
-    header = (*names, "parameters", "seconds")
-    click.echo("  ".join(f"{name:>10}" for name in header))
-    total = 0.0
-    for task in chosen:
-        seconds = 0.0 if task.digest in done else sweeps.forecast(task, data_dir=data)
-        total += seconds
-        state = "done" if task.digest in done else "trained" if not seconds else f"{seconds:.0f}"
-        texts = [*(str(getattr(task.cell, name)) for name in names), f"{task.parameters:,}", state]
-        click.echo("  ".join(f"{text:>{max(10, len(name))}}" for text, name in zip(texts, header, strict=True)))
-    jobs = jobs or sweeps.default_jobs()
-    click.echo(f"About {tqdm.format_interval(total / jobs)} of training, {jobs} at a time, on a machine like this one.")
+    seconds = trained.forecast(chosen.specs, data_dir=data)
+    cells = []
+    for settings, spec, cost in zip(chosen.settings, chosen.specs, seconds, strict=True):
+        shown = [str(settings.get(name, "-")) for name in chosen.varied]
+        cells.append([*shown, count_parameters(spec.model), f"{cost:.0f}" if cost else "trained"])
+    print_columns((*chosen.varied, "parameters", "seconds"), cells)
+    jobs = jobs or parallel.default_jobs()
+    left = tqdm.format_interval(sum(seconds) / jobs)
+    click.echo(f"About {left} of training, {jobs} at a time, on a machine like this one.")
 
 
 @click.group("checkpoints")

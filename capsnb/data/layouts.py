@@ -31,7 +31,7 @@ class Source:
     read: Callable[..., Parts]
     count: Callable[[Path, str], Counts] | None = None  # None: `read` decodes nothing, so what it lists is counted
     fetch: Callable[[Path], object] | str  # downloads into a folder, or says how to get the set by hand
-    digest: str | None = None  # of its true content (`data.digest`), by which runs on it are named where it is not there
+    digest: str | None = None  # of its true content: names runs on it where it is not there
     validation_cap: int | None = 5_000  # a tenth of the training images validate, at most so many
 
 

@@ -57,7 +57,7 @@ def short_name(name: str | os.PathLike) -> str:
 
 
 def true_digest(name: str) -> str:
-    """The `digest` of a known set's true content, whether it is here or not; "unknown" where capsnb does not know it."""
+    """The `digest` of a known set's true content, whether it is here or not; "unknown" where it has none."""
     return (SOURCES[name].digest if name in SOURCES else None) or "unknown"
 
 

@@ -11,7 +11,7 @@
 Verdicts are computed from values, never typed.
 """
 
-from capsnb.evidence.records import Record, record, recorded, results_dir
+from capsnb.evidence.records import Record, record, recorded
 from capsnb.evidence.rules import Bound, Difference, Equivalence, Exact, Order, Rule, Value
 from capsnb.evidence.tables import MIME, Claim, ClaimsTable, table, verdict
 from capsnb.evidence.verdicts import WORDS, Verdict, interval
@@ -33,7 +33,6 @@ __all__ = [
     "interval",
     "record",
     "recorded",
-    "results_dir",
     "table",
     "verdict",
 ]

@@ -76,33 +76,85 @@ def require_parameters(source: Path) -> None:
         raise ValueError(f"{source.name} has no cell tagged parameters, so profile and seed cannot be passed to it.")
 
 
-def forecast(chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None, data: Path | None) -> Iterator[str]:
-    """What these notebooks will train, variant by variant, and about how long that takes on this machine."""
-    from capsnb.evidence import plans  # imports torch
+class Training:
+    """What notebooks train before they are executed: all their plans' runs, each once, side by side."""
 
-    yield f"Profile {profile}: {plans.PROFILES[profile]}."
-    total = 0.0
-    planned = False
-    for path in chosen:
-        if path.name[:2] not in plans.planned():
-            continue
-        plan = plans.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
-        try:
-            costs = iter(plan.forecast())
-        except (ValueError, FileNotFoundError) as error:
-            yield f"{path.name}: no forecast. {' '.join(str(error).split())}"
-            continue
-        planned = True
-        yield f"{path.name}:"
-        for variant, specs in plan.specs.items():
-            seconds = [next(costs) for _ in specs]
-            todo = [spec for spec, cost in zip(specs, seconds, strict=True) if cost]
-            done = "trained before" if not todo else f"about {_duration(sum(seconds))}"
-            size = f"{_count(len(specs), 'seed')} x {_count(specs[0].recipe.epochs, 'epoch')} on {specs[0].data.name}"
-            yield f"  {variant}: {size}, {done}"
-            total += sum(seconds)
-    if planned:
-        yield f"Training takes about {_duration(total)} on this machine." if total else "Nothing to train."
+    def __init__(
+        self, chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None, data: Path | None
+    ) -> None:
+        from capsnb.evidence import plans  # imports torch
+
+        self.header = f"Profile {profile}: {plans.PROFILES[profile]}."
+        planned = plans.planned()
+        self.plans = {
+            path.name: plans.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
+            for path in chosen
+            if path.name[:2] in planned
+        }
+        self.work: dict[Any, dict] = {}  # spec -> what is watched, by all the notebooks that train it
+        self.seconds: dict[Any, float] = {}
+        self.data = data
+
+    def forecast(self) -> Iterator[str]:
+        """What will be trained, variant by variant, and about how long that takes on one thread of this machine."""
+        yield self.header
+        for name, plan in self.plans.items():
+            try:
+                costs = dict(zip(plan.all_specs(), plan.forecast(), strict=True))
+            except (ValueError, FileNotFoundError) as error:
+                yield f"{name}: no forecast. {' '.join(str(error).split())}"
+                continue
+            yield f"{name}:"
+            for spec in costs:
+                self.work.setdefault(spec, {}).update(plan.watching())
+            self.seconds |= costs
+            for variant, specs in plan.specs.items():
+                todo = sum(costs[spec] for spec in specs)
+                done = f"about {_duration(todo)}" if todo else "trained before"
+                size = f"{_count(len(specs), 'seed')} x {_count(specs[0].recipe.epochs, 'epoch')}"
+                yield f"  {variant}: {size} on {specs[0].data.name}, {done}"
+        if self.work:
+            total = sum(self.seconds.values())
+            yield f"Training takes about {_duration(total)} on one core." if total else "Nothing to train."
+
+    def run(self, jobs: int | None = None) -> list[Any]:
+        """Train what `forecast` named and is not there, `jobs` at a time; returns what failed."""
+        if not any(self.seconds.values()):
+            return []
+        from capsnb.training import parallel  # imports torch
+
+        return parallel.train(self.work, jobs=jobs, data_dir=self.data, seconds=self.seconds)
+
+
+def execute_all(
+    chosen: Sequence[Path],
+    out: Path | None,
+    parameters: dict[str, object] | None,
+    *,
+    profile: str,
+    jobs: int | None = None,
+) -> Iterator[Outcome]:
+    """Execute notebooks, `jobs` at a time, into a folder with parameters, or in place without; outcomes as they come."""
+    import joblib
+
+    jobs = min(jobs or joblib.cpu_count(), len(chosen))
+    how = {"profile": profile, "progress": jobs == 1}
+    tasks = {path.name: (path, out, parameters, how) for path in chosen}
+    if jobs == 1:
+        yield from (_execute_one(*task) for task in tasks.values())
+        return
+    from capsnb.training import backends
+
+    for name, outcome in backends.results(_execute_one, tasks, backend="processes", jobs=jobs, address=None):
+        lost = isinstance(outcome, BaseException)
+        path = (out or tasks[name][0].parent) / name
+        yield Outcome(name, path, 0.0, None, f"its process was lost ({outcome})") if lost else outcome
+
+
+def _execute_one(path: Path, out: Path | None, parameters: dict[str, object] | None, how: dict[str, Any]) -> Outcome:
+    if parameters is None or out is None:
+        return refresh(path, **how)
+    return execute(path, out / path.name, parameters, progress=how["progress"])
 
 
 def execute(source: Path, target: Path, parameters: dict[str, object], *, progress: bool = True) -> Outcome:

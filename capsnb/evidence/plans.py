@@ -26,6 +26,7 @@ from capsnb.measure.observations import Observation
 from capsnb.measure.observe import observe
 from capsnb.training import parallel, runs
 from capsnb.training.identity import encode
+from capsnb.training.loop import Watch
 from capsnb.training.recipe import Row
 from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
@@ -99,7 +100,7 @@ class Plan:
 
     def train(self, *, jobs: int | None = None, **options: Any) -> None:
         """Train what is not trained yet, side by side, as `parallel.train`. Raises RuntimeError where one failed."""
-        work = {spec: self._watch() for spec in self.all_specs()}
+        work = {spec: self.watching() for spec in self.all_specs()}
         if failed := parallel.train(work, jobs=jobs, threads=self.threads, data_dir=self.data_dir, **options):
             raise RuntimeError(f"{len(failed)} of {len(work)} trainings failed; the first was {failed[0]}")
 
@@ -122,12 +123,13 @@ class Plan:
 
     def forecast(self) -> list[float]:
         """`runs.forecast` of all its specs: about how many seconds each will train."""
-        return runs.forecast(self.all_specs(), watch=self._watch(), data_dir=self.data_dir)
+        return runs.forecast(self.all_specs(), watch=self.watching(), data_dir=self.data_dir)
 
     def _how(self) -> dict[str, Any]:
-        return {"watch": self._watch(), "data_dir": self.data_dir, "threads": self.threads}
+        return {"watch": self.watching(), "data_dir": self.data_dir, "threads": self.threads}
 
-    def _watch(self) -> parallel.Watch:
+    def watching(self) -> Watch:
+        """What its runs are watched by, as `runs.follow` takes it."""
         found = [(protocol.find(measure), settings) for measure, settings in self.watch.values()]
         return {measure.column(**settings): measure.watched(**settings) for measure, settings in found}
 

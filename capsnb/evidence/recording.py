@@ -1,4 +1,4 @@
-"""From an executed notebook to its record in results/NN.json."""
+"""From an executed notebook to its record in the evidence store."""
 
 from __future__ import annotations
 

@@ -97,21 +97,20 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
     """
     shown = [nbformat.read(path, as_version=4) for path in sorted(notebooks.glob(PATTERN))]
     known = {(row["notebook"], row["claim"]): row for notebook in shown for row in _rows(notebook)}
-    folder = root or evidence.results_dir()
     lines = []
-    for file in sorted(folder.glob("[0-9][0-9].json")):
-        record = evidence.recorded(file.stem, folder)
-        stated = any(notebook == file.stem for notebook, _ in known)
-        for name in dict.fromkeys(name for run in record.runs for name in run["values"]):
-            row = known.get((file.stem, name), {})
+    for number in [path.name[:2] for path in sorted(notebooks.glob(PATTERN))]:
+        record = evidence.recorded(number, root)
+        stated = any(notebook == number for notebook, _ in known)
+        for name in record.claims:
+            row = known.get((number, name), {})
             measured = row.get("recorded run")
             if row.get("recorded origin") and not measured:
                 continue  # only some of the rule's variants were trained
-            if not row and stated and name not in record.runs[-1]["values"]:
+            if not row and stated and not record.newest(name):
                 continue
             means = (f"{variant} {_mean(list(found.values()))}" for variant, found in record.measured(name).items())
             published, verdict = (row.get(column) or "-" for column in ("published", "recorded verdict"))
-            lines.append((file.stem, name, published, measured or ", ".join(means), verdict, record.origin(name)))
+            lines.append((number, name, published, measured or ", ".join(means), verdict, record.origin(name)))
     if not lines:
         return "No run has been recorded yet."
     head = ("notebook", "claim", "published", "measured", "verdict", "from")

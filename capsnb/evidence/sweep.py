@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.disk import replacing
-from capsnb.measure.observe import observe, take_all
+from capsnb.measure.observe import observe, record, take_all
 from capsnb.measure.protocol import Measure, find
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import parallel
@@ -163,6 +163,20 @@ def write_rows(file: str | Path, rows: Iterable[Row]) -> None:
         writer.writerows({name: _cell(value) for name, value in encode_row(row).items()} for row in rows)
 
 
+__all__ = [
+    "Grid",
+    "encode_row",
+    "expand",
+    "hidden_means",
+    "override",
+    "read_grid",
+    "record",
+    "rows",
+    "run",
+    "write_rows",
+]
+
+
 def encode_row(row: Row) -> Row:
     """A row with configurations as `encode` writes them."""
     return {name: value if isinstance(value, dict) else encode(value) for name, value in row.items()}
@@ -268,7 +282,7 @@ def _import_own(value: Any) -> None:
 
 
 def _fitting(path: str, now: Any, value: Any) -> Any:
-    """The value in the type of what stands there: 1 and 1.0 are one setting; ValueError for a text where a number is."""
+    """The value in the type of what stands there: 1 and 1.0 are one setting. ValueError for a text in place of a number."""
     if isinstance(now, bool) or isinstance(value, bool):
         wanted: type | None = bool if isinstance(now, bool) else None
     elif isinstance(now, float) and type(value) is int:

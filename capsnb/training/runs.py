@@ -269,13 +269,15 @@ def forecast(
 
     Raises what `prepare` raises when the data is not there. An unfinished run counts as far as it is not trained yet.
     """
-    seconds, per_image = [], {}
+    seconds, per_image, prepared = [], {}, {}
     for spec in specs:
         folder = folder_of(spec, root_folder=root_folder, data_dir=data_dir)
         if is_finished(folder, watch):
             seconds.append(0.0)
             continue
-        images = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
+        if spec.data not in prepared:
+            prepared[spec.data] = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
+        images = prepared[spec.data]
         # what is trained, not how long: the epochs do not change a step
         same = digest([encode(spec.model), encode(replace(spec.recipe, epochs=1)), list(images.image_shape)])
         if same not in per_image:

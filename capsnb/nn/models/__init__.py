@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from capsnb.nn.models.base import Model, Output, as_pixels, decode, make_decoder
+from capsnb.nn.models.capsnet import CapsNet, CapsNetConfig
 from capsnb.nn.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.nn.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
 from capsnb.nn.models.matrix import MatrixCapsNet, MatrixCapsNetConfig
