@@ -52,12 +52,11 @@ def path_accuracy(
         raise ValueError(f"against = {against!r} is unknown; allowed: label, prediction")
     places, classes = places or Places.of(model), len(ranking.count)
     turns = classes if reading.assign == "each" else 1
+    device, size = next(model.parameters()).device, max(1, batch // (len(units) * turns))
     right = torch.zeros(len(filters), len(units), classes, dtype=torch.float64)
     count = torch.zeros(classes, dtype=torch.float64)
     with taps.evaluating(model), undecoded(model):
-        for images, labels, _ in split.to(next(model.parameters()).device).batches(
-            max(1, batch // (len(units) * turns))
-        ):
+        for images, labels, _ in split.to(device).batches(size):
             rows = _rows(model, images, labels, ranking, reading, places)
             truth = labels if against == "label" else model(images).scores.argmax(1)
             one_hot = nn.functional.one_hot(labels, classes).double().cpu()
