@@ -8,7 +8,7 @@ from helpers import legend_texts as texts
 
 from capsnb.measure.dictionary import Trees
 from capsnb.measure.key_clusters import Cluster
-from capsnb.plot.dictionary import (
+from capsnb.plot import (
     coupling_distributions,
     entropy_by_class,
     key_clusters,
