@@ -64,7 +64,7 @@ def test_every_figure_is_seen_in_a_notebook(tmp_path):
     import nbformat
     from nbclient import NotebookClient
 
-    sources = ["from capsnb import plots", *["plots.lengths([0.1, 0.9]);"] * 2]
+    sources = ["from capsnb import plot", *["plot.lengths([0.1, 0.9]);"] * 2]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name="python3", timeout=120).execute(cwd=str(tmp_path))
     assert [["image/png" in output["data"] for output in cell.outputs] for cell in cells] == [[], [True], [True]]

@@ -6,8 +6,7 @@ import pytest
 import torch
 from helpers import legend_texts as texts
 
-from capsnb.plot import characterization as encoded
-from capsnb.plot import paths
+from capsnb import plot
 
 mpl.use("Agg")
 pytestmark = pytest.mark.usefixtures("figures_closed")
@@ -20,29 +19,29 @@ def ticks(axis):
 
 def test_pictures_stand_in_named_rows():
     inputs = torch.full((3, 1, 4, 4), 255, dtype=torch.uint8)
-    ax = encoded.picture_rows({"input": inputs, "DR": torch.zeros(3, 1, 4, 4)}, labels=[7, 8, 9])
+    ax = plot.picture_rows({"input": inputs, "DR": torch.zeros(3, 1, 4, 4)}, labels=[7, 8, 9])
     assert len(ax.images) == 6 and ax.images[2].get_array().min() == 1 and ax.images[3].get_array().max() == 0
     assert ticks(ax.yaxis) == ["input", "DR"] and ticks(ax.xaxis) == ["7", "8", "9"]
     with pytest.raises(ValueError, match=r"need one shape, not \(3, 1, 4, 4\), \(2, 1, 4, 4\)"):
-        encoded.picture_rows({"a": inputs, "b": inputs[:2]})
+        plot.picture_rows({"a": inputs, "b": inputs[:2]})
 
 
 def test_perturbations_by_class_name_their_interval():
     grid = torch.rand(2, 3, 1, 4, 4)
     shared, own = torch.tensor([-0.5, 0, 0.5]), torch.tensor([[-0.2, 0, 0.3], [-0.45, 0, 0.22]])
-    figure = encoded.class_perturbations({"one": grid, "own": grid}, {"one": shared, "own": own}, rows=(2, 8))
+    figure = plot.class_perturbations({"one": grid, "own": grid}, {"one": shared, "own": own}, rows=(2, 8))
     one, each = figure.axes[:2]
     assert one.get_title() == "one\n[-0.50, 0.50]" and each.get_title() == "own"
     assert len(one.images) == 6 and ticks(one.yaxis) == ["2", "8"]
     right = each.child_axes[0]
     assert ticks(right.yaxis) == ["[-0.20, 0.30]", "[-0.45, 0.22]"]
     with pytest.raises(ValueError, match=r"own has pictures \(2, 3\) for steps \(2,\)"):
-        encoded.class_perturbations({"own": grid}, {"own": shared[:2]})
+        plot.class_perturbations({"own": grid}, {"own": shared[:2]})
 
 
 def test_accuracy_under_perturbation_has_its_mean_and_its_range():
     shares = torch.tensor([[0.5, 1.0], [0.7, 0.8]])
-    figure = encoded.perturbed_accuracy(
+    figure = plot.perturbed_accuracy(
         {"DR": {"alpha": ([-1, 1], shares), "heuristic": ([-0.25, 0.25], shares)}, "EM": {"alpha": ([0, 1], shares)}}
     )
     assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([60, 90])
@@ -54,7 +53,7 @@ def test_accuracy_under_perturbation_has_its_mean_and_its_range():
 
 def test_intervals_stand_beside_the_published_ones():
     ends = (torch.tensor([-0.4, -0.2]), torch.tensor([0.4, 0.3]))
-    figure = encoded.class_intervals(
+    figure = plot.class_intervals(
         {"DR": ends, "EM": ends},
         published={"DR": ([-0.44, -0.24], [0.4, 0.3])},
         xlabel={"DR": "a dimension's value", "EM": "activation"},
@@ -73,17 +72,17 @@ def test_intervals_stand_beside_the_published_ones():
 def test_effects_have_a_dot_from_the_threshold_on():
     effect = torch.zeros(3, 5)
     effect[1, 2], effect[2, 4], effect[0, 0] = -0.5, 4.0, 0.4
-    figure = encoded.feature_effects({"class 1": effect}, FEATURES)
+    figure = plot.feature_effects({"class 1": effect}, FEATURES)
     ax = figure.axes[0]
     assert ax.lines[0].get_xydata().tolist() == [[2, 1], [4, 2]]
     assert ticks(ax.xaxis) == FEATURES and np.allclose(ax.images[0].get_array(), effect)
     with pytest.raises(ValueError, match=r"has effects \(3, 5\) for 2 features"):
-        encoded.feature_effects({"class 1": effect}, ["a", "b"])
+        plot.feature_effects({"class 1": effect}, ["a", "b"])
 
 
 def test_counts_of_moved_features_have_their_classes_range():
     counts = torch.tensor([[1, 3], [4, 4]])
-    ax = encoded.features_moved({"DR": {"dimensions": counts, "null: shuffled": counts * 0}, "EM": {}}, 5)
+    ax = plot.features_moved({"DR": {"dimensions": counts, "null: shuffled": counts * 0}, "EM": {}}, 5)
     assert [line.get_xdata()[0] for line in ax.lines] == [3, 0]
     assert ax.collections[0].get_segments()[0][:, 0].tolist() == [2, 4]
     assert texts(ax.get_legend()) == ["dimensions", "null: shuffled"] and ticks(ax.yaxis) == ["DR", "EM"]
@@ -97,7 +96,7 @@ def test_ablation_curves_by_layer_and_by_class():
             "null: random units": ((1, 10), [0.1, 0.2]),
         },
     }
-    figure = paths.ablation_curves(panels, chosen={"capsules": 10}, dense=0.95)
+    figure = plot.ablation_curves(panels, chosen={"capsules": 10}, dense=0.95)
     filters, capsules = figure.axes[:2]
     assert filters.lines[0].get_ydata().tolist() == pytest.approx([10, 50, 90])
     assert filters.lines[1].get_ydata()[0] == 95
@@ -107,13 +106,13 @@ def test_ablation_curves_by_layer_and_by_class():
     assert capsules.lines[-1].get_xdata()[0] == 10
     assert texts(figure.legends[0]) == ["GAP", "whole network", "backward", "null: random units", "k in use"]
     with pytest.raises(ValueError, match="filters, GAP: 3 values of k for 2 accuracies"):
-        paths.ablation_curves({"filters": {"GAP": ((1, 2, 4), [0.1, 0.5])}})
-    assert len(paths.ablation_curves(dict.fromkeys("abcd", panels["filters"]), columns=3).axes) == 6
+        plot.ablation_curves({"filters": {"GAP": ((1, 2, 4), [0.1, 0.5])}})
+    assert len(plot.ablation_curves(dict.fromkeys("abcd", panels["filters"]), columns=3).axes) == 6
 
 
 def test_sharing_has_bars_and_pairs():
     pairs = torch.tensor([[3, 2, 0], [2, 3, 1], [0, 1, 2]])
-    figure = paths.unit_sharing({"DR": ([1, 0, 1], [2, 3, 1], pairs)}, classes="abc", chance=0.5)
+    figure = plot.unit_sharing({"DR": ([1, 0, 1], [2, 3, 1], pairs)}, classes="abc", chance=0.5)
     bars, table = figure.axes[:2]
     assert [bar.get_height() for bar in bars.patches] == [1, 0, 1, 2, 3, 1]
     assert [bar.get_y() for bar in bars.patches[3:]] == [1, 0, 1]
@@ -124,19 +123,19 @@ def test_sharing_has_bars_and_pairs():
 def test_maps_stand_beside_their_image():
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     maps = torch.rand(2, 4, 4)
-    figure = paths.overlap_maps(images, {"class": maps, "mask": maps > 0.5}, rows=[3, 5])
+    figure = plot.overlap_maps(images, {"class": maps, "mask": maps > 0.5}, rows=[3, 5])
     assert len(figure.axes) == 6
     assert [ax.get_title(loc="center") for ax in figure.axes[:3]] == ["image", "class", "mask"]
     assert figure.axes[1].images[0].get_clim() == (0, pytest.approx(float(maps[0].max())))
     assert figure.axes[2].images[0].get_clim() == (0, 1) and figure.axes[3].get_ylabel() == "5"
     with pytest.raises(ValueError, match=r"class has maps \(1, 4, 4\) for 2 images"):
-        paths.overlap_maps(images, {"class": maps[:1]})
+        plot.overlap_maps(images, {"class": maps[:1]})
 
 
 def test_scores_stand_above_their_chance():
     flat = ([0.3, 0.12, 0.03], [0.05, 0.03, 0.01])
     panels = {"isolated": {"unit 1": flat, "null: shuffled pairs": flat, "null: mask area": flat}}
-    figure = paths.overlap_scores(panels, (0.1, 0.25, 0.5), published={"isolated": [31, 12, 3]})
+    figure = plot.overlap_scores(panels, (0.1, 0.25, 0.5), published={"isolated": [31, 12, 3]})
     lines = figure.axes[0].lines
     assert lines[-1].get_ydata().tolist() == [31, 12, 3]
     assert lines[0].get_ydata().tolist() == pytest.approx([30, 12, 3])
@@ -146,7 +145,7 @@ def test_scores_stand_above_their_chance():
 
 def test_activation_of_shared_against_exclusive_units():
     nan = float("nan")
-    ax = paths.shared_activation({"DR": ([0.5, 0.4], [0.2, nan])}, classes=["a", "b"])
+    ax = plot.shared_activation({"DR": ([0.5, 0.4], [0.2, nan])}, classes=["a", "b"])
     assert ax.lines[0].get_xydata().tolist()[0] == [0.5, 0.2]
     assert [text.get_text() for text in ax.texts] == ["a"]
     assert texts(ax.get_legend()) == ["DR", "equal"]

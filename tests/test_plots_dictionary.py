@@ -7,7 +7,7 @@ import torch
 from helpers import legend_texts as texts
 
 from capsnb.measure.dictionary import Cluster, Trees
-from capsnb.plot.dictionary import (
+from capsnb.plot import (
     coupling_distributions,
     entropy_by_class,
     key_clusters,

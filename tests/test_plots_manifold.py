@@ -6,8 +6,16 @@ import pytest
 import torch
 from helpers import legend_texts as texts
 
-from capsnb.plot.entropy import certainty_against_fitness, transfer_points, trial_bands
-from capsnb.plot.manifold import embedded_grid, embedded_grids, faithfulness_points, grid_distances, shift_images
+from capsnb.plot import (
+    certainty_against_fitness,
+    embedded_grid,
+    embedded_grids,
+    faithfulness_points,
+    grid_distances,
+    shift_images,
+    transfer_points,
+    trial_bands,
+)
 
 mpl.use("Agg")
 GRID = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))

@@ -2,97 +2,40 @@
 beyond layout, nothing written, nothing shown. `style()` once per notebook makes the rest of matplotlib match.
 """
 
+# ruff: noqa: F401 - what is imported here is what the package offers
+
 from capsnb.plot.architecture import architecture
-from capsnb.plot.characterization import (
+from capsnb.plot.curves import (
+    ablation_curves,
+    factor_curves,
+    level_curves,
+    overlap_scores,
+    scaling,
+    viewpoint_curves,
+)
+from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_rows, reconstructions, shift_images
+from capsnb.plot.life import layer_sparsity, network_life, pull_balance, training_path
+from capsnb.plot.manifold import embedded_grid, embedded_grids, grid_distances, pose_planes
+from capsnb.plot.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
+from capsnb.plot.perturbation import (
     class_intervals,
     class_perturbations,
     feature_effects,
     features_moved,
+    perturbation_grid,
+    perturbation_panels,
     perturbed_accuracy,
-    picture_rows,
 )
-from capsnb.plot.dictionary import (
-    coupling_distributions,
-    entropy_by_class,
-    key_clusters,
-    layer_sparsity,
-    level_curves,
-    training_path,
-)
-from capsnb.plot.entropy import certainty_against_fitness, transfer_points, trial_bands
-from capsnb.plot.images import image_grid, perturbation_grid, reconstructions
-from capsnb.plot.live import LiveCurve
-from capsnb.plot.manifold import embedded_grid, embedded_grids, faithfulness_points, grid_distances, shift_images
-from capsnb.plot.maps import heat_maps
-from capsnb.plot.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
-from capsnb.plot.paths import ablation_curves, overlap_maps, overlap_scores, shared_activation, unit_sharing
-from capsnb.plot.robustness import (
+from capsnb.plot.points import (
     accuracy_against_parameters,
     accuracy_against_setting,
-    accuracy_path,
-    factor_curves,
+    faithfulness_points,
     paired_effects,
-    perturbation_panels,
-    pose_planes,
+    seed_points,
+    shared_activation,
+    transfer_points,
 )
-from capsnb.plot.routing import coupling_histogram, couplings
-from capsnb.plot.starvation import network_life, pull_balance, scaling, viewpoint_curves
+from capsnb.plot.routing import coupling_distributions, coupling_histogram, couplings, entropy_by_class, lengths
 from capsnb.plot.style import PALETTE, style
-from capsnb.plot.training import confusion, learning_curve, lengths, seed_points
-
-__all__ = [
-    "PALETTE",
-    "LiveCurve",
-    "ablation_curves",
-    "accuracy_against_parameters",
-    "accuracy_against_setting",
-    "accuracy_path",
-    "architecture",
-    "certainty_against_fitness",
-    "class_intervals",
-    "class_perturbations",
-    "confusion",
-    "coupling_distributions",
-    "coupling_histogram",
-    "couplings",
-    "embedded_grid",
-    "embedded_grids",
-    "entropy_by_class",
-    "factor_curves",
-    "faithfulness_points",
-    "feature_effects",
-    "features_moved",
-    "grid_distances",
-    "heat_maps",
-    "image_grid",
-    "key_clusters",
-    "layer_sparsity",
-    "learning_curve",
-    "lengths",
-    "level_curves",
-    "network_life",
-    "norm_bars",
-    "overlap_maps",
-    "overlap_scores",
-    "paired_effects",
-    "parse_tree",
-    "parse_tree_statistics",
-    "parse_trees",
-    "perturbation_grid",
-    "perturbation_panels",
-    "perturbed_accuracy",
-    "picture_rows",
-    "pose_planes",
-    "pull_balance",
-    "reconstructions",
-    "scaling",
-    "seed_points",
-    "shared_activation",
-    "shift_images",
-    "style",
-    "training_path",
-    "transfer_points",
-    "trial_bands",
-    "unit_sharing",
-    "viewpoint_curves",
-]
+from capsnb.plot.tables import confusion, heat_maps, unit_sharing
+from capsnb.plot.training import LiveCurve, accuracy_path, certainty_against_fitness, learning_curve, trial_bands

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
-from capsnb.plot.style import BLUE, GREEN, GREY, ORANGE, PALE, array, axes, pixels
+from capsnb.plot.layout import axes
+from capsnb.plot.style import BLUE, GREEN, GREY, ORANGE, PALE, array, pixels
 
 HEIGHT = 4.0  # of the drawing area, in its own units
 MOST = 16  # capsules drawn of a layer; of more, the first and last few with dots between
@@ -18,13 +18,11 @@ FEW = 4
 SCALE, WIDEST = 0.62, 14.0  # inches per unit of the drawing, and inches in all
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One drawn layer: where it stands, and the ends that connections to the next one start from."""
+class _Column(NamedTuple):
+    """One drawn layer: where it ends, and the heights that connections to the next one start from."""
 
-    x: float
     right: float
-    rows: tuple[float, ...]
+    rows: tuple[float, ...] = ()
 
 
 def architecture(
@@ -34,7 +32,7 @@ def architecture(
 
         with taps.record(model, *taps.names(model)) as seen:
             model(images[:1])
-        plots.architecture(seen, image=images[0])
+        plot.architecture(seen, image=images[0])
 
     (B, C, H, W) is drawn as feature maps, `primary` and `*.poses` as capsules, (B, N) as plain units, `reconstruction`
     as a decoder with its picture. Capsules recorded as tensors are as long as those of the first image; without values
@@ -57,18 +55,11 @@ def architecture(
         elif len(shape) == 4:
             column = _maps(ax, x, shape, caption, before)
         elif len(shape) == 3:
-            routed = tap.endswith(".poses")
-            values = data if hasattr(data, "dtype") else None
-            column = _capsules(
-                ax,
-                x + 0.35 * routed,
-                shape,
-                values,
-                caption,
-                before,
-                routed,
-                f"{tap.removesuffix('.poses')}.coupling" in set(seen),
-            )
+            lengths = np.linalg.norm(array(data)[0], axis=-1) if hasattr(data, "dtype") else np.full(shape[1], np.nan)
+            how = None
+            if tap.endswith(".poses"):
+                how = "routing" if f"{tap.removesuffix('.poses')}.coupling" in seen else "votes"
+            column = _capsules(ax, x if how is None else x + 0.35, shape, lengths, caption, before, how)
         else:
             column = _units(ax, x, shape, caption, before)
         x, before = column.right + 1.0, column
@@ -91,11 +82,11 @@ def _caption(ax: Axes, x: float, title: str, detail: str) -> None:
     ax.text(x, -0.48, detail, ha="center", va="top", fontsize=8.5, color="#444444", linespacing=1.25)
 
 
-def _arrow(ax: Axes, start: float, end: float, text: str = "") -> None:
-    where = {"xy": (end - 0.06, HEIGHT / 2), "xytext": (start + 0.06, HEIGHT / 2)}
-    ax.annotate("", **where, arrowprops={"arrowstyle": "-|>", "color": GREY, "linewidth": 1.6})
-    if text:
-        ax.text((start + end) / 2, HEIGHT / 2 + 0.12, text, ha="center", va="bottom", fontsize=8, color="#444444")
+def _arrow(ax: Axes, before: _Column | None, end: float) -> None:
+    """From the layer before, where there is one."""
+    if before:
+        where = {"xy": (end - 0.06, HEIGHT / 2), "xytext": (before.right + 0.06, HEIGHT / 2)}
+        ax.annotate("", **where, arrowprops={"arrowstyle": "-|>", "color": GREY, "linewidth": 1.6})
 
 
 def _picture(ax: Axes, x: float, image: Any, title: str) -> _Column:
@@ -106,7 +97,7 @@ def _picture(ax: Axes, x: float, image: Any, title: str) -> _Column:
     ax.add_patch(Rectangle((x, extent[2]), side, side, fill=False, edgecolor=GREY, linewidth=0.8, zorder=3))
     channels = array(image).shape[0] if array(image).ndim == 3 else 1
     _caption(ax, x + side / 2, title, f"{channels}x{shown.shape[0]}x{shown.shape[1]}")
-    return _Column(x, x + side, ())
+    return _Column(x + side)
 
 
 def _maps(ax: Axes, x: float, shape: tuple[int, ...], title: str, before: _Column | None) -> _Column:
@@ -115,50 +106,46 @@ def _maps(ax: Axes, x: float, shape: tuple[int, ...], title: str, before: _Colum
     side = 0.55 + 1.25 * min(1.0, (height / 40) ** 0.5)
     sheets = int(np.clip(np.log2(max(2, channels)), 3, 9))
     depth = 0.09 * (sheets - 1)
-    if before:
-        _arrow(ax, before.right, x)
+    _arrow(ax, before, x)
     bottom = HEIGHT / 2 - (side + depth) / 2
     for sheet in reversed(range(sheets)):
         corner = (x + 0.09 * sheet, bottom + 0.09 * sheet)
         shade = 1 - 0.5 * sheet / sheets
-        ax.add_patch(
-            Rectangle(corner, side, side, facecolor=PALE, edgecolor=BLUE, alpha=0.35 + 0.65 * shade, linewidth=1)
-        )
+        style = {"facecolor": PALE, "edgecolor": BLUE, "alpha": 0.35 + 0.65 * shade, "linewidth": 1}
+        ax.add_patch(Rectangle(corner, side, side, **style))
     _caption(ax, x + (side + depth) / 2, title, f"{channels} maps\n{height}x{width}")
-    return _Column(x, x + side + depth, ())
+    return _Column(x + side + depth)
 
 
 def _capsules(
     ax: Axes,
     x: float,
     shape: tuple[int, ...],
-    values: Any,
+    lengths: np.ndarray,
     title: str,
     before: _Column | None,
-    routed: bool,
-    fan: bool,
+    how: str | None,
 ) -> _Column:
-    """A column of capsules, each a row of components in a frame that is filled as far as the capsule is long."""
+    """A column of capsules, each a frame that is filled as far as the capsule is long: lengths (I,), nan if unknown.
+
+    how: what leads to them from the capsules before, drawn as a fan of lines; None where nothing but an arrow does.
+    """
     _, count, size = shape
     gap = count > MOST
     picked = np.arange(count) if not gap else np.r_[0:FEW, count - FEW : count]
     slots = np.linspace(HEIGHT - 0.2, 0.2, len(picked) + gap) if count > 1 else np.array([HEIGHT / 2])
     rows = np.delete(slots, FEW) if gap else slots
     width, height = 1.1, min(0.26, 0.7 * (HEIGHT - 0.4) / len(slots))
-    amounts = np.full(len(picked), np.nan)
-    if values is not None:
-        amounts = np.linalg.norm(array(values)[0], axis=-1)[picked]
-    if before and before.rows and routed:
+    amounts = lengths[picked]
+    if how and before and before.rows:
         for start in before.rows:
             for end, amount in zip(rows, amounts, strict=True):
                 alpha = 0.12 if np.isnan(amount) else 0.06 + 0.4 * float(np.clip(amount, 0, 1))
-                ax.plot(
-                    (before.right + 0.04, x - 0.04), (start, end), color=ORANGE, alpha=alpha, linewidth=0.9, zorder=1
-                )
-        middle = (before.right + x) / 2
-        ax.text(middle, HEIGHT + 0.1, "routing" if fan else "votes", ha="center", fontsize=9, color=ORANGE)
-    elif before:
-        _arrow(ax, before.right, x)
+                across = (before.right + 0.04, x - 0.04)
+                ax.plot(across, (start, end), color=ORANGE, alpha=alpha, linewidth=0.9, zorder=1)
+        ax.text((before.right + x) / 2, HEIGHT + 0.1, how, ha="center", fontsize=9, color=ORANGE)
+    else:
+        _arrow(ax, before, x)
     for row, amount in zip(rows, amounts, strict=True):
         corner = (x, row - height / 2)
         box = f"round,pad=0,rounding_size={height * 0.4}"
@@ -172,23 +159,21 @@ def _capsules(
     if gap:
         ax.text(x + width / 2, HEIGHT / 2, "⋮", ha="center", va="center", fontsize=15, color="#444444")
     _caption(ax, x + width / 2, title, f"{count:,} capsules\nof {size} numbers")
-    return _Column(x, x + width, tuple(rows))
+    return _Column(x + width, tuple(rows))
 
 
 def _units(ax: Axes, x: float, shape: tuple[int, ...], title: str, before: _Column | None) -> _Column:
     count = int(np.prod(shape[1:]))
     tall = HEIGHT * float(np.clip(np.log10(max(10, count)) / 3, 0.35, 0.95))
-    if before:
-        _arrow(ax, before.right, x)
+    _arrow(ax, before, x)
     ax.add_patch(Rectangle((x, HEIGHT / 2 - tall / 2), 0.3, tall, facecolor=PALE, edgecolor=BLUE, linewidth=1))
     _caption(ax, x + 0.15, title, f"{count:,} units")
-    return _Column(x, x + 0.3, ())
+    return _Column(x + 0.3)
 
 
 def _decoder(ax: Axes, x: float, data: Any, shape: tuple[int, ...], title: str, before: _Column | None) -> _Column:
     """A funnel that opens towards the picture it rebuilds."""
-    if before:
-        _arrow(ax, before.right, x)
+    _arrow(ax, before, x)
     corners = ((x, 1.55), (x, HEIGHT - 1.55), (x + 0.8, HEIGHT - 1.05), (x + 0.8, 1.05))
     ax.add_patch(Polygon(corners, facecolor=PALE, edgecolor=BLUE, linewidth=1))
     ax.text(x + 0.4, HEIGHT / 2, "decoder", ha="center", va="center", rotation=90, fontsize=9)

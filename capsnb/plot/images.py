@@ -1,16 +1,19 @@
-"""Images side by side: plain grids, reconstructions, and what each dimension of a class capsule encodes."""
+"""Images side by side: plain grids, rows of pictures, shifts of one image, clusters, heatmaps beside their image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from capsnb.plot.style import RED, array, axes, pixels
+from capsnb.plot.layout import axes, bare, panels
+from capsnb.plot.style import RED, array, pixels
 
 GAP = 0.08  # of an image's size, between neighbours
+HEAD = 0.32  # of an image's height, room above it for its title
 
 
 def image_grid(
@@ -38,7 +41,7 @@ def image_grid(
     else:
         raise ValueError(f"image_grid takes (N, [C,] H, W) or (rows, columns, C, H, W), not an array of {shown.shape}.")
     height, width = shown.shape[-2:]
-    head = 0.32 if titles is not None else 0.0  # room above each image for its title, of its height
+    head = HEAD if titles is not None else 0.0
     down, across = height * (1 + GAP + head), width * (1 + GAP)
     ax = axes(ax, size * columns * (1 + GAP) + (0.9 if row_labels else 0.1), size * rows * down / height + 0.4)
     for place, image in enumerate(pixels(shown)):
@@ -55,9 +58,32 @@ def image_grid(
     _edges(ax, "y", row_labels, [row * down + (head + 0.5) * height for row in range(rows)])
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    bare(ax)
     return ax
+
+
+def _edges(ax: Axes, side: str, labels: Sequence[str] | None, places: Sequence[float]) -> None:
+    """Labels along one side of the grid, or none."""
+    if labels is not None and len(labels) != len(places):
+        raise ValueError(f"{len(labels)} labels for {len(places)} {'columns' if side == 'x' else 'rows'} of images.")
+    getattr(ax, f"set_{side}ticks")(places if labels is not None else [], labels if labels is not None else [])
+
+
+def picture_rows(
+    rows: Mapping[str, Any], *, labels: Sequence[Any] | None = None, size: float = 0.6, ax: Axes | None = None
+) -> Axes:
+    """A named row of pictures each, same images in the same column: name -> (N, C, H, W).
+
+    Inputs above what networks rebuild, above pictures from k units or from a path (figures 4, 16 and 17 of Tawalbeh and
+    Oramas 2024).
+    """
+    shown = [array(images) for images in rows.values()]
+    if len({each.shape for each in shown}) != 1:
+        shapes = ", ".join(str(each.shape) for each in shown)
+        raise ValueError(f"pictures that cannot stand above each other: they need one shape, not {shapes}.")
+    shown = [each / 255.0 if each.dtype == np.uint8 else each for each in shown]
+    heads = None if labels is None else [str(label) for label in labels]
+    return image_grid(np.stack(shown), row_labels=list(rows), column_labels=heads, size=size, ax=ax)
 
 
 def reconstructions(
@@ -70,53 +96,80 @@ def reconstructions(
     ax: Axes | None = None,
 ) -> Axes:
     """Originals above what the decoder rebuilt, both (N, C, H, W); a wrong prediction is marked with a red cross."""
-    first, second = array(originals), array(rebuilt)
-    if first.shape != second.shape:
-        raise ValueError(f"{first.shape} originals cannot stand above {second.shape} reconstructions.")
-    first, second = (images / 255.0 if images.dtype == np.uint8 else images for images in (first, second))
-    heads = None
-    if labels is not None:
-        heads = [str(label) for label in labels]
-        if predictions is not None:
-            pairs = zip(labels, predictions, strict=True)
-            heads = [str(label) if label == guess else f"{label}→{guess} ✗" for label, guess in pairs]
-    ax = image_grid(np.stack([first, second]), row_labels=("image", "rebuilt"), column_labels=heads, size=size, ax=ax)
+    if labels is not None and predictions is not None:
+        pairs = zip(labels, predictions, strict=True)
+        labels = [label if label == guess else f"{label}→{guess} ✗" for label, guess in pairs]
+    ax = picture_rows({"image": originals, "rebuilt": rebuilt}, labels=labels, size=size, ax=ax)
     for text in ax.get_xticklabels():
         text.set_color(RED if text.get_text().endswith("✗") else "black")
     return ax
 
 
-def perturbation_grid(
-    images: Any,
-    values: Sequence[float],
-    *,
-    size: float = 0.5,
-    unit: str = "added to the dimension",
-    ax: Axes | None = None,
-) -> Axes:
-    """What each dimension of a class capsule encodes: images (dims, steps, [C,] H, W), one row per dimension.
+def shift_images(images: Any, offsets: Any, *, step: int = 4, size: float = 0.7, ax: Axes | None = None) -> Axes:
+    """Images of a shift set at every `step`-th shift, in their grid (figure 4 of Lin, Li & Ma 2018).
 
-    values: the steps, in the pose's own scale; the step nearest to no change is framed when a zero is among them.
+    images: (S, C, H, W), offsets: shifts (S, 2) in pixels.
     """
-    shown = array(images)
-    if shown.ndim == 4:
-        shown = shown[:, :, None]
-    if shown.ndim != 5 or shown.shape[1] != len(values):
-        raise ValueError(f"perturbation_grid takes (dims, {len(values)} steps, [C,] H, W), not {array(images).shape}.")
-    rows = len(shown)
-    labels = [f"{value:+.2f}" if value else "0" for value in np.round(values, 10)]
-    ax = image_grid(shown, row_labels=[str(row) for row in range(rows)], column_labels=labels, size=size, ax=ax)
-    ax.set_xlabel(unit, labelpad=6)
-    ax.set_ylabel("dimension of the pose")
-    if "0" in labels:
-        width = shown.shape[-1]
-        left = labels.index("0") * width * (1 + GAP)
-        ax.axvspan(left - GAP * width / 2, left + width * (1 + GAP / 2), fill=False, edgecolor=RED, linewidth=1.5)
+    shown, places = array(images), array(offsets).astype(int)
+    kept = sorted(set(places[:, 0].tolist()))[::step]
+    index = {tuple(place): number for number, place in enumerate(places.tolist())}
+    table = np.stack([[shown[index[row, column]] for column in kept] for row in kept])
+    names = [f"{shift:+d}" if shift else "0" for shift in kept]
+    ax = image_grid(table, row_labels=names, column_labels=names, size=size, ax=ax)
+    ax.set(ylabel="down (px)", xlabel="to the right (px)")
     return ax
 
 
-def _edges(ax: Axes, side: str, labels: Sequence[str] | None, places: Sequence[float]) -> None:
-    """Labels along one side of the grid, or none."""
-    if labels is not None and len(labels) != len(places):
-        raise ValueError(f"{len(labels)} labels for {len(places)} {'columns' if side == 'x' else 'rows'} of images.")
-    getattr(ax, f"set_{side}ticks")(places if labels is not None else [], labels if labels is not None else [])
+def key_clusters(found: Mapping[Any, Sequence[Any]], *, size: float = 0.8) -> Figure:
+    """Images of one key laid over each other, largest clusters first, a row per class, their sizes above (fig. 7).
+
+    found: what a row is called -> `capsnb.measure.key_clusters.clusters`. A row with fewer clusters ends in blanks.
+    """
+    columns = max(len(row) for row in found.values())
+    if not columns:
+        raise ValueError(f"none of the classes {', '.join(map(str, found))} has a cluster to draw.")
+    shape = next(each.overlay.shape for row in found.values() for each in row)
+    blank = np.ones(shape)
+    shown, titles = [], []
+    for row in found.values():
+        shown += [array(each.overlay) for each in row] + [blank] * (columns - len(row))
+        titles += [f"{len(each.positions):,}" for each in row] + [""] * (columns - len(row))
+    figure, ((ax,),) = panels(size * 1.1 * columns + 1.2, size * 1.45 * len(found) + 0.5)
+    image_grid(np.stack(shown), columns=columns, titles=titles, size=size, ax=ax)
+    height = shape[-2]
+    step = height * (1 + GAP + HEAD)
+    ax.set_yticks([row * step + 0.82 * height for row in range(len(found))], [str(name) for name in found])
+    ax.set_ylabel("predicted class")
+    ax.set_xlabel("images of one key; their number above", labelpad=6)
+    ax.xaxis.set_label_position("bottom")
+    return figure
+
+
+def overlap_maps(
+    images: Any, columns: Mapping[str, Any], *, rows: Sequence[Any] | None = None, size: float = 1.0
+) -> Figure:
+    """Images and heatmaps side by side, an image per row (figures 18 and 19 of Tawalbeh & Oramas): name -> (B, H, W).
+
+    Masks (bool) are black and white; other maps are coloured from 0 to their own largest value.
+    """
+    shown = pixels(images)
+    maps = {name: array(each) for name, each in columns.items()}
+    for name, each in maps.items():
+        if len(each) != len(shown) or each.ndim != 3:
+            raise ValueError(f"{name} has maps {each.shape} for {len(shown)} images.")
+    across = 1 + len(maps)
+    figure, found = panels(size * across + 0.7, size * len(shown) + 0.5, len(shown), across)
+    for row, (picture, *others) in enumerate(found):
+        picture.imshow(shown[row])
+        for panel, each in zip(others, maps.values(), strict=True):
+            mask = each.dtype == bool
+            top = 1 if mask else max(float(each[row].max()), np.finfo(float).tiny)
+            panel.imshow(each[row], cmap="gray" if mask else "magma", vmin=0, vmax=top)
+        for panel in found[row]:
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+        if rows is not None:
+            picture.set_ylabel(str(rows[row]), rotation=0, ha="right", va="center")
+    for panel, name in zip(found[0], ["image", *maps], strict=True):
+        panel.set_title(name, loc="center", fontsize=9)
+    return figure

@@ -1,4 +1,4 @@
-"""A known plane of shifts, what a network makes of it, and how faithful that is (Lin, Li & Ma 2018, sec. 3.2)."""
+"""Points of a plane: embeddings of a grid of shifts (Lin, Li & Ma 2018, sec. 3.2), and poses of two numbers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
-from capsnb.plot.images import image_grid
-from capsnb.plot.style import BLUE, GREY, ORANGE, PALETTE, array, axes, styled
-from capsnb.plot.training import MARKERS
-
-BETTER = {"chamfer": "lower", "procrustes": "lower", "trustworthiness": "higher", "spearman": "higher"}
-
-
-def shift_images(images: Any, offsets: Any, *, step: int = 4, size: float = 0.7, ax: Axes | None = None) -> Axes:
-    """Images of a shift set at every `step`-th shift, in their grid (figure 4): (S, C, H, W), shifts (S, 2)."""
-    shown, places = array(images), array(offsets).astype(int)
-    kept = sorted(set(places[:, 0].tolist()))[::step]
-    index = {tuple(place): number for number, place in enumerate(places.tolist())}
-    table = np.stack([[shown[index[row, column]] for column in kept] for row in kept])
-    ax = image_grid(
-        table,
-        row_labels=[f"{row:+d}" if row else "0" for row in kept],
-        column_labels=[f"{column:+d}" if column else "0" for column in kept],
-        size=size,
-        ax=ax,
-    )
-    ax.set(ylabel="down (px)", xlabel="to the right (px)")
-    return ax
+from capsnb.plot.layout import BESIDE, axes, distinct, labelled, panels
+from capsnb.plot.style import BLUE, GREY, ORANGE, array
 
 
 def embedded_grid(points: Any, offsets: Any, *, title: str = "", ax: Axes | None = None) -> Axes:
@@ -60,84 +40,63 @@ def embedded_grid(points: Any, offsets: Any, *, title: str = "", ax: Axes | None
     return ax
 
 
-def embedded_grids(panels: Mapping[str, tuple[Any, Any]], *, columns: int = 4) -> Figure:
+def embedded_grids(grids: Mapping[str, tuple[Any, Any]], *, columns: int = 4) -> Figure:
     """A panel per representation: title -> (points, shifts)."""
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    with styled():
-        figure = plt.figure(figsize=(2.7 * columns, 2.9 * rows + 0.3))
-        places = figure.subplots(rows, columns, squeeze=False)
-    for ax, (title, (points, offsets)) in zip(places.flat, panels.items(), strict=False):
+    columns = min(columns, len(grids))
+    rows = -(-len(grids) // columns)
+    figure, found = panels(2.7 * columns, 2.9 * rows + 0.3, rows, columns)
+    for ax, (title, (points, offsets)) in zip(found.flat, grids.items(), strict=False):
         embedded_grid(points, offsets, title=title, ax=ax)
-    for ax in places.flat[len(panels) :]:
+    for ax in found.flat[len(grids) :]:
         ax.axis("off")
-    handles, names = places[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper right", ncols=2, title="the digit moves")
+    entries = labelled(found[0, :1])
+    figure.legend(entries.values(), entries, loc="outside upper right", ncols=2, title="the digit moves")
     return figure
 
 
-def faithfulness_points(
-    networks: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    nulls: Mapping[str, Mapping[str, float]] | None = None,
-    published: Mapping[str, float] | None = None,
-    measures: Sequence[str] = tuple(BETTER),
-) -> Figure:
-    """A panel per measure: network -> measure -> values, every one a point, their mean a bar.
-
-    nulls: name -> measure -> number, what points that know nothing score, as a line. published: network -> Chamfer
-    distance of the paper.
-    """
-    with styled():
-        figure = plt.figure(figsize=(2.5 * len(measures) + 1.2, 1.5 + 0.42 * len(networks)))
-        panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    rng = np.random.default_rng(0)
-    for panel, measure in zip(panels, measures, strict=True):
-        for row, (name, found) in enumerate(networks.items()):
-            values = array(found.get(measure, ())).astype(float)
-            values = values[np.isfinite(values)]
-            if len(values):
-                jitter = row + rng.uniform(-0.18, 0.18, len(values))
-                panel.plot(values, jitter, "o", color=BLUE, alpha=0.45, markersize=4, label="this run")
-                panel.vlines(values.mean(), row - 0.3, row + 0.3, color=BLUE, linewidth=2.5)
-            if measure == "chamfer" and name in (published or {}):
-                style = {"color": "white", "markeredgecolor": "black", "markersize": 8, "linestyle": "none"}
-                panel.plot(published[name], row, "D", zorder=4, label="published", **style)
-        for (name, scores), style in zip((nulls or {}).items(), ("--", ":", "-."), strict=False):
-            if np.isfinite(scores.get(measure, np.nan)):
-                panel.axvline(scores[measure], color=GREY, linestyle=style, label=name, zorder=0)
-        panel.set_title(measure, loc="left")
-        panel.set_xlabel(f"{BETTER.get(measure, '')} is better")
-        panel.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(networks)), list(networks))
-    panels[0].set_ylim(len(networks) - 0.4, -0.6)
-    labels = {}
-    for panel in panels:
-        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
-            labels.setdefault(name, handle)
-    figure.legend(labels.values(), labels, loc="outside upper center", ncols=5)
-    return figure
-
-
-def grid_distances(
-    networks: Mapping[str, tuple[Any, Any]], *, ylabel: str = "distance of the representations", ax: Axes | None = None
-) -> Axes:
+def grid_distances(networks: Mapping[str, tuple[Any, Any]], *, ax: Axes | None = None) -> Axes:
     """What `spearman` ranks: distances of representations (S, d) against those of the shifts (S, 2), in pixels.
 
     network -> (points, shifts). Mean and range from the 10th to the 90th percentile at each distance of the grid, every
     network scaled to a mean of 1.
     """
     ax = axes(ax, 5.2, 3.4)
-    for (name, (points, offsets)), colour, marker in zip(networks.items(), PALETTE, MARKERS, strict=False):
-        points, offsets = array(points).astype(float), array(offsets).astype(float)
-        upper = np.triu_indices(len(points), 1)
-        found = np.linalg.norm(points[upper[0]] - points[upper[1]], axis=1)
-        true = np.linalg.norm(offsets[upper[0]] - offsets[upper[1]], axis=1).round(6)
+    for name, (points, offsets), look in distinct(networks):
+        found, true = _distances(points), _distances(offsets).round(6)
         steps = np.unique(true)
         each = [found[true == step] / found.mean() for step in steps]
-        ax.plot(steps, [part.mean() for part in each], color=colour, marker=marker, markersize=4, label=name)
-        low, high = (np.array([np.percentile(part, at) for part in each]) for at in (10, 90))
-        ax.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.set(xlabel="distance of the shifts (px)", ylabel=ylabel, ylim=(0, None))
+        ax.plot(steps, [part.mean() for part in each], markersize=4, label=name, **look)
+        low, high = np.transpose([np.percentile(part, (10, 90)) for part in each])
+        ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel="distance of the shifts (px)", ylabel="distance of the representations", ylim=(0, None))
     ax.legend()
     return ax
+
+
+def _distances(points: Any) -> np.ndarray:
+    """Of each pair of points (S, d)."""
+    points = array(points).astype(float)
+    first, second = np.triu_indices(len(points), 1)
+    return np.linalg.norm(points[first] - points[second], axis=1)
+
+
+def pose_planes(clouds: Mapping[str, Mapping[Any, Any]], *, disc: Sequence[str] = ()) -> Figure:
+    """Poses of two numbers: model -> class -> (N, 2), a panel per model; `disc` names those that live in the unit disc.
+
+    Every class is drawn at its own capsule's two numbers, classes of one panel over each other.
+    """
+    figure, (found,) = panels(3.6 * len(clouds), 3.8, columns=len(clouds))
+    for ax, (model, classes) in zip(found, clouds.items(), strict=True):
+        for name, points, look in distinct(classes):
+            x, y = array(points).reshape(-1, 2).T
+            ax.plot(x, y, markersize=4, alpha=0.6, label=str(name), linestyle="none", **look)
+        if model in disc:
+            ax.add_patch(Circle((0, 0), 1, fill=False, color=GREY, linestyle="--", linewidth=1.2))
+            ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+        ax.plot(0, 0, "+", color="black", markersize=9)
+        ax.set_aspect("equal", adjustable="datalim" if model not in disc else "box")
+        ax.set_title(model)
+        ax.set_xlabel("first number of the pose")
+    found[0].set_ylabel("second number of the pose")
+    found[-1].legend(title="class", **BESIDE)
+    return figure

@@ -7,14 +7,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from capsnb.plot.images import image_grid
-from capsnb.plot.style import GREEN, GREY, PALE, RED, array, axes, styled
+from capsnb.plot.layout import axes, bare, layer_names, panels
+from capsnb.plot.style import GREEN, GREY, PALE, RED, array
 
 HEIGHT = 10.0  # of a layer, in the drawing's own units
 WIDE = 64  # a layer with more capsules is drawn without outlines, and without bars
@@ -55,14 +55,12 @@ def parse_tree(
     for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         gone = np.zeros(len(row), bool) if dead is None else array(dead[place]).astype(bool)
         _nodes(ax, place, row, length, gone)
-    shown = names or ["primary", *(f"caps{n}" for n in range(1, len(sizes) - 1)), "class"]
-    ax.set_xticks(range(len(sizes)), [f"{name}\n{size:,}" for name, size in zip(shown, sizes, strict=True)])
+    shown = zip(names or layer_names(len(sizes)), sizes, strict=True)
+    ax.set_xticks(range(len(sizes)), [f"{name}\n{size:,}" for name, size in shown])
     ax.set(xlim=(-0.3, len(edges) + 0.3), ylim=(-0.2, HEIGHT + 0.2), yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
+    bare(ax)
     if bar:
-        scale = ScalarMappable(mpl.colors.Normalize(0, largest), EDGES)
-        ax.figure.colorbar(scale, ax=ax, label=label, shrink=0.8, aspect=25, pad=0.02)
+        ax.figure.colorbar(_scale(largest), ax=ax, label=label, shrink=0.8, aspect=25, pad=0.02)
     return ax
 
 
@@ -77,6 +75,11 @@ def _edges(ax: Axes, place: int, values: np.ndarray, rows: list[np.ndarray], top
     colours[:, 3] = 0.08 + 0.92 * share
     thick = 0.7 if max(values.shape) > WIDE else 2.0
     ax.add_collection(LineCollection(np.stack((starts, ends), 1), colors=colours, linewidths=0.4 + thick * share))
+
+
+def _scale(largest: float) -> ScalarMappable:
+    """Of the edges' colours, for a colour bar."""
+    return ScalarMappable(mpl.colors.Normalize(0, largest), EDGES)
 
 
 def _nodes(ax: Axes, place: int, rows: np.ndarray, norms: np.ndarray, dead: np.ndarray) -> None:
@@ -106,21 +109,17 @@ def parse_trees(
     """
     lengths, edges = [array(each) for each in norms], [array(each) for each in couplings]
     shown, largest = array(images), max(float(each.max()) for each in edges)
-    with styled():
-        figure = plt.figure(figsize=(11, 2.9 * len(shown)))
-        panels = figure.subplots(len(shown), 3, squeeze=False, gridspec_kw={"width_ratios": (5.5, 3.2, 1.3)})
-    for row, (tree, bars, picture) in enumerate(panels):
-        own = [each[row] for each in lengths]
-        parse_tree(
-            own, [each[row] for each in edges], dead=dead, names=names, top=top, largest=largest, bar=False, ax=tree
-        )
-        norm_bars(own, dead=dead, names=names, top=1.0, ax=bars)
+    figure, found = panels(11, 2.9 * len(shown), len(shown), 3, gridspec_kw={"width_ratios": (5.5, 3.2, 1.3)})
+    options = {"dead": dead, "names": names}
+    for row, (tree, bars, picture) in enumerate(found):
+        own, joined = [each[row] for each in lengths], [each[row] for each in edges]
+        parse_tree(own, joined, top=top, largest=largest, bar=False, ax=tree, **options)
+        norm_bars(own, top=1.0, ax=bars, **options)
         bars.set_title("norms" if row == 0 else "", loc="left")
         image_grid(shown[row][None], ax=picture)
         if titles is not None:
             tree.set_title(titles[row], loc="left")
-    scale = ScalarMappable(mpl.colors.Normalize(0, largest), EDGES)
-    figure.colorbar(scale, ax=panels[:, 2], label="coupling", location="right", aspect=30)
+    figure.colorbar(_scale(largest), ax=found[:, 2], label="coupling", location="right", aspect=30)
     return figure
 
 
@@ -137,7 +136,7 @@ def norm_bars(
     top: the value of a full bar, the largest one by default. Layers of more than 64 capsules are left out.
     """
     rows = [array(each) for each in values]
-    shown = names or ["primary", *(f"caps{n}" for n in range(1, len(rows) - 1)), "class"]
+    shown = names or layer_names(len(rows))
     kept = [place for place, each in enumerate(rows) if len(each) <= WIDE]
     top = top or max((float(rows[place].max()) for place in kept), default=1.0) or 1.0
     ax = axes(ax, 4.5, 0.6 + 0.55 * len(kept))
@@ -150,8 +149,7 @@ def norm_bars(
         ax.bar(x, 0.82 * np.clip(rows[place] / top, 0, 1), bottom=base, width=0.86, color=GREEN, zorder=3)
     ax.set_yticks([0.41 - step for step in range(len(kept))], [shown[place] for place in kept])
     ax.set(xticks=[], xlabel=f"capsules; a full bar is {top:.2g}")
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
+    bare(ax)
     return ax
 
 
@@ -163,25 +161,18 @@ def parse_tree_statistics(
     Both trees have one scale: an edge that is pale in the second, dark in the first, is the same for every image.
     layers: of `capsnb.measure.parse_tree.trace`.
     """
-    dead = [each.dead() for each in layers]
     means, stds = [each.norm_mean for each in layers], [each.norm_std for each in layers]
-    options = {"dead": dead, "names": names}
-    with styled():
-        figure = plt.figure(figsize=(12, 7))
-        panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": (5, 3)})
-    largest = max(float(each.coupling_mean.max()) for each in layers[:-1])
-    for panel, name in zip(panels[0], ("coupling_mean", "coupling_std"), strict=True):
-        values = [getattr(each, name) for each in layers[:-1]]
-        label = name.replace("_", ", ").replace("std", "standard deviation")
-        parse_tree(means, values, top=top, largest=largest, label=label, ax=panel, **options)
-    norm_bars(means, top=1.0, ax=panels[1, 0], **options)
-    norm_bars(stds, ax=panels[1, 1], **options)
-    titles = (
-        "(a) couplings, mean",
-        "(b) couplings, standard deviation",
-        "(c) norms, mean",
-        "(d) norms, standard deviation",
-    )
-    for panel, title in zip(panels.flat, titles, strict=True):
-        panel.set_title(title, loc="left")
+    options = {"dead": [each.dead() for each in layers], "names": names}
+    figure, ((left, right), (below, beside)) = panels(12, 7, 2, 2, gridspec_kw={"height_ratios": (5, 3)})
+    couplings = [each.coupling_mean for each in layers[:-1]], [each.coupling_std for each in layers[:-1]]
+    largest = max(float(each.max()) for each in couplings[0])
+    parse_tree(means, couplings[0], top=top, largest=largest, label="coupling, mean", ax=left, **options)
+    label = "coupling, standard deviation"
+    parse_tree(means, couplings[1], top=top, largest=largest, label=label, ax=right, **options)
+    norm_bars(means, top=1.0, ax=below, **options)
+    norm_bars(stds, ax=beside, **options)
+    left.set_title("(a) couplings, mean", loc="left")
+    right.set_title("(b) couplings, standard deviation", loc="left")
+    below.set_title("(c) norms, mean", loc="left")
+    beside.set_title("(d) norms, standard deviation", loc="left")
     return figure

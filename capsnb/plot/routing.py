@@ -1,4 +1,4 @@
-"""Where capsules send their votes: couplings of one image iteration by iteration, and their distribution."""
+"""Where capsules send their votes: couplings of an image, how they are distributed, the entropy of what they make."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from capsnb.plot.style import BLUE, PALETTE, RED, array, axes, styled
+from capsnb.plot.layout import BESIDE, axes, bare, labelled, panels
+from capsnb.plot.style import BLUE, GREY, PALETTE, RED, array
 
 
-def couplings(
-    coupling: Any, *, classes: Sequence[Any] | None = None, label: int | None = None, figure: Figure | None = None
-) -> Figure:
+def couplings(coupling: Any, *, classes: Sequence[Any] | None = None, label: int | None = None) -> Figure:
     """Couplings of one image at each routing iteration, (T, I, J): a panel per iteration, a row per parent capsule.
 
     Children stand in the same order in all panels, grouped by the parent that wins them last and from the surest down,
@@ -33,9 +32,8 @@ def couplings(
     bounds = np.searchsorted(winner[order], np.arange(1, parents)) - 0.5
     top = max(float(steps.max()), 1.001 / parents)
     norm = mpl.colors.TwoSlopeNorm(vmin=0, vcenter=1 / parents, vmax=top)
-    with styled():
-        figure = figure or plt.figure(figsize=(9, count * (0.55 + 0.17 * parents) + 0.3))
-        grid = figure.subplots(count, 2, squeeze=False, sharey="row", gridspec_kw={"width_ratios": (7, 1)})
+    height = count * (0.55 + 0.17 * parents) + 0.3
+    figure, grid = panels(9, height, count, 2, sharey="row", gridspec_kw={"width_ratios": (7, 1)})
     share = steps.mean(1)
     for step, (panel, bars) in enumerate(grid):
         drawn = panel.imshow(steps[step][order].T, aspect="auto", cmap="PuOr_r", norm=norm, interpolation="nearest")
@@ -43,8 +41,8 @@ def couplings(
         panel.set_title(f"iteration {step + 1}{uniform}", loc="left")
         panel.set_yticks(range(parents), names)
         panel.vlines(bounds, -0.5, parents - 0.5, color="black", linewidth=0.4, alpha=0.5)
-        panel.tick_params(length=0, labelbottom=step == count - 1)
-        panel.spines[:].set_visible(False)
+        panel.tick_params(labelbottom=step == count - 1)
+        bare(panel)
         bars.barh(range(parents), share[step], color=[BLUE if row == label else "#bbbbbb" for row in range(parents)])
         bars.axvline(1 / parents, color=RED, linewidth=1, linestyle="--")
         bars.set_xlim(0, 1.08 * share.max())
@@ -59,25 +57,105 @@ def couplings(
     return figure
 
 
-def coupling_histogram(
-    coupling: Any | Mapping[str, Any], *, parents: int | None = None, bins: int = 50, ax: Axes | None = None
-) -> Axes:
+def coupling_histogram(coupling: Any | Mapping[str, Any], *, bins: int = 50, ax: Axes | None = None) -> Axes:
     """How couplings (..., J) are distributed over [0, 1], as shares on a log scale, with the uniform 1/J marked.
 
-    A mapping name -> couplings draws one outline each. parents: J, where the last axis is not J.
+    A mapping name -> couplings draws one outline each.
     """
     named = coupling if isinstance(coupling, Mapping) else {"": coupling}
+    named = {name: array(values) for name, values in named.items()}
     ax = axes(ax, 6.0, 3.2)
-    edges = np.linspace(0, 1, bins + 1)
-    found = None
+    alone = {"histtype": "stepfilled", "alpha": 0.85}
+    style = alone if len(named) == 1 else {"histtype": "step", "linewidth": 1.8}
     for (name, values), colour in zip(named.items(), PALETTE, strict=False):
-        values = array(values)
-        found = parents or found or values.shape[-1]
-        weights = np.full(values.size, 1 / values.size)
-        alone = len(named) == 1
-        style = {"histtype": "stepfilled", "alpha": 0.85} if alone else {"histtype": "step", "linewidth": 1.8}
-        ax.hist(np.clip(values.ravel(), 0, 1), edges, weights=weights, color=colour, label=name or None, **style)
-    ax.axvline(1 / found, color=RED, linestyle="--", linewidth=1.2, label=f"uniform, 1/{found}")
+        _shares(ax, values.ravel(), bins, color=colour, label=name or None, **style)
+    parents = next(iter(named.values())).shape[-1]
+    ax.axvline(1 / parents, color=RED, linestyle="--", linewidth=1.2, label=f"uniform, 1/{parents}")
     ax.set(yscale="log", xlim=(0, 1), xlabel="coupling", ylabel=f"share of couplings per {1 / bins:g}")
     ax.legend()
+    return ax
+
+
+def coupling_distributions(
+    models: Mapping[str, Any],
+    *,
+    classes: Sequence[int] | None = None,
+    names: Sequence[Any] | None = None,
+    bins: int = 50,
+) -> Figure:
+    """How the mean couplings of primary capsules to each class are distributed, a panel per model (figs. 4 and 6).
+
+    models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings`. classes: those that are drawn, the first
+    five when None; names: what each class is called. Shares of capsules on a log scale; 1/J is marked.
+    """
+    figure, (found,) = panels(min(11, 1 + 4.0 * len(models)), 3.4, columns=len(models), sharex=True, sharey=True)
+    for ax, (name, coupling) in zip(found, models.items(), strict=True):
+        coupling = array(coupling)
+        parents = coupling.shape[1]
+        drawn = range(min(5, parents)) if classes is None else classes
+        for label, colour in zip(drawn, PALETTE, strict=False):
+            shown = str(label if names is None else names[label])
+            _shares(ax, coupling[:, label], bins, histtype="step", linewidth=1.6, color=colour, label=shown)
+        style = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 0}
+        ax.axvline(1 / parents, label=f"uniform, 1/{parents}", **style)
+        ax.set(yscale="log", xlim=(0, 1), xlabel="mean coupling to the class")
+        ax.set_title(name, loc="left")
+    found[0].set_ylabel(f"share of primary capsules per {1 / bins:g}")
+    found[-1].legend(title="class", **BESIDE)
+    return figure
+
+
+def _shares(ax: Axes, values: np.ndarray, bins: int, **style: Any) -> None:
+    """A histogram over [0, 1] of the shares of all values (N,)."""
+    edges = np.linspace(0, 1, bins + 1)
+    ax.hist(np.clip(values, 0, 1), edges, weights=np.full(len(values), 1 / len(values)), **style)
+
+
+def entropy_by_class(models: Mapping[str, Any], *, names: Sequence[Any] | None = None, ax: Axes | None = None) -> Axes:
+    """Entropy of each class's dictionary, a bar per model, each below the line of the most it can be: log2(images).
+
+    models: name -> `capsnb.measure.dictionary.Trees`. The last group of bars is the mean over classes.
+    """
+    count = len(next(iter(models.values())).entropy)
+    ax = axes(ax, 1.5 + 0.75 * (count + 1), 3.4)
+    width = 0.8 / len(models)
+    places = np.append(np.arange(count), count + 0.4)
+    for step, ((name, found), colour) in enumerate(zip(models.items(), PALETTE, strict=False)):
+        x = places + (step - (len(models) - 1) / 2) * width
+        ax.bar(x, [*found.entropy, found.mean_entropy], width * 0.92, color=colour, label=name)
+        bounds = [*found.bound, found.mean_bound]
+        ax.hlines(bounds, x - width / 2, x + width / 2, color="black", linewidth=1.4)
+    entries = labelled([ax]) | {"most it can be, log2(images)": Line2D([], [], color="black", linewidth=1.4)}
+    ax.legend(entries.values(), entries, **BESIDE)
+    ax.set_xticks(places, [*map(str, names if names is not None else range(count)), "mean"])
+    ax.set(xlabel="predicted class", ylabel="entropy (bits)")
+    ax.tick_params(axis="x", length=0)
+    return ax
+
+
+def lengths(
+    scores: Any,
+    *,
+    classes: Sequence[Any] | None = None,
+    label: int | None = None,
+    margins: tuple[float, float] | None = (0.1, 0.9),
+    ax: Axes | None = None,
+) -> Axes:
+    """Lengths of the class capsules for one image, (K,): the network's belief in each class, in [0, 1).
+
+    label: index of the true class, drawn in colour. margins: the lengths the margin loss asks for, absent and present.
+    """
+    values = array(scores).squeeze()
+    if values.ndim != 1:
+        raise ValueError(f"lengths shows one image, scores (K,), not {array(scores).shape}.")
+    ax = axes(ax, 1.5 + 0.42 * len(values), 2.6)
+    colours = [BLUE if place == label else GREY for place in range(len(values))]
+    ax.bar(range(len(values)), values, color=colours, width=0.75)
+    ax.set_xticks(range(len(values)), classes if classes is not None else range(len(values)))
+    ax.set(ylim=(0, max(1.0, float(values.max()))), ylabel="length", xlabel="class capsule")
+    beside = {"xytext": (3, 0), "textcoords": "offset points"}  # of the line's right end
+    for margin in margins or ():
+        ax.axhline(margin, color=RED, linewidth=1, linestyle="--", zorder=0)
+        where = {"xy": (1.0, margin), "xycoords": ("axes fraction", "data"), **beside}
+        ax.annotate(f"{margin:g}", **where, color=RED, fontsize=8, va="center")
     return ax

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 PALETTE = tuple(sns.color_palette("colorblind").as_hex())
 BLUE, ORANGE, GREEN, RED, PURPLE = PALETTE[:5]
 GREY = "#949494"
 PALE = "#e9edf2"
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 SETTINGS = {
     "axes.prop_cycle": mpl.cycler(color=PALETTE),
     "axes.spines.top": False,
@@ -64,14 +63,6 @@ def array(data: Any) -> np.ndarray:
     return np.asarray(data)
 
 
-def axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The axes given, or those of a new figure of that size in inches, in capsnb's style."""
-    if ax is not None:
-        return ax
-    with styled():
-        return plt.subplots(figsize=(width, height))[1]
-
-
 def pixels(images: Any) -> np.ndarray:
     """Images as matplotlib shows them: (..., C, H, W) or (..., H, W), uint8 or [0, 1] -> (..., H, W, 3) in [0, 1].
 
@@ -82,14 +73,3 @@ def pixels(images: Any) -> np.ndarray:
     coloured = values.ndim >= 4 and values.shape[-3] in (1, 3)
     values = np.moveaxis(values, -3, -1) if coloured else values[..., None]
     return np.broadcast_to(values, (*values.shape[:-1], 3)) if values.shape[-1] == 1 else values
-
-
-def named_rows(ax: Axes, names: Sequence[str], xlabel: str, *, legend: int) -> Axes:
-    """Rows 0, 1, ... by name from the top, light vertical lines, and above all a legend of so many entries, if any."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
-    ax.grid(axis="x", color=GREY, alpha=0.25)
-    ax.tick_params(axis="y", length=0)
-    if legend:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=legend, borderaxespad=0.2)
-    return ax

@@ -1,18 +1,20 @@
-"""How training went and what it led to: curves, confusion, seeds beside the published value."""
+"""How training went: curves of one run, also while it trains, of variants with bands over their trials, and paths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from capsnb.plot.style import BLUE, GREY, ORANGE, PALETTE, RED, array, axes, named_rows
-
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+from capsnb.plot.layout import axes, distinct, finished
+from capsnb.plot.style import GREY, RED, array, styled
 
 
 def learning_curve(
@@ -32,11 +34,10 @@ def learning_curve(
     if missing := [name for name in (x, *columns) if name not in rows] if len(rows) else []:
         raise ValueError(f"The history has no column {missing[0]!r}; it has: {', '.join(map(str, rows.columns))}.")
     ax = axes(ax, 6.0, 3.4)
-    for name, colour, marker in zip(columns, PALETTE, MARKERS, strict=False):
+    for name, shown, look in distinct({name: (names or {}).get(name, name) for name in columns}):
         known = rows[[x, name]].dropna() if len(rows) else rows
         if len(known):
-            dots = marker if len(known) <= 30 else None
-            ax.plot(known[x], known[name], marker=dots, color=colour, label=(names or {}).get(name, name))
+            _curve(ax, known[x], known[name], label=shown, **look)
     ax.set(xlabel=x, ylabel=ylabel or (columns[0] if len(columns) == 1 else ""))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(columns) > 1 and ax.lines:
@@ -44,97 +45,152 @@ def learning_curve(
     return ax
 
 
-def confusion(matrix: Any, classes: Sequence[Any], *, ax: Axes | None = None) -> Axes:
-    """Counts (K true, K predicted). Colour shows mistakes alone, or a good network would be one blue diagonal."""
-    counts = array(matrix)
-    if counts.shape != (len(classes), len(classes)):
-        raise ValueError(f"A confusion matrix of {len(classes)} classes is square in them, not {counts.shape}.")
-    size = 1.6 + 0.42 * len(classes)
-    ax = axes(ax, size + 0.9, size)
-    mistakes = np.ma.masked_array(counts, np.eye(len(counts), dtype=bool))
-    drawn = ax.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(1, mistakes.max()))
-    ax.figure.colorbar(drawn, ax=ax, label="mistakes (images)", shrink=0.75, ticks=MaxNLocator(5, integer=True))
-    for row, column in np.ndindex(*counts.shape):
-        if counts[row, column] or row == column:
-            dark = row != column and counts[row, column] > 0.6 * mistakes.max()
-            colour = "white" if dark else "black"
-            ax.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", color=colour, fontsize=8)
-    ticks = range(len(classes))
-    slanted = any(len(str(name)) > 3 for name in classes)
-    ax.set_xticks(ticks, classes, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-    ax.set_yticks(ticks, classes)
-    right = counts.trace() / max(1, counts.sum())
-    ax.set(xlabel="predicted", ylabel="true")
-    ax.set_title(f"{counts.sum() - counts.trace():g} mistakes, {100 * right:.2f} % right", loc="left")
-    return ax
+def _curve(ax: Axes, x: Any, y: Any, *, marker: str, **options: Any) -> None:
+    """A line, its points marked as long as they can be told apart."""
+    ax.plot(x, y, marker=marker if len(x) <= 30 else None, **options)
 
 
-def seed_points(
-    data: Mapping[str, Mapping[str, Any]], *, unit: str = "", paired: bool = False, ax: Axes | None = None
-) -> Axes:
-    """Published value, recorded run and this run of each variant, every seed a point and a bar at the mean.
+class LiveCurve:
+    """Draws columns of a run's rows as they come, at most every `pause` seconds, and once more at the end.
 
-    data: variant -> {"published": number or None, "recorded": values, "this run": values}, each of them optional, one
-    value per seed (a sequence, or seed -> value). paired: join the points of one seed across the variants.
+        for row in LiveCurve("accuracy", "validation accuracy").follow(train(model, digits, recipe)):
+            ...
+
+    columns: accuracy and validation accuracy when none is given. names: another name for a column in the legend.
+    Outside a notebook nothing is shown; `rows` and `figure` hold the same things.
     """
-    ax = axes(ax, 6.5, 1.1 + 0.55 * len(data))
-    kinds = {"recorded": (ORANGE, -0.17, "recorded run"), "this run": (BLUE, 0.17, "this run")}
-    labelled: set[str] = set()
-    places = {kind: [] for kind in kinds}
-    for row, found in enumerate(data.values()):
-        if (value := found.get("published")) is not None:
-            value = getattr(value, "value", value)
-            name = None if "published" in labelled else "published"
-            ax.plot(value, row, "D", color="white", markeredgecolor="black", markersize=8, zorder=3, label=name)
-            labelled.add("published")
-        for kind, (colour, lift, name) in kinds.items():
-            values = found.get(kind)
-            values = list(values.values()) if isinstance(values, Mapping) else [] if values is None else list(values)
-            places[kind].append((row + lift, values))
-            if values:
-                label = None if kind in labelled else name
-                ax.plot(values, [row + lift] * len(values), "o", color=colour, alpha=0.75, zorder=4, label=label)
-                ax.vlines(np.mean(values), row + lift - 0.14, row + lift + 0.14, color=colour, linewidth=2.5, zorder=5)
-                labelled.add(kind)
-    if paired:
-        for kind, rows in places.items():
-            counts = {len(values) for _, values in rows if values}
-            for seed in range(min(counts, default=0)):
-                line = [(values[seed], height) for height, values in rows if values]
-                ax.plot(*zip(*line, strict=True), color=kinds[kind][0], alpha=0.35, linewidth=1, zorder=2)
-    return named_rows(ax, list(data), unit, legend=len(labelled))
+
+    def __init__(
+        self,
+        *columns: str,
+        names: Mapping[str, str] | None = None,
+        x: str = "epoch",
+        ylabel: str | None = None,
+        pause: float = 1.0,
+    ) -> None:
+        self.columns, self.names = columns or ("accuracy", "validation accuracy"), names
+        self.x, self.ylabel, self.pause = x, ylabel, pause
+        self.rows: list[Mapping[str, Any]] = []
+        self.figure: Figure | None = None
+        self._handle = None
+        self._drawn = float("-inf")
+
+    def follow(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The same rows, drawn on their way through; the last state is drawn even when the loop is left early."""
+        try:
+            for row in rows:
+                self.add(row)
+                yield row
+        finally:
+            if self.rows:
+                self.draw()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take one more row and redraw, unless the last drawing is younger than `pause`."""
+        self.rows.append(row)
+        if time.monotonic() - self._drawn >= self.pause:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw all rows so far into the one output of this curve."""
+        with styled():
+            # a figure that pyplot does not know is not shown a second time at the end of the cell
+            self.figure = Figure(figsize=(6, 3.2))
+            known = [name for name in self.columns if any(name in row for row in self.rows)]
+            ax = self.figure.add_subplot()
+            learning_curve(self.rows, known, names=self.names, x=self.x, ylabel=self.ylabel, ax=ax)
+            self._show()
+        self._drawn = time.monotonic()
+
+    def _show(self) -> None:
+        try:
+            from IPython import get_ipython
+            from IPython.display import Image, display
+        except ImportError:
+            return
+        if get_ipython() is None:
+            return
+        picture = BytesIO()
+        self.figure.savefig(picture, format="png", dpi=100)
+        image = Image(data=picture.getvalue(), format="png")
+        if self._handle is None:
+            self._handle = display(image, display_id=True)
+        else:
+            self._handle.update(image)
 
 
-def lengths(
-    scores: Any,
+def trial_bands(
+    paths: Mapping[str, Mapping[str, Sequence[float]]],
     *,
-    classes: Sequence[Any] | None = None,
-    label: int | None = None,
-    margins: tuple[float, float] | None = (0.1, 0.9),
+    ylabel: str = "",
+    scale: float = 1.0,
+    bound: float | None = None,
+    bound_name: str = "ln J, undecided",
+    title: str = "",
+    legend: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Lengths of the class capsules for one image, (K,): the network's belief in each class, in [0, 1).
+    """A line per variant at the mean of its trials, a band of one standard deviation (Lin, Li & Ma 2018, figs. 2, 3a).
 
-    label: index of the true class, drawn in colour. margins: the lengths the margin loss asks for, absent and present.
+    paths: variant -> {"x", "mean", "std"}, as `capsnb.measure.entropy.mean_path` gives them; empty ones are left out.
+    scale: a factor for the values, 100 for shares in percent. bound: a value to mark, such as the largest entropy.
     """
-    values = array(scores).squeeze()
-    if values.ndim != 1:
-        raise ValueError(f"lengths shows one image, scores (K,), not {array(scores).shape}.")
-    ax = axes(ax, 1.5 + 0.42 * len(values), 2.6)
-    colours = [BLUE if place == label else GREY for place in range(len(values))]
-    ax.bar(range(len(values)), values, color=colours, width=0.75)
-    ax.set_xticks(range(len(values)), classes if classes is not None else range(len(values)))
-    ax.set(ylim=(0, max(1.0, float(values.max()))), ylabel="length", xlabel="class capsule")
-    for margin in margins or ():
-        ax.axhline(margin, color=RED, linewidth=1, linestyle="--", zorder=0)
-        ax.annotate(
-            f"{margin:g}",
-            (1.0, margin),
-            (3, 0),  # points to the right of the line's end
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            color=RED,
-            fontsize=8,
-            va="center",
-        )
-    return ax
+    ax = axes(ax, 6.0, 3.6)
+    if bound is not None:
+        ax.axhline(bound, color=GREY, linestyle="--", linewidth=1.2, label=bound_name, zorder=0)
+    for name, path, look in distinct(paths):
+        if not len(path["x"]):
+            continue
+        x, mean, std = (array(path[key]).astype(float) for key in ("x", "mean", "std"))
+        _curve(ax, x, scale * mean, markersize=4, label=name, **look)
+        if std.any():
+            low, high = scale * (mean - std), scale * (mean + std)
+            ax.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    ax.set_title(title, loc="left")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return finished(ax, "training step", ylabel, grid="y", title=legend or None)
+
+
+def certainty_against_fitness(
+    paths: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    ylabel: str = "mean entropy (nats)",
+    ax: Axes | None = None,
+) -> Axes:
+    """Entropy against accuracy, a curve per variant that darkens as training goes on (Lin, Li & Ma 2018, figure 3b).
+
+    paths: variant -> (accuracies in shares, entropies), one value per row of the run. Grey lines join the variants at
+    the same row, as far as all have it.
+    """
+    ax = axes(ax, 6.0, 3.8)
+    curves = {name: (100 * array(x).astype(float), array(y).astype(float)) for name, (x, y) in paths.items()}
+    if bad := [name for name, (x, y) in curves.items() if x.shape != y.shape or x.ndim != 1]:
+        raise ValueError(f"{bad[0]} needs as many accuracies as entropies.")
+    for row in range(min((len(x) for x, _ in curves.values()), default=0)):
+        together = [(x[row], y[row]) for x, y in curves.values()]
+        ax.plot(*zip(*together, strict=True), color=GREY, alpha=0.35, linewidth=1, zorder=1)
+    for name, (x, y), look in distinct(curves):
+        ax.plot(x, y, color=look["color"], linewidth=1, alpha=0.5, zorder=2)
+        ax.scatter(x, y, s=26, alpha=np.linspace(0.25, 1, len(x)), zorder=3, **look)
+        ax.plot([], [], label=name, **look)
+    return finished(ax, "accuracy (%)", ylabel, grid=None)
+
+
+def accuracy_path(
+    paths: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    *,
+    target: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Two accuracies as training goes on: model -> a list of (x, y) per seed, in shares. At one x models are equal.
+
+    target: the accuracy at which they are compared, marked by a line.
+    """
+    ax = axes(ax, 6.2, 3.8)
+    for model, seeds, look in distinct(paths):
+        for number, points in enumerate(seeds):
+            x, y = 100 * array(points).reshape(-1, 2).T
+            ax.plot(x, y, markersize=4, linewidth=1.2, label=None if number else model, **look)
+    if target is not None:
+        ax.axvline(100 * target, color=RED, linestyle="--", linewidth=1.2, label=f"compared at {100 * target:.2f} %")
+    return finished(ax, "accuracy on translated digits (%)", "accuracy on affNIST-like digits (%)")

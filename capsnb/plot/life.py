@@ -1,0 +1,134 @@
+"""What happens inside a network as it trains: capsules live and die, weights are pulled and pruned, entropy falls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from capsnb.plot.layout import BESIDE, axes, distinct, finished, labelled, layer_names, observed, panels
+from capsnb.plot.style import BLUE, GREEN, GREY, RED
+
+
+def network_life(
+    history: Iterable[Mapping[str, Any]], *, names: Sequence[str] | None = None, column: str = "life"
+) -> Figure:
+    """Norm of every capsule, capsules alive, and dyr against training steps, a row of panels per layer.
+
+    history: rows of a run that observed `capsnb.measure.starvation.life`. Capsules dead in the last row are red.
+    """
+    rows = observed(history, column)
+    steps = [row["step"] for row in rows]
+    life = [row[column] for row in rows]
+    count = len(life[0]["mean"])
+    shown = names or layer_names(count)
+    options = {"sharex": True, "gridspec_kw": {"width_ratios": (3, 2, 2)}}
+    figure, found = panels(11, 1.5 * count + 0.6, count, 3, **options)
+    titles = ("norm of each capsule (mean)", "capsules alive", "dyr, of its couplings")
+    for ax, title in zip(found[0], titles, strict=True):
+        ax.set_title(title, loc="left")
+    for layer, (norms, alive, moves) in enumerate(found):
+        means = np.array([each["mean"][layer] for each in life])  # (rows, I)
+        dead = np.array([each["dead"][layer] for each in life], bool)
+        _capsules(norms, steps, means, dead[-1])
+        norms.set(ylabel=shown[layer], ylim=(0, max(1.0, means.max()) if layer in (0, count - 1) else None))
+        living, every = (~dead).sum(1), dead.shape[1]
+        alive.step(steps, living, where="post", color=BLUE)
+        alive.set(ylim=(-0.04 * every, 1.08 * every))
+        style = {"xycoords": "axes fraction", "ha": "right", "fontsize": 9, "color": BLUE}
+        alive.annotate(f"{living[-1]} of {every}", (1, 0.06), **style)
+        alive.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        if layer < count - 1:
+            moves.plot(steps, [each["dyr"][layer] for each in life], color=BLUE)
+            moves.set(ylim=(0, 1.1 * max(max(each["dyr"]) for each in life) or 1))
+        else:
+            style = {"xycoords": "axes fraction", "ha": "center", "color": GREY}
+            moves.annotate("the last layer routes nothing", (0.5, 0.5), **style)
+            moves.set_yticks([])
+    for ax in found[-1]:
+        ax.set_xlabel("training step")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.align_ylabels(found[:, 0])
+    return figure
+
+
+def pull_balance(
+    history: Iterable[Mapping[str, Any]], weight_decay: float, *, names: Sequence[str] | None = None
+) -> Figure:
+    """Weight decay's pull on each capsule's transforms over that of the loss, against steps, a panel per layer.
+
+    Above the dashed line the transforms to the next layer are drawn to 0 more strongly than the loss moves them.
+    history: rows that observed `life` and `pull`, of starvation and gradients. Capsules dead in the last row are red.
+    """
+    rows = observed(history, "pull", "life")
+    steps = [row["step"] for row in rows]
+    count = len(rows[0]["pull"]["transform"])
+    shown = names or layer_names(count + 1)[:count]
+    figure, (found,) = panels(2.9 * count, 3.0, columns=count, sharey=True)
+    for layer, ax in enumerate(found):
+        loss = np.array([row["pull"]["transform"][layer] for row in rows])  # (rows, I)
+        decay = weight_decay * np.array([row["pull"]["weight"][layer] for row in rows])
+        ratio = np.where(loss > 0, decay / np.maximum(loss, 1e-30), np.nan)
+        _capsules(ax, steps, ratio, rows[-1]["life"]["dead"][layer])
+        ax.axhline(1, color="black", linestyle="--", linewidth=1)
+        ax.set_title(shown[layer], loc="left")
+        ax.set(xlabel="training step", yscale="log")
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    found[0].set_ylabel("weight decay / gradient")
+    return figure
+
+
+def _capsules(ax: Axes, steps: Sequence[int], values: np.ndarray, dead: Sequence[bool]) -> None:
+    """A thin line per capsule, values (rows, I): green, those dead at the end red and in front."""
+    for capsule, gone in enumerate(dead):
+        ax.plot(steps, values[:, capsule], color=RED if gone else GREEN, linewidth=1, alpha=0.6, zorder=2 + gone)
+
+
+def layer_sparsity(history: Sequence[Mapping[str, Any]], column: str = "sparsity", *, ax: Axes | None = None) -> Axes:
+    """Share of pruned weights of each layer, and of all, against the epoch.
+
+    history: rows of a run that observed `capsnb.training.pruning.sparsity` under the name `column`.
+    """
+    rows = observed(history, column)
+    ax = axes(ax, 6.0, 3.4)
+    epochs = [row["epoch"] for row in rows]
+    for name, _, look in distinct(rows[0][column]):
+        if name == "total":
+            look = {"color": "black", "linewidth": 2.2, "linestyle": "--"}
+        shares = [100 * row[column][name] for row in rows]
+        ax.plot(epochs, shares, label="all" if name == "total" else name, **look)
+    ax.set_ylim(-2, 102)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return finished(ax, "epoch", "weights pruned (%)")
+
+
+def training_path(paths: Mapping[str, Sequence[Mapping[str, float]]], *, against: str = "sparsity") -> Figure:
+    """Entropy, and accuracy below it, as networks train: against the share of pruned weights (fig. 5), or the epoch.
+
+    paths: name -> rows with epoch, sparsity and accuracy in shares, entropy and bound in bits. The bound, log2 of the
+    images per class, is a dotted line in each path's colour. Rows without the column `against` are left out.
+    """
+    figure, ((upper,), (lower,)) = panels(7.5, 5.2, rows=2, sharex=True, gridspec_kw={"height_ratios": (3, 2)})
+    scale = 100 if against == "sparsity" else 1
+    for name, rows, look in distinct(paths):
+        kept = [row for row in rows if row.get(against) is not None]
+        x = [scale * row[against] for row in kept]
+        upper.plot(x, [row["entropy"] for row in kept], label=name, linewidth=1.5, **look)
+        lower.plot(x, [100 * row["accuracy"] for row in kept], linewidth=1.5, **look)
+        if all("bound" in row for row in kept):
+            upper.plot(x, [row["bound"] for row in kept], color=look["color"], linewidth=1.2, linestyle=":")
+    entries = labelled([upper]) | {"most it can be": Line2D([], [], color=GREY, linewidth=1.2, linestyle=":")}
+    upper.legend(entries.values(), entries, **BESIDE)
+    upper.set(ylabel="entropy (bits)", ylim=(0, None))
+    lower.set(ylabel="accuracy +Q (%)", xlabel="weights pruned (%)" if against == "sparsity" else against)
+    for ax in (upper, lower):
+        ax.grid(color=GREY, alpha=0.25)
+    if against == "epoch":
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.align_ylabels()
+    return figure

@@ -1,0 +1,220 @@
+"""Every seed a point: beside the published value, paired with a baseline, against a size or a setting, by scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, labelled, legend_above, named_rows, panels
+from capsnb.plot.style import BLUE, GREY, ORANGE, RED, array
+
+BETTER = {"chamfer": "lower", "procrustes": "lower", "trustworthiness": "higher", "spearman": "higher"}
+RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
+
+
+def seed_points(
+    data: Mapping[str, Mapping[str, Any]], *, unit: str = "", paired: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Published value, recorded run and this run of each variant, every seed a point and a bar at the mean.
+
+    data: variant -> {"published": number or None, "recorded": values, "this run": values}, each of them optional, one
+    value per seed (a sequence, or seed -> value). paired: join the points of one seed across the variants.
+    """
+    ax = axes(ax, 6.5, 1.1 + 0.55 * len(data))
+    lift = 0.17
+    recorded = [_values(found.get("recorded")) for found in data.values()]
+    this = [_values(found.get("this run")) for found in data.values()]
+    for row, found in enumerate(data.values()):
+        _row(ax, row, found.get("published"), (recorded[row], this[row]), lift, 0.14)
+    if paired:
+        for (colour, side), variants in zip(RUNS.values(), (recorded, this), strict=True):
+            drawn = [(row + side * lift, values) for row, values in enumerate(variants) if len(values)]
+            for seed in range(min((len(values) for _, values in drawn), default=0)):
+                line = [(values[seed], height) for height, values in drawn]
+                ax.plot(*zip(*line, strict=True), color=colour, alpha=0.35, linewidth=1, zorder=2)
+    return named_rows(ax, list(data), unit)
+
+
+def paired_effects(
+    effects: Mapping[str, Mapping[str, Any]], *, unit: str = "difference, percentage points", ax: Axes | None = None
+) -> Axes:
+    """What each change does, paired by seed: a dot per seed, a bar for the interval, the published difference.
+
+    effects: change -> {"differences": values, "interval": (low, high) or None, "published": number or None,
+    "recorded": values}, all optional. The interval is that of the differences, of the recorded values where none are.
+    Zero is marked: an interval that holds it decides nothing.
+    """
+    ax = axes(ax, 7.0, 1.2 + 0.48 * len(effects))
+    lift = 0.2
+    ax.axvline(0, color=RED, linestyle="--", linewidth=1.2, zorder=1)
+    for row, found in enumerate(effects.values()):
+        recorded, this = _values(found.get("recorded")), _values(found.get("differences"))
+        _row(ax, row, found.get("published"), (recorded, this), lift, 0.13)
+        if found.get("interval") is not None:
+            low, high = found["interval"]
+            colour, side = RUNS["this run" if len(this) else "recorded run"]
+            ax.hlines(row + side * lift, low, high, color=colour, linewidth=1.4, zorder=2, label="95 % interval")
+    return named_rows(ax, list(effects), unit)
+
+
+def _row(ax: Axes, row: int, published: Any, runs: Sequence[np.ndarray], lift: float, bar: float) -> None:
+    """The published value as a diamond; above it the recorded run's points, below it this run's, with their means."""
+    if published is not None:
+        ax.plot(getattr(published, "value", published), row, label="published", zorder=3, **PUBLISHED)
+    for (name, (colour, side)), values in zip(RUNS.items(), runs, strict=True):
+        if len(values):
+            height = row + side * lift
+            ax.plot(values, [height] * len(values), "o", color=colour, alpha=0.75, zorder=4, label=name)
+            ax.vlines(values.mean(), height - bar, height + bar, color=colour, linewidth=2.5, zorder=5)
+
+
+def _values(found: Any) -> np.ndarray:
+    """Numbers of the seeds (S,), from a sequence, from seed -> number, or from None, which is none."""
+    found = () if found is None else list(found.values()) if isinstance(found, Mapping) else found
+    return array(found).astype(float)
+
+
+def transfer_points(
+    accuracy: Mapping[str, Mapping[str, Any]],
+    schemes: Sequence[str] = ("base", "B1B", "B2B", "A1B", "A2B"),
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy of each scheme, networks side by side (Lin, Li & Ma 2018, figure 7): network -> scheme -> percents.
+
+    Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean. A line joins the means.
+    """
+    ax = axes(ax, 6.4, 3.6)
+    count = max(len(accuracy), 1)
+    for number, (network, found, look) in enumerate(distinct(accuracy)):
+        aside = (number - (count - 1) / 2) * min(0.25, 0.7 / count)
+        means = []
+        for place, scheme in enumerate(schemes):
+            values = _values(found.get(scheme))
+            if len(values):
+                x = place + aside
+                ax.plot([x] * len(values), values, alpha=0.75, linestyle="none", zorder=3, **look)
+                ax.hlines(values.mean(), x - 0.1, x + 0.1, color=look["color"], linewidth=2.5, zorder=4)
+                means.append((x, values.mean()))
+        if means:
+            ax.plot(*zip(*means, strict=True), color=look["color"], alpha=0.35, linewidth=1.2, zorder=2)
+            ax.plot([], [], label=network, linestyle="none", **look)
+    ax.set_xticks(range(len(schemes)), schemes)
+    ax.set_xlim(-0.5, len(schemes) - 0.5)
+    return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
+
+
+def faithfulness_points(
+    networks: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    nulls: Mapping[str, Mapping[str, float]] | None = None,
+    published: Mapping[str, float] | None = None,
+    measures: Sequence[str] = tuple(BETTER),
+) -> Figure:
+    """A panel per measure: network -> measure -> values, every one a point, their mean a bar.
+
+    nulls: name -> measure -> number, what points that know nothing score, as a line. published: network -> Chamfer
+    distance of the paper.
+    """
+    size = (2.5 * len(measures) + 1.2, 1.5 + 0.42 * len(networks))
+    figure, (found,) = panels(*size, columns=len(measures), sharey=True)
+    rng = np.random.default_rng(0)
+    for ax, measure in zip(found, measures, strict=True):
+        for row, (name, scores) in enumerate(networks.items()):
+            values = _values(scores.get(measure))
+            values = values[np.isfinite(values)]
+            if len(values):
+                jitter = row + rng.uniform(-0.18, 0.18, len(values))
+                ax.plot(values, jitter, "o", color=BLUE, alpha=0.45, markersize=4, label="this run")
+                ax.vlines(values.mean(), row - 0.3, row + 0.3, color=BLUE, linewidth=2.5)
+            if measure == "chamfer" and name in (published or {}):
+                ax.plot(published[name], row, zorder=4, label="published", **PUBLISHED)
+        for (name, scores), style in zip((nulls or {}).items(), ("--", ":", "-."), strict=False):
+            if np.isfinite(scores.get(measure, np.nan)):
+                ax.axvline(scores[measure], color=GREY, linestyle=style, label=name, zorder=0)
+        ax.set_title(measure, loc="left")
+        ax.set_xlabel(f"{BETTER.get(measure, '')} is better")
+        ax.tick_params(axis="y", length=0)
+    found[0].set_yticks(range(len(networks)), list(networks))
+    found[0].set_ylim(len(networks) - 0.4, -0.6)
+    legend_above(figure, labelled(found), 5)
+    return figure
+
+
+def accuracy_against_parameters(models: Mapping[str, tuple[int, Sequence[float]]], *, ax: Axes | None = None) -> Axes:
+    """Model -> (parameters, accuracy of each seed in percent): every seed a point, on a log axis of sizes."""
+    ax = axes(ax, 6.5, 3.8)
+    for model, (size, values), look in distinct(models):
+        if len(values):
+            ax.plot([size] * len(values), values, alpha=0.8, label=model, linestyle="none", **look)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    return finished(ax, "parameters", "accuracy on affNIST-like digits (%)")
+
+
+def accuracy_against_setting(
+    models: Mapping[str, Mapping[float, Mapping[int, float]]],
+    *,
+    published: Mapping[str, Mapping[float, float]] | None = None,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against kernel size or pairs per digit (Table 3 and figure 3 of Gu et al. 2021).
+
+    models: model -> setting -> seed -> accuracy in percent; seeds are dots, the line joins their means.
+    published: model -> setting -> the printed accuracy, white diamonds on a dashed line of the model's colour.
+    """
+    ax, published = axes(ax, 6.5, 3.8), published or {}
+    every = {name: models.get(name, {}) for name in (*models, *published)}
+    for name, ran, look in distinct(every):
+        colour = look["color"]
+        settings = {x: [*seeds.values()] for x, seeds in sorted(ran.items()) if seeds}
+        if settings:
+            ax.plot(list(settings), [np.mean(values) for values in settings.values()], color=colour)
+            dots = [(x, value) for x, values in settings.items() for value in values]
+            ax.plot(*zip(*dots, strict=True), alpha=0.8, label=name, linestyle="none", **look)
+        if printed := sorted(published.get(name, {}).items()):
+            style = {"color": colour, "markerfacecolor": "white", "linewidth": 1.2}
+            ax.plot(*zip(*printed, strict=True), "D--", label=f"{name}, published", **style)
+    if log:
+        ax.set_xscale("log")
+    ax.set_xticks(sorted({x for found in (*models.values(), *published.values()) for x in found}))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    return finished(ax, xlabel, ylabel)
+
+
+def shared_activation(
+    networks: Mapping[str, tuple[Any, Any]], *, classes: Sequence[Any] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Mean activation of each class's exclusive against its shared units: network -> (exclusive (K,), shared (K,)).
+
+    Below the diagonal, shared units are less active, which is what Tawalbeh & Oramas (2024) claim. classes: written
+    beside the points.
+    """
+    ax = axes(ax, 4.4, 4.0)
+    seen: list[float] = []
+    for name, pair, look in distinct(networks):
+        exclusive, shared = (array(part).astype(float) for part in pair)
+        ax.plot(exclusive, shared, label=name, linestyle="none", alpha=0.85, **look)
+        for label, x, y in zip(classes if classes is not None else [], exclusive, shared, strict=False):
+            if np.isfinite(x) and np.isfinite(y):
+                ax.annotate(str(label), (x, y), xytext=(4, 2), textcoords="offset points", fontsize=8)
+        seen += [*exclusive[np.isfinite(exclusive)], *shared[np.isfinite(shared)]]
+    if seen:
+        edge = 0.08 * (max(seen) - min(seen)) or 0.1
+        ends = (min(seen) - edge, max(seen) + edge)
+        ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="equal")
+        ax.set(xlim=ends, ylim=ends)
+    ax.set(xlabel="activation of exclusive units", ylabel="activation of shared units")
+    ax.legend(loc="best")
+    return ax
