@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+import ipywidgets as widgets
 import numpy as np
 
 from capsnb.plot.style import BLUE, GREEN, ORANGE, array
@@ -18,6 +19,14 @@ LEVELS = 8  # of opacity, among lines and nodes
 MOST_EDGES = 300  # drawn between two layers, the largest
 
 
+class Chart(widgets.HTML):
+    """An SVG with its caption above."""
+
+    def show(self, svg: str, caption: str) -> None:
+        """Show a chart, or the caption alone where it is empty."""
+        self.value = f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
+
+
 def bars(
     names: Sequence[str],
     values: Any,
@@ -25,11 +34,10 @@ def bars(
     marks: Any = None,
     chosen: int | None = None,
     longest: bool = True,
-    largest: float = 1.0,
     label: str,
 ) -> str:
-    """A horizontal bar per name. marks: a second set of values, as ticks; nan in either is left out. chosen: a name in
-    bold. longest: it is orange. largest: the value of a full bar. label: what a screen reader says of the chart."""
+    """A horizontal bar per name, full at 1. marks: a second set of values, as ticks; nan in either is left out. chosen:
+    a name in bold. longest: it is orange. label: what a screen reader says of the chart."""
     shown = array(values)
     ticks = np.full(len(shown), np.nan) if marks is None else array(marks)
     best, parts = int(shown.argmax()) if longest else -1, []
@@ -38,11 +46,11 @@ def bars(
         weight = ' font-weight="bold"' if row == chosen else ""
         parts.append(f'<text x="62" y="{y + 12}" text-anchor="end"{weight}>{escape(_short(name))}</text>')
         if np.isfinite(value):
-            colour, width = ORANGE if row == best else BLUE, 150 * float(np.clip(value / largest, 0, 1))
+            colour, width = ORANGE if row == best else BLUE, 150 * float(np.clip(value, 0, 1))
             parts.append(f'<rect x="68" y="{y + 3}" width="{width:.1f}" height="11" fill="{colour}"/>')
             parts.append(f'<text x="224" y="{y + 12}">{value:.2f}</text>')
         if np.isfinite(ticks[row]):
-            x = 68 + 150 * float(np.clip(ticks[row] / largest, 0, 1))
+            x = 68 + 150 * float(np.clip(ticks[row], 0, 1))
             parts.append(f'<path d="M{x:.1f} {y + 1}v15" stroke="currentColor" stroke-width="1.5"/>')
     return _svg(parts, 256, len(names) * ROW + 2, label)
 

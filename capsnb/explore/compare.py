@@ -10,8 +10,9 @@ import traitlets
 from capsnb.data import ImageSet
 from capsnb.data.transforms import DataSpec
 from capsnb.explore.base import Explorer
-from capsnb.explore.parts import STYLE
+from capsnb.explore.controls import STYLE
 from capsnb.explore.perturbation import PerturbationExplorer
+from capsnb.explore.subjects import subject
 
 
 class Compare(widgets.VBox):
@@ -33,9 +34,8 @@ class Compare(widgets.VBox):
         data: ImageSet | DataSpec | str | None = None,
         **state: Any,
     ) -> None:
-        self.left = explorer(first, data=data, **state)
-        self.left.keep_data()
-        self.right = explorer(second, data=self.left.subject.data, **state)
+        given = subject(first, data)
+        self.left, self.right = (explorer(each, data=given.data, **state) for each in (given, second))
         for name in explorer.state_names():
             traitlets.link((self.left, name), (self.right, name))
         traitlets.link((self.left.chooser, "uploaded"), (self.right.chooser, "uploaded"))
@@ -46,7 +46,7 @@ class Compare(widgets.VBox):
         both = widgets.HBox(self.sides)
         both.add_class("capsnb-view")
         self.add_class("capsnb")
-        self.children = [widgets.HTML(STYLE), *self.left.head(), both]
+        self.children = [widgets.HTML(STYLE), *self.left.head, both]
 
     def code(self) -> str:
         """The line of Python that opens this comparison in its present state."""
