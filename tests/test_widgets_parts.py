@@ -146,18 +146,19 @@ def test_an_overlay_leaves_what_has_no_weight():
 
 
 CHARTS = {
-    "bars": lambda: charts.bars(["<a>", "b"], [0.2, 0.9], marks=[0.1, 1.2], chosen=0, label='"bars" & more'),
-    "columns": lambda: charts.columns([0.2, 0.9, 0.0], marks=[0.1, 0.2, 0.3], label="columns"),
-    "curve": lambda: charts.curve([2.3, 1.1, 0.2], name="nats", limit=2.3, label="curve"),
-    "tree": lambda: charts.tree([[0.1, 0.9], [1.0], [0.0] * 90], [[[0.5], [1]], [[0.1] * 90]], names="abc", label="t"),
+    "bars": lambda: charts.bars(["<a>", "b"], [0.2, 0.9], '"bars" & more', marks=[0.1, 1.2], chosen=0),
+    "columns": lambda: charts.columns([0.2, 0.9, 0.0], "columns", marks=[0.1, 0.2, 0.3], largest=1.0),
+    "curve": lambda: charts.curve([2.3, 1.1, 0.2], "curve", name="nats", limit=2.3),
+    "tree": lambda: charts.tree([[0.1, 0.9], [1.0], [0.0] * 90], [[[0.5], [1]], [[0.1] * 90]], "tree", names="abc"),
 }
 
 
 @pytest.mark.parametrize("kind", CHARTS)
 def test_a_chart_is_sound_svg_that_says_what_it_is(kind):
-    root = ElementTree.fromstring(CHARTS[kind]())
+    caption, root = ElementTree.fromstring(CHARTS[kind]())
     assert root.get("role") == "img"
-    assert root.get("aria-label")
+    assert root.get("aria-label") == caption.text
+    assert kind in caption.text
     assert root.get("fill") == "currentColor"
     assert "nan" not in CHARTS[kind]()
 
@@ -170,7 +171,7 @@ def test_a_bar_is_as_long_as_its_value():
 
 def test_a_tree_draws_its_largest_edges():
     couplings = np.random.RandomState(0).rand(60, 20)
-    root = ElementTree.fromstring(charts.tree([[1] * 60, [1] * 20], [couplings], names=["a", "b"], label="t"))
+    root = ElementTree.fromstring(charts.tree([[1] * 60, [1] * 20], [couplings], "tree", names=["a", "b"]))
     edges = [each for each in root.iter("path") if each.get("stroke") == charts.BLUE]
     assert sum(each.get("d").count("M") for each in edges) == charts.MOST_EDGES
 

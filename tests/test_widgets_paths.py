@@ -326,11 +326,11 @@ def test_a_sample_is_spread_evenly_over_the_split(data):
 
 
 def test_a_bar_without_a_value_is_left_out():
-    root = ElementTree.fromstring(charts.bars("abc", [0.5, math.nan, 1.0], marks=[math.nan, 0.2, 0.3], label="bars"))
+    root = ElementTree.fromstring(charts.bars("abc", [0.5, math.nan, 1.0], "bars", marks=[math.nan, 0.2, 0.3]))
     assert [float(each.get("width")) for each in root.iter("rect")] == [75.0, 150.0]
     assert [each.text for each in root.iter("text")] == ["a", "0.50", "b", "c", "1.00"]
     assert len(list(root.iter("path"))) == 2
-    plain = charts.bars("ab", [0.5, 1.0], longest=False, label="bars")
+    plain = charts.bars("ab", [0.5, 1.0], "bars", longest=False)
     assert charts.ORANGE not in plain
 
 

@@ -53,8 +53,7 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         self.latest = Latest(self._draw)
         self.message = Sentence()
         self.chooser = PictureChooser(self.subject.data)
-        self.controls, self.view = widgets.VBox(), widgets.HBox()
-        self.view.add_class("capsnb-view")
+        self.controls, self.view = widgets.VBox(), row([], "capsnb-view")
         super().__init__()
         self.picker = dropdown("Model", [])
         self.picker.add_class("capsnb-model")
@@ -106,8 +105,8 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
     @property
     def state(self) -> dict[str, Any]:
         """The traits that differ from their start."""
-        defaults = {name: self.traits()[name].default() for name in self.state_names()}
-        return {name: getattr(self, name) for name, start in defaults.items() if getattr(self, name) != start}
+        starts = self.trait_defaults(state=True)
+        return {name: getattr(self, name) for name in self.state_names() if getattr(self, name) != starts[name]}
 
     def settle(self) -> None:
         """Draw now what waits to be drawn. Raises ValueError with the widget's sentence where it shows one."""
@@ -128,9 +127,9 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
     def reset(self) -> None:
         """All but the model and the picture as at the start."""
         with self.latest.together():
-            for name in self.state_names():
+            for name, start in self.trait_defaults(state=True).items():
                 if name != "index":
-                    setattr(self, name, self.traits()[name].default())
+                    setattr(self, name, start)
 
     def save(self, file: str | Path) -> Path:
         """Write the present state as a picture; the name's ending says of which kind."""
@@ -141,14 +140,11 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
     # the tools below the controls
 
     def _make_tools(self) -> widgets.HBox:
-        self.resetter = button("Reset", "as at the start", icon="undo")
-        self.coder = button("State as code", "the line of Python that opens this state", icon="code")
-        self.saver = button("Save picture", "a PNG of the present state", icon="download")
+        self.resetter = button("Reset", "as at the start", self.reset, icon="undo")
+        self.coder = button("State as code", "the line of Python that opens this state", self._show_code, icon="code")
+        self.saver = button("Save picture", "a PNG of the present state", self._offer_picture, icon="download")
         self.answer = Sentence()
         self.line = widgets.Text(description="Python", layout={"display": "none", "width": "min(100%, 640px)"})
-        self.resetter.on_click(lambda _: self.reset())
-        self.coder.on_click(lambda _: self._show_code())
-        self.saver.on_click(lambda _: self._offer_picture())
         return row([self.resetter, self.coder, self.saver, self.line, self.answer])
 
     def _show_code(self) -> None:
@@ -259,4 +255,4 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         """Give the list of a trait other options, in `_fit`; a value that is none of them goes back to the start."""
         control.options = options
         if getattr(self, name) not in dict(options).values():
-            setattr(self, name, self.traits()[name].default())
+            setattr(self, name, self.trait_defaults(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import count
 
 import ipywidgets as widgets
@@ -31,18 +32,14 @@ class PictureChooser(widgets.VBox):
         self._key, self._first = f"capsnb-strip-{next(_numbers)}", 0
         self.note = Sentence()
         self._style = widgets.HTML()
-        self.thumbnails = [button("", "", width="50px") for _ in range(SHOWN)]
+        self.thumbnails = [button("", "", partial(self._press, place), width="50px") for place in range(SHOWN)]
         for place, thumbnail in enumerate(self.thumbnails):
             thumbnail.add_class("capsnb-thumbnail")
             thumbnail.add_class(f"{self._key}-{place}")
-            thumbnail.on_click(lambda _, place=place: self._press(place))
-        self.back = button("", "earlier pictures", width="34px", icon="chevron-left")
-        self.on = button("", "later pictures", width="34px", icon="chevron-right")
-        self.back.on_click(lambda _: self._turn(-SHOWN))
-        self.on.on_click(lambda _: self._turn(SHOWN))
+        self.back = button("", "earlier pictures", partial(self._turn, -1), width="34px", icon="chevron-left")
+        self.on = button("", "later pictures", partial(self._turn, 1), width="34px", icon="chevron-right")
         self.classes = dropdown("Class", [("all", -1)])
-        self.random = button("Random", "a picture at random", icon="random")
-        self.random.on_click(lambda _: self.draw())
+        self.random = button("Random", "a picture at random", self.draw, icon="random")
         self.upload = widgets.FileUpload(accept="image/*", description="Your own picture", layout={"width": "170px"})
         self.upload.observe(self._receive, "value")
         self.use(data)
@@ -110,10 +107,10 @@ class PictureChooser(widgets.VBox):
         if self._first + place < len(self._places):
             self.index = int(self._places[self._first + place])
 
-    def _turn(self, step: int) -> None:
+    def _turn(self, pages: int) -> None:
         """Another page; the first follows the last."""
-        pages = range(0, len(self._places), SHOWN)
-        self._first = pages[(self._first + step) // SHOWN % len(pages)]
+        starts = range(0, len(self._places), SHOWN)
+        self._first = starts[(self._first // SHOWN + pages) % len(starts)]
         self._show()
 
     def _page_to(self, index: int) -> None:

@@ -10,7 +10,7 @@ import traitlets
 from capsnb.data import ImageSet
 from capsnb.data.transforms import DataSpec
 from capsnb.explore.base import Explorer
-from capsnb.explore.controls import STYLE
+from capsnb.explore.controls import STYLE, row
 from capsnb.explore.perturbation import PerturbationExplorer
 from capsnb.explore.subjects import subject
 
@@ -43,10 +43,8 @@ class Compare(widgets.VBox):
         self.sides = [widgets.VBox([each.picker, each.message, each.view]) for each in (self.left, self.right)]
         for side in self.sides:
             side.layout = {"flex": "1 1 330px", "min_width": "300px", "overflow": "visible"}
-        both = widgets.HBox(self.sides)
-        both.add_class("capsnb-view")
         self.add_class("capsnb")
-        self.children = [widgets.HTML(STYLE), *self.left.head, both]
+        self.children = [widgets.HTML(STYLE), *self.left.head, row(self.sides, "capsnb-view")]
 
     def code(self) -> str:
         """The line of Python that opens this comparison in its present state."""

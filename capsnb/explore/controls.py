@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 
@@ -66,9 +66,11 @@ class Sentence(widgets.HTML):
         self.layout.display = "" if text else "none"
 
 
-def button(text: str, tooltip: str, *, width: str = "auto", icon: str = "") -> widgets.Button:
-    """A button that says what it does."""
-    return widgets.Button(description=text, tooltip=tooltip, icon=icon, layout={"width": width})
+def button(text: str, hint: str, press: Callable[[], None], *, width: str = "auto", icon: str = "") -> widgets.Button:
+    """A button that says what it does, and does it."""
+    made = widgets.Button(description=text, tooltip=hint, icon=icon, layout={"width": width})
+    made.on_click(lambda _: press())
+    return made
 
 
 def dropdown(text: str, options: Any) -> widgets.Dropdown:
@@ -82,16 +84,15 @@ def slider(text: str, kind: type[widgets.Widget] = widgets.FloatSlider, **option
     return kind(description=text, style={"description_width": LABEL}, layout={"width": "auto"}, **options)
 
 
-def row(controls: Iterable[widgets.Widget]) -> widgets.HBox:
-    """Controls side by side, in several lines where there is no room."""
-    return _classed(widgets.HBox(list(controls)), "capsnb-row")
+def row(parts: Iterable[widgets.Widget], look: str = "capsnb-row") -> widgets.HBox:
+    """Controls, or by another look pictures, side by side, in several lines where there is no room."""
+    made = widgets.HBox(list(parts))
+    made.add_class(look)
+    return made
 
 
 def panel(sliders: Iterable[widgets.Widget], **layout: str) -> widgets.Box:
     """Sliders in columns, as many as there is room for."""
-    return _classed(widgets.Box(list(sliders), layout=layout), "capsnb-sliders")
-
-
-def _classed(box: widgets.Box, name: str) -> widgets.Box:
-    box.add_class(name)
-    return box
+    made = widgets.Box(list(sliders), layout=layout)
+    made.add_class("capsnb-sliders")
+    return made

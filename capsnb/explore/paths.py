@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import ipywidgets as widgets
 import torch
@@ -54,9 +53,12 @@ class PathExplorer(Explorer):
         self.sliders = {}
         for name, text in SLIDERS.items():
             each = slider(text, widgets.IntSlider, min=1, max=1, value=1)
-            # the end of a slider is all there are
-            show, take = partial(_all_is_most, each), partial(_most_is_all, each)
-            self.sliders[name] = self.bind(name, each, show=show, take=take)
+            self.sliders[name] = self.bind(
+                name,
+                each,
+                show=lambda kept, each=each: each.max if kept is None else kept,  # the end of a slider is all there are
+                take=lambda kept, each=each: None if kept == each.max else kept,
+            )
         options = [("backward, for the class", "backward"), ("forward, whatever the class", "forward")]
         self.directions = self.bind("direction", dropdown("Direction", options))
         options = [(each if each != "random" else "random (the null)", each) for each in CHOICES["of"]]
@@ -68,7 +70,7 @@ class PathExplorer(Explorer):
         self.controls.children = [row([self.directions, self.rankings, self.owners]), sliders]
         self.original, self.rebuilt, self.changed, self.over = (pictures.Picture() for _ in range(4))
         self.alone = pictures.Picture(width=300, height=150)
-        self.classes, self.accuracies = charts.Chart(), charts.Chart(layout={"max_width": "256px"})
+        self.classes, self.accuracies = widgets.HTML(), widgets.HTML(layout={"max_width": "256px"})
         self.undecoded = Sentence()
         shown = [self.original, self.rebuilt, self.changed, self.undecoded, self.over, self.alone]
         self.view.children = [*shown, self.classes, self.accuracies]
@@ -128,8 +130,8 @@ class PathExplorer(Explorer):
         else:
             self.undecoded.say(NO_PICTURE.format(self.subject.name))
         before, now = (class_shares(each)[0] for each in (self._seen.output, self._path))
-        chart = charts.bars(names, now, marks=before, chosen=label, label="class scores of the path")
-        self.classes.show(chart, "Class scores of the path (ticks: of all)")
+        caption = "Class scores of the path (ticks: of all)"
+        self.classes.value = charts.bars(names, now, caption, marks=before, chosen=label)
         self._show_maps()
         self._show_accuracy()
 
@@ -150,14 +152,13 @@ class PathExplorer(Explorer):
 
     def _show_accuracy(self) -> None:
         running, total = self._running, len(self._network.sample)
-        path, whole = running.by_class
-        chart = charts.bars(self.subject.data.classes, path, marks=whole, longest=False, label="accuracy by class")
         told = f"Accuracy on {total} test images: follows"
         if running.images:
             path, whole = (f"{100 * each:.1f} %" for each in running.accuracy)
             count = f"{total}" if running.done else f"the first {running.images}"
             told = f"Accuracy of the path {path}, of all {whole} (ticks), on {count} test images"
-        self.accuracies.show(chart, told)
+        by_path, by_whole = running.by_class
+        self.accuracies.value = charts.bars(self.subject.data.classes, by_path, told, marks=by_whole, longest=False)
 
     def _decoded(self) -> tuple[Tensor, Tensor]:
         """The pictures decoded from all of the network and from the path."""
@@ -223,11 +224,3 @@ class PathExplorer(Explorer):
         count = f"{len(self._network.sample)} test images"
         axes.set_xlabel(f"{self.subject.name}: {told}\n{100 * path:.1f} % of {count} right, of all {100 * whole:.1f} %")
         return axes.figure
-
-
-def _all_is_most(control: widgets.IntSlider, kept: int | None) -> int:
-    return control.max if kept is None else kept
-
-
-def _most_is_all(control: widgets.IntSlider, value: int) -> int | None:
-    return None if value == control.max else value

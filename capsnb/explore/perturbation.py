@@ -55,7 +55,7 @@ class PerturbationExplorer(Explorer):
         self.panel = panel([])
         self.controls.children = [row([self.capsules, self.bound, self.against, self.swept, self.play]), self.panel]
         self.original, self.changed, self.differs = (pictures.Picture() for _ in range(3))
-        self.fed_back = charts.Chart()
+        self.fed_back = widgets.HTML()
         self.view.children = [self.original, self.changed, self.differs, self.fed_back]
         self.observe(self._switch, "ranges")
 
@@ -141,9 +141,9 @@ class PerturbationExplorer(Explorer):
         alt = f"{caption}: orange where there is more ink, blue where there is less"
         self.differs.show(pictures.signed(self._picture - against), caption, alt)
         now, again = self._scores
-        options = {"marks": now, "chosen": self._label, "label": "class scores of the decoded picture"}
-        chart = charts.bars(self.subject.data.classes, again, **options)
-        self.fed_back.show(chart, "The network on the decoded picture (ticks: on the original)")
+        caption = "The network on the decoded picture (ticks: on the original)"
+        names = self.subject.data.classes
+        self.fed_back.value = charts.bars(names, again, caption, marks=now, chosen=self._label)
 
     # what there is now
 

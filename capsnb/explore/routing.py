@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import ipywidgets as widgets
@@ -59,8 +58,12 @@ class RoutingExplorer(Explorer):
             "rate": slider("Rate (eta)", **rates),
         }
         for name, each in self.sliders.items():
-            # an integer stays one
-            self.bind(name, each, show=partial(self._own_for_none, name), take=partial(round, ndigits=4))
+            self.bind(
+                name,
+                each,
+                show=lambda value, name=name: self._own[name] if value is None else value,
+                take=lambda value: round(value, 4),  # an integer stays one
+            )
         self.layers = self.bind("layer", dropdown("Layer", [("last", "")]))
         self.capsules = self.bind("capsule", dropdown("Voted for", [("as predicted", -1)]))
         self.types = self.bind("type", dropdown("Primary type", [("all", -1)]))
@@ -68,7 +71,7 @@ class RoutingExplorer(Explorer):
         choices = row([self.layers, self.capsules, self.types, self.drawn])
         self.controls.children = [choices, panel(self.sliders.values())]
         self.over, self.couplings = pictures.Picture(), pictures.Picture(width=280, height=130)
-        self.classes, self.tree, self.entropy, self.agreement = (charts.Chart() for _ in range(4))
+        self.classes, self.tree, self.entropy, self.agreement = (widgets.HTML() for _ in range(4))
         self.view.children = [self.over, self.classes, self.tree, self.couplings, self.entropy, self.agreement]
 
     def _fit(self) -> None:
@@ -87,9 +90,6 @@ class RoutingExplorer(Explorer):
         self.offer("capsule", self.capsules, self.subject.class_options)
         self.offer("type", self.types, [("all", -1), *((str(number), number) for number in range(types))])
 
-    def _own_for_none(self, name: str, value: float | None) -> float:
-        return self._own[name] if value is None else value
-
     def _update(self) -> None:
         subject, model = self.subject, self.subject.model
         layers = routed_layers(model)
@@ -105,30 +105,28 @@ class RoutingExplorer(Explorer):
         self._show()
 
     def _show(self) -> None:
-        name = self._layer_shown()
+        name, classes = self._layer_shown(), self.subject.data.classes
         trail = self._trails[name]
-        options = {"chosen": self._label, "label": "length of each class capsule"}
-        self.classes.show(charts.bars(self.subject.data.classes, self._scores, **options), "Class capsules")
+        last = trail.coupling[-1, 0]
+        count, largest = last.shape[1], float(last.max())
+        self.classes.value = charts.bars(classes, self._scores, "Lengths of the class capsules", chosen=self._label)
         self._show_votes()
         sizes = [self._primary if self._primary is not None else length(trail.votes[0]).mean(-1)]
         sizes += [length(each.poses[-1, 0]) for each in self._trails.values()]
         edges = [each.coupling[-1, 0] for each in self._trails.values()]
-        options = {"names": ["primary", *self._trails], "label": "parse tree: nodes are capsules, edges couplings"}
-        self.tree.show(charts.tree(sizes, edges, **options), "Parse tree (green: long capsules; blue: large couplings)")
-        last = trail.coupling[-1, 0]
-        count, largest = last.shape[1], float(last.max())
+        caption = "Parse tree (green: long capsules; blue: large couplings)"
+        self.tree.value = charts.tree(sizes, edges, caption, names=["primary", *self._trails])
         pixels = pictures.heat(last[grouped(last)].T, 1 / count, max(largest, 1.001 / count))
-        told = f"Couplings of {name}, 0 to {largest:.2f}: a row per parent, children by winner"
-        self.couplings.show(pixels, told, f"heat map of the couplings of {name}")
-        values = self._entropies(name)
-        if values is None:
-            self.entropy.show("", "No entropy: a child's couplings do not sum to 1.")
+        caption = f"Couplings of {name}, 0 to {largest:.2f}: a row per parent, children by winner"
+        self.couplings.show(pixels, caption, f"heat map of the couplings of {name}")
+        entropies = self._entropies(name)
+        if entropies is None:
+            self.entropy.value = charts.nothing("No entropy: a child's couplings do not sum to 1.")
         else:
-            options = {"limit": math.log(count), "label": "entropy of the couplings by iteration"}
-            told = f"Entropy of {name} by iteration (dashed: undecided)"
-            self.entropy.show(charts.curve(values, name="nats", **options), told)
-        options = {"name": "coupling x vote · pose", "label": "agreement by iteration"}
-        self.agreement.show(charts.curve(agreement(trail)[:, 0], **options), f"Agreement in {name} by iteration")
+            caption = f"Entropy of {name} by iteration (dashed: undecided)"
+            self.entropy.value = charts.curve(entropies, caption, name="nats", limit=math.log(count))
+        caption = f"Agreement in {name} by iteration"
+        self.agreement.value = charts.curve(agreement(trail)[:, 0], caption, name="coupling x vote · pose")
 
     def _show_votes(self) -> None:
         if self._grid is None or self._field is None or self._grid[0] * self._grid[1] == 1:

@@ -31,7 +31,7 @@ class ViewpointExplorer(Explorer):
         ViewpointExplorer("capsnet-small", rotation=15)
 
     rotation, shear: in degrees, clockwise and along x; right, down: pixels; scale: a factor. The picture is scaled,
-    sheared, rotated, then shifted, about its centre. The invariance of a layer is that of `measures.viewpoint`, over
+    sheared, rotated, then shifted, about its centre. The invariance of a layer is that of `measure.viewpoint`, over
     the last MOVES moves of this picture in place of many pictures under one move.
     """
 
@@ -51,7 +51,7 @@ class ViewpointExplorer(Explorer):
             each.tooltip = unit
             self.sliders[name] = self.bind(name, each)
         self.controls.children = [panel(self.sliders.values())]
-        self.moved, self.classes, self.tree = pictures.Picture(), charts.Chart(), charts.Chart()
+        self.moved, self.classes, self.tree = pictures.Picture(), widgets.HTML(), widgets.HTML()
         self.norms, self.told = widgets.VBox(), Sentence()
         self.view.children = [self.moved, self.classes, self.norms, widgets.VBox([self.told, self.tree])]
         self.history: deque[tuple[tuple[float, ...], dict[str, Tensor]]] = deque(maxlen=MOVES)
@@ -65,7 +65,7 @@ class ViewpointExplorer(Explorer):
                 self._nodes, self._edges = layer_taps(self.subject.model)
             except ValueError:
                 self._nodes = [name for name in known if name == "primary" or name.endswith(".poses")]
-        self.norms.children = [charts.Chart() for _ in self._nodes]
+        self.norms.children = [widgets.HTML() for _ in self._nodes]
         self._unmoved: Tensor | None = None
 
     def _update(self) -> None:
@@ -90,24 +90,22 @@ class ViewpointExplorer(Explorer):
     def _show(self) -> None:
         self.moved.show(pictures.as_bytes(self._image[0]), f"Picture ({self.chooser.title}), moved")
         before, now = self._scores
-        options = {"marks": before, "label": "class scores of the moved picture"}
-        self.classes.show(charts.bars(self.subject.data.classes, now, **options), "Class scores (ticks: unmoved)")
+        classes, caption = self.subject.data.classes, "Class scores of the moved picture (ticks: unmoved)"
+        self.classes.value = charts.bars(classes, now, caption, marks=before)
         found = self._invariance()
         for each, tap in zip(self.norms.children, self._nodes, strict=True):
             plain, moved = self._before[tap], self._norms[tap]
             largest = max(1.0, float(plain.max()), float(moved.max()))
             told = f"Norms in {short(tap)}" + (f", invariance {found[tap]:.3f}" if found else "")
-            drawing = charts.columns(moved, marks=plain, largest=largest, label=f"norms of the capsules of {tap}")
-            each.show(drawing, told)
+            each.value = charts.columns(moved, told, marks=plain, largest=largest)
         count = len(self.history)
         told = {0: "shown after the first move", 1: "over one move"}.get(count, f"over the last {count} moves")
         self.told.say(f"Invariance, {told}: cosine of a capsule's norms before and after, mean over its layer.")
         if not self._edges:
-            self.tree.show("", f"No parse tree: {self._treeless}.")
+            self.tree.value = charts.nothing(f"No parse tree: {self._treeless}.")
             return
-        options = {"names": [short(tap) for tap in self._nodes], "label": "parse tree of the moved picture"}
-        drawing = charts.tree(list(self._norms.values()), self._couplings, **options)
-        self.tree.show(drawing, "Parse tree of the moved picture")
+        layers, titles = list(self._norms.values()), [short(tap) for tap in self._nodes]
+        self.tree.value = charts.tree(layers, self._couplings, "Parse tree of the moved picture", names=titles)
 
     def reset(self) -> None:
         """The picture as it was; the moves are forgotten."""
@@ -160,7 +158,7 @@ class ViewpointExplorer(Explorer):
 def warped(images: Tensor, *, rotation: float, right: float, down: float, scale: float, shear: float) -> Tensor:
     """Images scaled, sheared, rotated and shifted about their centre: uint8 (B, C, H, W) -> the same shape.
 
-    With one number apart from its start this is `measures.viewpoint.transformed`, to the bit.
+    With one number apart from its start this is `measure.viewpoint.transformed`, to the bit.
     """
     if (rotation, right, down, scale, shear) == (0, 0, 0, 1, 0):
         return images
