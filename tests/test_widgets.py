@@ -456,3 +456,9 @@ def test_a_reset_of_one_resets_both(data):
     assert pair.right.values == pair.left.values != {}
     pair.left.resetter.click()
     assert pair.right.values == {}
+
+
+def test_the_code_of_two_models_leaves_out_an_upload(data):
+    pair = Compare(build(seed=0), build(seed=1), data=data, capsule=1)
+    pair.left.chooser.take(pictures.png(np.full((16, 16), 200, np.uint8)), "grey.png")
+    assert pair.code() == "Compare(model, model, PerturbationExplorer, capsule=1)"

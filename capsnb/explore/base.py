@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,11 +21,7 @@ from capsnb.explore.events import Latest
 from capsnb.explore.subjects import Subject, names, subject
 
 
-class AbstractWidget(type(widgets.VBox), ABCMeta):
-    """Widgets whose abstract methods must be there: a kind of explorer that lacks one cannot be made."""
-
-
-class Explorer(widgets.VBox, metaclass=AbstractWidget):
+class Explorer(widgets.VBox):
     """A widget whose traits tagged `state` are all there is to know of it; shown by being a cell's last line.
 
     An explorer makes its `controls` and what is in its `view` in `_build`, fits them to a model in `_fit`, and draws
@@ -55,7 +50,7 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         self.chooser = PictureChooser(self.subject.data)
         self.controls, self.view = widgets.VBox(), row([], "capsnb-view")
         super().__init__()
-        self.picker = dropdown("Model", [])
+        self.picker = dropdown("Model")
         self.picker.add_class("capsnb-model")
         self._list_models()
         self.picker.observe(self._pick, "value")
@@ -79,21 +74,21 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
 
     # what an explorer of one kind brings
 
-    @abstractmethod
     def _build(self) -> None:
         """Make the controls and the view, once."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _fit(self) -> None:
         """Fit ranges and names to `subject`, a new one; controls that move meanwhile set nothing."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _update(self) -> None:
         """Compute and show the present state. ValueError where that is impossible."""
+        raise NotImplementedError
 
-    @abstractmethod
     def figure(self) -> Figure:
         """The present state as a figure with all its labels, for a page or a paper."""
+        raise NotImplementedError
 
     # what all of them do
 
@@ -121,8 +116,12 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
 
     def code(self) -> str:
         """The line of Python that opens this explorer in its present state (but for an uploaded picture)."""
-        given = "".join(f", {name}={value!r}" for name, value in self.state.items() if (name, value) != ("index", OWN))
-        return f"{type(self).__name__}({self.subject.code}{given})"
+        return f"{type(self).__name__}({self.subject.code}{self.arguments()})"
+
+    def arguments(self) -> str:
+        """The present state in that line."""
+        state = {name: value for name, value in self.state.items() if (name, value) != ("index", OWN)}
+        return "".join(f", {name}={value!r}" for name, value in state.items())
 
     def reset(self) -> None:
         """All but the model and the picture as at the start."""

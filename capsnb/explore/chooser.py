@@ -38,7 +38,7 @@ class PictureChooser(widgets.VBox):
             thumbnail.add_class(f"{self._key}-{place}")
         self.back = button("", "earlier pictures", partial(self._turn, -1), width="34px", icon="chevron-left")
         self.on = button("", "later pictures", partial(self._turn, 1), width="34px", icon="chevron-right")
-        self.classes = dropdown("Class", [("all", -1)])
+        self.classes = dropdown("Class")
         self.random = button("Random", "a picture at random", self.draw, icon="random")
         self.upload = widgets.FileUpload(accept="image/*", description="Your own picture", layout={"width": "170px"})
         self.upload.observe(self._receive, "value")

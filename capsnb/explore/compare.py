@@ -47,7 +47,6 @@ class Compare(widgets.VBox):
         self.children = [widgets.HTML(STYLE), *self.left.head, row(self.sides, "capsnb-view")]
 
     def code(self) -> str:
-        """The line of Python that opens this comparison in its present state."""
-        given = "".join(f", {name}={value!r}" for name, value in self.left.state.items())
+        """The line of Python that opens this comparison in its present state (but for an uploaded picture)."""
         models = f"{self.left.subject.code}, {self.right.subject.code}"
-        return f"Compare({models}, {type(self.left).__name__}{given})"
+        return f"Compare({models}, {type(self.left).__name__}{self.left.arguments()})"

@@ -73,7 +73,7 @@ def button(text: str, hint: str, press: Callable[[], None], *, width: str = "aut
     return made
 
 
-def dropdown(text: str, options: Any) -> widgets.Dropdown:
+def dropdown(text: str, options: Any = ()) -> widgets.Dropdown:
     """A labelled list to choose from, as wide as it needs."""
     style = {"description_width": "initial"}
     return widgets.Dropdown(description=text, options=options, style=style, layout={"width": "auto"})

@@ -42,12 +42,12 @@ class PerturbationExplorer(Explorer):
 
     def _build(self) -> None:
         self.sliders: list[widgets.FloatSlider] = []
-        self.capsules = self.bind("capsule", dropdown("Capsule", [("as predicted", -1)]))
+        self.capsules = self.bind("capsule", dropdown("Capsule"))
         options = [("interval alpha, measured", "alpha"), ("Sabour's, ±0.25", "sabour")]
         self.bound = self.bind("ranges", dropdown("Ranges", options))
         options = [("original", "original"), ("unchanged pose", "unchanged")]
         self.against = self.bind("difference", dropdown("Difference to", options))
-        self.swept = dropdown("Sweep dimension", [0])
+        self.swept = dropdown("Sweep dimension", [("none", 0)])
         # there and back, so that the picture never jumps
         self.play = widgets.Play(min=0, max=2 * STOPS - 3, interval=150, show_repeat=True, repeat=True)
         self.play.description = "sweep the dimension"

@@ -64,9 +64,9 @@ class RoutingExplorer(Explorer):
                 show=lambda value, name=name: self._own[name] if value is None else value,
                 take=lambda value: round(value, 4),  # an integer stays one
             )
-        self.layers = self.bind("layer", dropdown("Layer", [("last", "")]))
-        self.capsules = self.bind("capsule", dropdown("Voted for", [("as predicted", -1)]))
-        self.types = self.bind("type", dropdown("Primary type", [("all", -1)]))
+        self.layers = self.bind("layer", dropdown("Layer"))
+        self.capsules = self.bind("capsule", dropdown("Voted for"))
+        self.types = self.bind("type", dropdown("Primary type"))
         self.drawn = self.bind("votes", dropdown("Votes as", ["share", "share x length"]))
         choices = row([self.layers, self.capsules, self.types, self.drawn])
         self.controls.children = [choices, panel(self.sliders.values())]

@@ -164,11 +164,10 @@ def warped(images: Tensor, *, rotation: float, right: float, down: float, scale:
         return images
     if not scale > 0:
         raise ValueError(f"scale = {scale}: a factor above 0 is needed.")
-    ones = torch.ones(len(images))
-    slant = torch.tan(torch.deg2rad(ones * shear))
-    matrix = rotate_shear_scale(ones * rotation, slant, (ones * scale)[:, None].expand(-1, 2))
-    shift = torch.tensor([[right, down]], dtype=torch.float32).expand(len(images), 2)
-    return warp(images, matrix, shift, *images.shape[2:])
+    numbers = torch.tensor([rotation, shear, scale, right, down], dtype=torch.float32).expand(len(images), -1)
+    slant = torch.tan(torch.deg2rad(numbers[:, 1]))
+    matrix = rotate_shear_scale(numbers[:, 0], slant, numbers[:, 2:3].expand(-1, 2))
+    return warp(images, matrix, numbers[:, 3:], *images.shape[2:])
 
 
 def invariance(plain: Tensor, moved: Tensor) -> Tensor:
