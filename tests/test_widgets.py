@@ -18,9 +18,9 @@ from capsnb.explore import (
     PerturbationExplorer,
     RoutingExplorer,
     ViewpointExplorer,
-    encoding,
+    pictures,
 )
-from capsnb.explore.rerouting import agreement, reaching, rerouted
+from capsnb.explore.routing import agreement, reaching, rerouted
 from capsnb.explore.viewpoint import KIND, warped
 from capsnb.measure.entropy import mean_entropy
 from capsnb.measure.intervals import activation_statistics, class_intervals
@@ -444,7 +444,7 @@ def test_two_models_have_one_state(kind, data):
 
 def test_an_upload_reaches_both_models(data):
     pair = Compare(build(seed=0), build(seed=1), data=data)
-    pair.left.chooser.take(encoding.png(np.full((16, 16), 200, np.uint8)), "grey.png")
+    pair.left.chooser.take(pictures.png(np.full((16, 16), 200, np.uint8)), "grey.png")
     assert torch.equal(pair.right.image, pair.left.image)
     assert len(pair.right.image.unique()) == 1
     assert (pair.left.index, pair.right.index) == (-1, -1)
@@ -456,3 +456,9 @@ def test_a_reset_of_one_resets_both(data):
     assert pair.right.values == pair.left.values != {}
     pair.left.resetter.click()
     assert pair.right.values == {}
+
+
+def test_the_code_of_two_models_leaves_out_an_upload(data):
+    pair = Compare(build(seed=0), build(seed=1), data=data, capsule=1)
+    pair.left.chooser.take(pictures.png(np.full((16, 16), 200, np.uint8)), "grey.png")
+    assert pair.code() == "Compare(model, model, PerturbationExplorer, capsule=1)"

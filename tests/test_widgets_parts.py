@@ -14,12 +14,13 @@ import torch
 import widgets as benchmark
 from PIL import Image
 
-from capsnb.data import DataSpec, ImageSet, Split
-from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, encoding, uploads
+from capsnb.data import ImageSet, Split
+from capsnb.data import DataSpec
+from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, pictures, uploads
 from capsnb.explore.chooser import OWN, SHOWN, PictureChooser
 from capsnb.explore.events import Latest
-from capsnb.explore.rerouting import Field, field, grouped, spread_over
-from capsnb.explore.subjects import subject
+from capsnb.explore.routing import grouped
+from capsnb.explore.subjects import Field, field, spread_over, subject
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import checkpoints, runs
 from capsnb.training.recipe import Recipe
@@ -110,53 +111,54 @@ def test_changes_made_together_are_drawn_once():
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
 def test_a_png_holds_the_pixels(shape):
     pixels = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
-    content = encoding.png(pixels)
+    content = pictures.png(pixels)
     assert content.startswith(b"\x89PNG")
     assert np.array_equal(np.array(Image.open(BytesIO(content))), pixels)
 
 
 def test_images_become_bytes():
     floats = torch.tensor([[[0.0, 0.5], [1.0, 2.0]]])
-    assert encoding.as_bytes(floats).tolist() == [[0, 128], [255, 255]]
-    assert encoding.as_bytes(torch.zeros(3, 4, 5, dtype=torch.uint8)).shape == (4, 5, 3)
+    assert pictures.as_bytes(floats).tolist() == [[0, 128], [255, 255]]
+    assert pictures.as_bytes(torch.zeros(3, 4, 5, dtype=torch.uint8)).shape == (4, 5, 3)
     with pytest.raises(ValueError, match=r"not \(2, 4, 5\)"):
-        encoding.as_bytes(torch.zeros(2, 4, 5))
+        pictures.as_bytes(torch.zeros(2, 4, 5))
 
 
 def test_a_difference_is_clear_where_there_is_none():
-    shown = encoding.signed(torch.tensor([[[0.0, 1.0, -0.5]]]))
+    shown = pictures.signed(torch.tensor([[[0.0, 1.0, -0.5]]]))
     assert shown.shape == (1, 3, 4)
     assert shown[0, :, 3].tolist() == [0, 255, 127]
-    assert shown[0, 1, :3].tolist() == list(encoding.MORE)
-    assert shown[0, 2, :3].tolist() == list(encoding.LESS)
+    assert shown[0, 1, :3].tolist() == list(pictures.MORE)
+    assert shown[0, 2, :3].tolist() == list(pictures.LESS)
 
 
 def test_a_heat_map_is_white_at_its_centre():
-    shown = encoding.heat(np.array([[0.0, 0.1, 1.0]]), 0.1, 1.0).astype(int)
+    shown = pictures.heat(np.array([[0.0, 0.1, 1.0]]), 0.1, 1.0).astype(int)
     assert (shown[0, 1] > 240).all()
     assert shown[0, 0, 2] > shown[0, 0, 0]  # blue below
     assert shown[0, 2, 0] > shown[0, 2, 2]  # orange above
 
 
 def test_an_overlay_leaves_what_has_no_weight():
-    shown = encoding.overlay(torch.full((1, 1, 2), 100, dtype=torch.uint8), np.array([[0.0, 1.0]]))
+    shown = pictures.overlay(torch.full((1, 1, 2), 100, dtype=torch.uint8), np.array([[0.0, 1.0]]))
     assert shown[0, 0].tolist() == [60, 60, 60]
-    assert abs(shown[0, 1].astype(int) - (0.85 * encoding.MORE + 9)).max() <= 1
+    assert abs(shown[0, 1].astype(int) - (0.85 * pictures.MORE + 9)).max() <= 1
 
 
 CHARTS = {
-    "bars": lambda: charts.bars(["<a>", "b"], [0.2, 0.9], marks=[0.1, 1.2], chosen=0, label='"bars" & more'),
-    "columns": lambda: charts.columns([0.2, 0.9, 0.0], marks=[0.1, 0.2, 0.3], label="columns"),
-    "curve": lambda: charts.curve([2.3, 1.1, 0.2], name="nats", limit=2.3, label="curve"),
-    "tree": lambda: charts.tree([[0.1, 0.9], [1.0], [0.0] * 90], [[[0.5], [1]], [[0.1] * 90]], names="abc", label="t"),
+    "bars": lambda: charts.bars(["<a>", "b"], [0.2, 0.9], '"bars" & more', marks=[0.1, 1.2], chosen=0),
+    "columns": lambda: charts.columns([0.2, 0.9, 0.0], "columns", marks=[0.1, 0.2, 0.3], largest=1.0),
+    "curve": lambda: charts.curve([2.3, 1.1, 0.2], "curve", name="nats", limit=2.3),
+    "tree": lambda: charts.tree([[0.1, 0.9], [1.0], [0.0] * 90], [[[0.5], [1]], [[0.1] * 90]], "tree", names="abc"),
 }
 
 
 @pytest.mark.parametrize("kind", CHARTS)
 def test_a_chart_is_sound_svg_that_says_what_it_is(kind):
-    root = ElementTree.fromstring(CHARTS[kind]())
+    caption, root = ElementTree.fromstring(CHARTS[kind]())
     assert root.get("role") == "img"
-    assert root.get("aria-label")
+    assert root.get("aria-label") == caption.text
+    assert kind in caption.text
     assert root.get("fill") == "currentColor"
     assert "nan" not in CHARTS[kind]()
 
@@ -169,7 +171,7 @@ def test_a_bar_is_as_long_as_its_value():
 
 def test_a_tree_draws_its_largest_edges():
     couplings = np.random.RandomState(0).rand(60, 20)
-    root = ElementTree.fromstring(charts.tree([[1] * 60, [1] * 20], [couplings], names=["a", "b"], label="t"))
+    root = ElementTree.fromstring(charts.tree([[1] * 60, [1] * 20], [couplings], "tree", names=["a", "b"]))
     edges = [each for each in root.iter("path") if each.get("stroke") == charts.BLUE]
     assert sum(each.get("d").count("M") for each in edges) == charts.MOST_EDGES
 
@@ -278,7 +280,7 @@ def test_sixteen_bits_are_scaled_not_cut():
 def test_thumbnails_pages_classes_and_chance():
     chooser = PictureChooser(image_set())
     chooser.thumbnails[3].click()
-    assert (chooser.index, chooser.label) == (3, 0)
+    assert (chooser.index, chooser.title) == (3, "class a")
     assert "capsnb-chosen" in chooser.thumbnails[3]._dom_classes
     chooser.on.click()
     chooser.thumbnails[0].click()

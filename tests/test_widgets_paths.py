@@ -12,10 +12,10 @@ from helpers import noise_set
 from torch.testing import assert_close
 
 from capsnb.data import prepare
-from capsnb.explore import PathExplorer, charts, encoding
+from capsnb.explore import PathExplorer, charts, pictures
 from capsnb.explore.events import Latest
+from capsnb.explore.path_network import UnitMaps
 from capsnb.explore.subjects import sample
-from capsnb.explore.unit_maps import UnitMaps
 from capsnb.measure.overlap import Heatmaps, normalise, unit_heatmaps
 from capsnb.measure.path_accuracy import path_accuracy, path_reconstructions
 from capsnb.measure.paths import Places, Reading, look, rank
@@ -86,8 +86,8 @@ def test_what_the_sliders_keep_is_the_measures_path(direction, sets, explorer, d
     arguments = (explorer.subject.model, explorer.image[None], predicted(explorer), ranking, reading)
     assert_close(explorer.reconstruction, path_reconstructions(*arguments, units=[5], filters=2)[0, 0])
     assert_close(explorer.full_reconstruction, path_reconstructions(*arguments, units=[None])[0, 0])
-    assert explorer.changed.png == encoding.png(encoding.as_bytes(explorer.reconstruction))
-    assert explorer.rebuilt.png == encoding.png(encoding.as_bytes(explorer.full_reconstruction))
+    assert explorer.changed.png == pictures.png(pictures.as_bytes(explorer.reconstruction))
+    assert explorer.rebuilt.png == pictures.png(pictures.as_bytes(explorer.full_reconstruction))
 
 
 def test_lengths_are_those_of_the_kept_capsules_alone(explorer, data):
@@ -222,7 +222,7 @@ def test_the_accuracy_is_the_measures(sets, explorer, data):
     reading = Reading(sets=sets)
     path, whole = (measured(explorer, data, reading, *kept) for kept in ((3, 2), (None, None)))
     assert explorer.accuracy == pytest.approx((float(path.accuracy[0, 0]), float(whole.accuracy[0, 0])))
-    found = explorer._counted[1].by_class
+    found = explorer._running.by_class
     assert_close(found[0], path.by_class[0, 0])
     assert_close(found[1], whole.by_class[0, 0])
     assert f"path {100 * explorer.accuracy[0]:.1f} %" in explorer.accuracies.value
@@ -233,25 +233,25 @@ def test_the_accuracy_follows_in_small_steps_and_is_dropped(explorer, data):
     async def drag():
         explorer.units = 3
         explorer.settle()
-        tally = explorer._counted[1]
-        assert tally.images == 0
+        running = explorer._running
+        assert running.images == 0
         assert "follows" in explorer.accuracies.value
         seen = set()
-        while not tally.images:
+        while not running.images:
             await asyncio.sleep(0.001)
-        while tally.images < 20:
-            seen.add(tally.images)
+        while running.images < 20:
+            seen.add(running.images)
             await asyncio.sleep(0.001)
         assert "on the first 20 test images" in explorer.accuracies.value
         dropped = explorer.latest.dropped
         explorer.units = 1
         assert explorer.latest.dropped == dropped + 1
         explorer.settle()
-        assert explorer._counted[1] is not tally
+        assert explorer._running is not running
         assert "follows" in explorer.accuracies.value
         while explorer.latest.following:
             await asyncio.sleep(0.001)
-        assert tally.images == 20  # nobody went on with it
+        assert running.images == 20  # nobody went on with it
         return seen
 
     assert asyncio.run(drag()) == {10}
@@ -261,13 +261,13 @@ def test_the_accuracy_follows_in_small_steps_and_is_dropped(explorer, data):
 
 def test_another_picture_goes_on_with_the_same_count(explorer):
     explorer.units = 3
-    tally = explorer._counted[1]
-    tally.step()
+    running = explorer._running
+    running.step()
     explorer.index = 7
-    assert explorer._counted[1] is tally
-    assert tally.images == 10
+    assert explorer._running is running
+    assert running.images == 10
     explorer.latest.finish()
-    assert tally.images == 25
+    assert running.images == 25
 
 
 def test_steps_follow_a_picture_until_the_next_request():
@@ -326,17 +326,17 @@ def test_a_sample_is_spread_evenly_over_the_split(data):
 
 
 def test_a_bar_without_a_value_is_left_out():
-    root = ElementTree.fromstring(charts.bars("abc", [0.5, math.nan, 1.0], marks=[math.nan, 0.2, 0.3], label="bars"))
+    root = ElementTree.fromstring(charts.bars("abc", [0.5, math.nan, 1.0], "bars", marks=[math.nan, 0.2, 0.3]))
     assert [float(each.get("width")) for each in root.iter("rect")] == [75.0, 150.0]
     assert [each.text for each in root.iter("text")] == ["a", "0.50", "b", "c", "1.00"]
     assert len(list(root.iter("path"))) == 2
-    plain = charts.bars("ab", [0.5, 1.0], longest=False, label="bars")
+    plain = charts.bars("ab", [0.5, 1.0], "bars", longest=False)
     assert charts.ORANGE not in plain
 
 
 def test_tiles_stand_in_rows_with_clear_pixels_between():
-    pictures = [np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)]
-    found = encoding.tiles(pictures, 2)
+    each = [np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)]
+    found = pictures.tiles(each, 2)
     assert found.shape == (5, 7, 4)
     assert found[0, :, 0].tolist() == [10, 10, 10, 0, 20, 20, 20]
     assert found[:, 0, 0].tolist() == [10, 10, 0, 30, 30]

@@ -131,7 +131,7 @@ def results(ctx: click.Context, readme: Path | None) -> None:
 @click.option("--from", "source", type=folder(exists=True), default="build/notebooks", show_default=True)
 @click.option("--claim", "only", metavar="NAME", multiple=True, help="Only this claim; may be given several times.")
 def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
-    """Keep what an executed notebook measured in the evidence store, beside earlier records. Profiles long and full only.
+    """Keep in the evidence store what an executed notebook measured at profile long or full, beside earlier records.
 
     \b
     capsnb run 00 --profile full && capsnb results record 00

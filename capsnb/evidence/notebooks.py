@@ -134,7 +134,7 @@ def execute_all(
     profile: str,
     jobs: int | None = None,
 ) -> Iterator[Outcome]:
-    """Execute notebooks, `jobs` at a time, into a folder with parameters, or in place without; outcomes as they come."""
+    """Execute notebooks, `jobs` at a time, into a folder with parameters, or in place without; yields outcomes."""
     import joblib
 
     jobs = min(jobs or joblib.cpu_count(), len(chosen))

@@ -163,20 +163,6 @@ def write_rows(file: str | Path, rows: Iterable[Row]) -> None:
         writer.writerows({name: _cell(value) for name, value in encode_row(row).items()} for row in rows)
 
 
-__all__ = [
-    "Grid",
-    "encode_row",
-    "expand",
-    "hidden_means",
-    "override",
-    "read_grid",
-    "record",
-    "rows",
-    "run",
-    "write_rows",
-]
-
-
 def encode_row(row: Row) -> Row:
     """A row with configurations as `encode` writes them."""
     return {name: value if isinstance(value, dict) else encode(value) for name, value in row.items()}
@@ -300,3 +286,17 @@ def _cell(value: Any) -> Any:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
+
+
+__all__ = [
+    "Grid",
+    "encode_row",
+    "expand",
+    "hidden_means",
+    "override",
+    "read_grid",
+    "record",
+    "rows",
+    "run",
+    "write_rows",
+]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -16,16 +15,12 @@ from torch import Tensor
 
 from capsnb.data import DataSpec, ImageSet
 from capsnb.explore.chooser import OWN, PictureChooser
+from capsnb.explore.controls import STYLE, Sentence, button, dropdown, row
 from capsnb.explore.events import Latest
-from capsnb.explore.parts import STYLE, Sentence, button, dropdown
 from capsnb.explore.subjects import Subject, names, subject
 
 
-class AbstractWidget(type(widgets.VBox), ABCMeta):
-    """Widgets whose abstract methods must be there: a kind of explorer that lacks one cannot be made."""
-
-
-class Explorer(widgets.VBox, metaclass=AbstractWidget):
+class Explorer(widgets.VBox):
     """A widget whose traits tagged `state` are all there is to know of it; shown by being a cell's last line.
 
     An explorer makes its `controls` and what is in its `view` in `_build`, fits them to a model in `_fit`, and draws
@@ -43,7 +38,7 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         """model: the name of a checkpoint or of a finished run, a `Run`, or a model. data: see `subject`. state: the
         traits' values at the start. Raises ValueError for a model or a state that there cannot be."""
         self._data, self._quiet = data, 0
-        self._controls: dict[str, widgets.Widget] = {}
+        self._shown: dict[str, Callable[[], None]] = {}
         self.subject = subject(model, data)
         unknown = set(state) - set(self.state_names())
         if unknown:
@@ -52,14 +47,16 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         self.latest = Latest(self._draw)
         self.message = Sentence()
         self.chooser = PictureChooser(self.subject.data)
-        self.controls, self.view = widgets.VBox(), widgets.HBox()
-        self.view.add_class("capsnb-view")
+        self.controls, self.view = widgets.VBox(), row([], "capsnb-view")
         super().__init__()
-        self._make_picker()
+        self.picker = dropdown("Model")
+        self.picker.add_class("capsnb-model")
+        self._list_models()
+        self.picker.observe(self._pick, "value")
         with self.latest.together():
             self.model = model
             self._build()
-            self._fit()
+            self._fit_quietly()
             self.tools = self._make_tools()
             with self.quiet():
                 for name, value in state.items():
@@ -71,25 +68,26 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
             self.latest.request()
         self.latest.settle()
         self.add_class("capsnb")
-        self.children = [widgets.HTML(STYLE), *self.head(), self.picker, self.message, self.view]
+        self.head = [self.chooser, self.controls, self.tools]  # all above the view that may serve two views at once
+        self.children = [widgets.HTML(STYLE), *self.head, self.picker, self.message, self.view]
 
     # what an explorer of one kind brings
 
-    @abstractmethod
     def _build(self) -> None:
         """Make the controls and the view, once."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _fit(self) -> None:
-        """Fit ranges and names to `subject`, a new one."""
+        """Fit ranges and names to `subject`, a new one; controls that move meanwhile set nothing."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _update(self) -> None:
         """Compute and show the present state. ValueError where that is impossible."""
+        raise NotImplementedError
 
-    @abstractmethod
     def figure(self) -> Figure:
         """The present state as a figure with all its labels, for a page or a paper."""
+        raise NotImplementedError
 
     # what all of them do
 
@@ -101,8 +99,8 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
     @property
     def state(self) -> dict[str, Any]:
         """The traits that differ from their start."""
-        defaults = {name: self.traits()[name].default() for name in self.state_names()}
-        return {name: getattr(self, name) for name, start in defaults.items() if getattr(self, name) != start}
+        starts = self.trait_defaults(state=True)
+        return {name: getattr(self, name) for name in self.state_names() if getattr(self, name) != starts[name]}
 
     def settle(self) -> None:
         """Draw now what waits to be drawn. Raises ValueError with the widget's sentence where it shows one."""
@@ -115,25 +113,21 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         """The chosen picture, (C, H, W) uint8."""
         return self.chooser.image
 
-    def keep_data(self) -> None:
-        """Show the present images also to models that are chosen later."""
-        self._data = self.subject.data
-
-    def head(self) -> list[widgets.Widget]:
-        """Everything above the view that may serve two views at once."""
-        return [self.chooser, self.controls, self.tools]
-
     def code(self) -> str:
         """The line of Python that opens this explorer in its present state (but for an uploaded picture)."""
-        given = "".join(f", {name}={value!r}" for name, value in self.state.items() if (name, value) != ("index", OWN))
-        return f"{type(self).__name__}({self.subject.code}{given})"
+        return f"{type(self).__name__}({self.subject.code}{self.arguments()})"
+
+    def arguments(self) -> str:
+        """The present state in that line."""
+        state = {name: value for name, value in self.state.items() if (name, value) != ("index", OWN)}
+        return "".join(f", {name}={value!r}" for name, value in state.items())
 
     def reset(self) -> None:
         """All but the model and the picture as at the start."""
         with self.latest.together():
-            for name in self.state_names():
+            for name, start in self.trait_defaults(state=True).items():
                 if name != "index":
-                    setattr(self, name, self.traits()[name].default())
+                    setattr(self, name, start)
 
     def save(self, file: str | Path) -> Path:
         """Write the present state as a picture; the name's ending says of which kind."""
@@ -141,35 +135,15 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
         self.figure().savefig(file)
         return Path(file)
 
-    def _make_picker(self) -> None:
-        self.picker = dropdown("Model", [])
-        self.picker.add_class("capsnb-model")
-        self._list_models()
-        self.picker.observe(self._pick, "value")
-
-    def _list_models(self) -> None:
-        self._quiet += 1
-        known = names()
-        own = [] if self.subject.name in known else [(f"{self.subject.name} (given)", self.subject)]
-        kept = [
-            each for each in getattr(self.picker, "options", ()) if isinstance(each[1], Subject) and each not in own
-        ]
-        self.picker.options = [*own, *kept, *((name, name) for name in known)]
-        self.picker.value = own[0][1] if own else self.subject.name
-        self._quiet -= 1
+    # the tools below the controls
 
     def _make_tools(self) -> widgets.HBox:
-        self.resetter = button("Reset", "as at the start", icon="undo")
-        self.coder = button("State as code", "the line of Python that opens this state", icon="code")
-        self.saver = button("Save picture", "a PNG of the present state", icon="download")
+        self.resetter = button("Reset", "as at the start", self.reset, icon="undo")
+        self.coder = button("State as code", "the line of Python that opens this state", self._show_code, icon="code")
+        self.saver = button("Save picture", "a PNG of the present state", self._offer_picture, icon="download")
         self.answer = Sentence()
         self.line = widgets.Text(description="Python", layout={"display": "none", "width": "min(100%, 640px)"})
-        self.resetter.on_click(lambda _: self.reset())
-        self.coder.on_click(lambda _: self._show_code())
-        self.saver.on_click(lambda _: self._offer_picture())
-        tools = widgets.HBox([self.resetter, self.coder, self.saver, self.line, self.answer])
-        tools.add_class("capsnb-row")
-        return tools
+        return row([self.resetter, self.coder, self.saver, self.line, self.answer])
 
     def _show_code(self) -> None:
         self.line.value, self.line.layout.display = self.code(), ""
@@ -182,6 +156,16 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
             name = f"{type(self).__name__}.png"
             self.answer.offer(f"{name} is ready: {len(stream.getvalue()) / 1e3:.0f} kB", name, stream.getvalue())
 
+    # the model
+
+    def _list_models(self) -> None:
+        known = names()
+        own = [] if self.subject.name in known else [(f"{self.subject.name} (given)", self.subject)]
+        before = [each for each in self.picker.options if isinstance(each[1], Subject) and each not in own]
+        with self.quiet():
+            self.picker.options = [*own, *before, *((name, name) for name in known)]
+            self.picker.value = own[0][1] if own else self.subject.name
+
     def _pick(self, change: dict) -> None:
         if not self._quiet and change["new"] is not None:
             self.model = change["new"]
@@ -191,10 +175,18 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
             try:
                 self.subject = subject(change["new"], self._data)
                 self.chooser.use(self.subject.data)
-                self._fit()
+                self._fit_quietly()
                 self.latest.request()
             finally:
                 self._list_models()
+
+    def _fit_quietly(self) -> None:
+        with self.quiet():
+            self._fit()
+        for show in self._shown.values():
+            show()
+
+    # the state
 
     def _start(self, name: str, value: Any) -> None:
         if name == "index" and not 0 <= value < len(self.subject.data.test):
@@ -221,34 +213,44 @@ class Explorer(widgets.VBox, metaclass=AbstractWidget):
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Inside, controls are moved by the program: their observers do nothing."""
+        """Inside, controls are moved by the program: they set no trait."""
         self._quiet += 1
         try:
             yield
         finally:
             self._quiet -= 1
 
-    def bind(self, name: str, control: widgets.Widget) -> widgets.Widget:
-        """Let a control show a trait and set it; a value that the control does not offer leaves it empty."""
-        self._controls[name] = control
-        self.observe(lambda _: self._show_trait(name), name)
-        control.observe(lambda change: self._take(name, change["new"]), "value")
-        self._show_trait(name)
+    def bind(
+        self,
+        name: str,
+        control: widgets.Widget,
+        *,
+        show: Callable[[Any], Any] = lambda value: value,
+        take: Callable[[Any], Any] = lambda value: value,
+    ) -> widgets.Widget:
+        """Let a control show a trait and set it; a value that the control does not offer leaves it empty.
+
+        show: the trait's value as the control has it. take: the other way round.
+        """
+
+        def show_trait(_: object = None) -> None:
+            with self.quiet():
+                try:
+                    control.value = show(getattr(self, name))
+                except traitlets.TraitError:
+                    control.value = None
+
+        def set_trait(change: dict) -> None:
+            if not self._quiet and change["new"] is not None:
+                setattr(self, name, take(change["new"]))
+
+        self._shown[name] = show_trait
+        self.observe(show_trait, name)
+        control.observe(set_trait, "value")
         return control
 
-    def offer(self, name: str, options: Any) -> None:
-        """Give the list of a trait other options."""
-        with self.quiet():
-            self._controls[name].options = options
-        self._show_trait(name)
-
-    def _show_trait(self, name: str) -> None:
-        with self.quiet():
-            try:
-                self._controls[name].value = getattr(self, name)
-            except traitlets.TraitError:
-                self._controls[name].value = None
-
-    def _take(self, name: str, value: Any) -> None:
-        if not self._quiet and value is not None:
-            setattr(self, name, value)
+    def offer(self, name: str, control: widgets.Dropdown, options: list[tuple[str, Any]]) -> None:
+        """Give the list of a trait other options, in `_fit`; a value that is none of them goes back to the start."""
+        control.options = options
+        if getattr(self, name) not in dict(options).values():
+            setattr(self, name, self.trait_defaults(name))

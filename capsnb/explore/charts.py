@@ -1,6 +1,7 @@
 """Small charts as SVG: as quick to make as a string, sharp at any size, in the colours of the page's own theme.
 
-Text and lines take `currentColor`, grounds stay clear, so that a light and a dark page both show them.
+Each is HTML with its caption above, which a screen reader says of it. Text and lines take `currentColor`, grounds stay
+clear, so that a light and a dark page both show them.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ MOST_EDGES = 300  # drawn between two layers, the largest
 def bars(
     names: Sequence[str],
     values: Any,
+    caption: str,
     *,
     marks: Any = None,
     chosen: int | None = None,
     longest: bool = True,
-    largest: float = 1.0,
-    label: str,
 ) -> str:
-    """A horizontal bar per name. marks: a second set of values, as ticks; nan in either is left out. chosen: a name in
-    bold. longest: it is orange. largest: the value of a full bar. label: what a screen reader says of the chart."""
+    """A horizontal bar per name, full at 1. marks: a second set of values, as ticks; nan in either is left out. chosen:
+    a name in bold. longest: it is orange."""
     shown = array(values)
     ticks = np.full(len(shown), np.nan) if marks is None else array(marks)
     best, parts = int(shown.argmax()) if longest else -1, []
@@ -38,32 +38,33 @@ def bars(
         weight = ' font-weight="bold"' if row == chosen else ""
         parts.append(f'<text x="62" y="{y + 12}" text-anchor="end"{weight}>{escape(_short(name))}</text>')
         if np.isfinite(value):
-            colour, width = ORANGE if row == best else BLUE, 150 * float(np.clip(value / largest, 0, 1))
+            colour, width = ORANGE if row == best else BLUE, 150 * float(np.clip(value, 0, 1))
             parts.append(f'<rect x="68" y="{y + 3}" width="{width:.1f}" height="11" fill="{colour}"/>')
             parts.append(f'<text x="224" y="{y + 12}">{value:.2f}</text>')
         if np.isfinite(ticks[row]):
-            x = 68 + 150 * float(np.clip(ticks[row] / largest, 0, 1))
+            x = 68 + 150 * float(np.clip(ticks[row], 0, 1))
             parts.append(f'<path d="M{x:.1f} {y + 1}v15" stroke="currentColor" stroke-width="1.5"/>')
-    return _svg(parts, 256, len(names) * ROW + 2, label)
+    return _figure(parts, 256, len(names) * ROW + 2, caption)
 
 
-def columns(values: Any, *, marks: Any = None, largest: float = 1.0, label: str) -> str:
-    """A thin column per value, as for the norms of a layer. marks: a second set of values, as ticks."""
+def columns(values: Any, caption: str, *, marks: Any, largest: float) -> str:
+    """A thin column per value, as for the norms of a layer, full at the largest. marks: other values, as ticks."""
     shown = np.clip(array(values) / largest, 0, 1) * 46
     step = 250 / len(shown)
     x = np.arange(len(shown)) * step
     width = max(0.8 * step, 0.5)
     path = "".join(f"M{a:.1f} 48h{width:.2f}v{-h:.1f}h{-width:.2f}z" for a, h in zip(x, shown, strict=True))
-    parts = [f'<path d="{path}" fill="{GREEN}"/>']
-    if marks is not None:
-        ticks = 48 - np.clip(array(marks) / largest, 0, 1) * 46
-        path = "".join(f"M{a:.1f} {y:.1f}h{max(step, 1):.2f}" for a, y in zip(x, ticks, strict=True))
-        parts.append(f'<path d="{path}" stroke="currentColor" stroke-width="1.2"/>')
-    parts.append('<path d="M0 48.5H250" stroke="currentColor" stroke-opacity=".4"/>')
-    return _svg(parts, 250, 50, label)
+    ticks = 48 - np.clip(array(marks) / largest, 0, 1) * 46
+    lines = "".join(f"M{a:.1f} {y:.1f}h{max(step, 1):.2f}" for a, y in zip(x, ticks, strict=True))
+    parts = [
+        f'<path d="{path}" fill="{GREEN}"/>',
+        f'<path d="{lines}" stroke="currentColor" stroke-width="1.2"/>',
+        '<path d="M0 48.5H250" stroke="currentColor" stroke-opacity=".4"/>',
+    ]
+    return _figure(parts, 250, 50, caption)
 
 
-def curve(values: Any, *, name: str, limit: float | None = None, label: str) -> str:
+def curve(values: Any, caption: str, *, name: str, limit: float | None = None) -> str:
     """Values over the iterations 1, 2, ... limit: a dashed line, such as the largest value that there can be."""
     shown = array(values).astype(float)
     top = max(float(shown.max()), limit or 0.0, 1e-12) * 1.05
@@ -88,10 +89,10 @@ def curve(values: Any, *, name: str, limit: float | None = None, label: str) -> 
     parts.append(
         f'<text x="{x[-1]:.1f}" y="{height(shown[-1]) + shift:.1f}" text-anchor="middle">{shown[-1]:.3g}</text>'
     )
-    return _svg(parts, 250, 110, label)
+    return _figure(parts, 250, 110, caption)
 
 
-def tree(norms: Sequence[Any], couplings: Sequence[Any], *, names: Sequence[str], label: str) -> str:
+def tree(norms: Sequence[Any], couplings: Sequence[Any], caption: str, *, names: Sequence[str]) -> str:
     """A parse tree, layers from left to right: nodes green as capsules are long, edges blue as couplings are large.
 
     norms: (I,) for each layer; couplings: (I, J) between neighbours, of which the MOST_EDGES largest are drawn.
@@ -115,7 +116,12 @@ def tree(norms: Sequence[Any], couplings: Sequence[Any], *, names: Sequence[str]
         parts += _nodes(46 + 150 * place, row, length)
         text = f"{escape(_short(names[place]))} {len(row):,}"
         parts.append(f'<text x="{46 + 150 * place}" y="{high + 32}" text-anchor="middle">{text}</text>')
-    return _svg(parts, wide + 92, high + 38, label)
+    return _figure(parts, wide + 92, high + 38, caption)
+
+
+def nothing(caption: str, svg: str = "") -> str:
+    """A caption alone, where there is nothing to draw."""
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
 
 
 def _nodes(x: int, rows: np.ndarray, lengths: np.ndarray) -> list[str]:
@@ -142,8 +148,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 10 else name[:9] + "…"
 
 
-def _svg(parts: Iterable[str], width: float, height: float, label: str) -> str:
-    head = (
-        f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    )
-    return f'{head} fill="currentColor">{"".join(parts)}</svg>'
+def _figure(parts: Iterable[str], width: float, height: float, caption: str) -> str:
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    svg = f'<svg role="img" aria-label="{escape(caption)}" {size} fill="currentColor">{"".join(parts)}</svg>'
+    return nothing(caption, svg)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import count
 
 import ipywidgets as widgets
 import torch
+import traitlets
 from torch import Tensor
-from traitlets import Any, Int
 
 from capsnb.data import ImageSet
-from capsnb.explore import encoding, uploads
-from capsnb.explore.parts import Sentence, button, dropdown
+from capsnb.explore import pictures, uploads
+from capsnb.explore.controls import Sentence, button, dropdown, row
 
 SHOWN = 8  # thumbnails at once
 OWN = -1  # the index of a picture that was uploaded
@@ -22,39 +23,31 @@ _numbers = count()
 class PictureChooser(widgets.VBox):
     """`index` is the chosen test image, OWN for `uploaded`, an OwnPicture; `only` a class, or -1 for all."""
 
-    index = Int(0)
-    only = Int(-1)
-    uploaded = Any(None, allow_none=True)
+    index = traitlets.Int(0)
+    only = traitlets.Int(-1)
+    uploaded = traitlets.Any(None, allow_none=True)
 
     def __init__(self, data: ImageSet) -> None:
         super().__init__()
-        self._key = f"capsnb-strip-{next(_numbers)}"
-        self._first, self._quiet = 0, False
+        self._key, self._first = f"capsnb-strip-{next(_numbers)}", 0
         self.note = Sentence()
         self._style = widgets.HTML()
-        self.thumbnails = [button("", "", width="50px") for _ in range(SHOWN)]
+        self.thumbnails = [button("", "", partial(self._press, place), width="50px") for place in range(SHOWN)]
         for place, thumbnail in enumerate(self.thumbnails):
             thumbnail.add_class("capsnb-thumbnail")
             thumbnail.add_class(f"{self._key}-{place}")
-            thumbnail.on_click(lambda _, place=place: self._press(place))
-        self.back = button("", "earlier pictures", width="34px", icon="chevron-left")
-        self.on = button("", "later pictures", width="34px", icon="chevron-right")
-        self.back.on_click(lambda _: self._turn(-SHOWN))
-        self.on.on_click(lambda _: self._turn(SHOWN))
-        self.classes = dropdown("Class", [])
-        self.classes.observe(self._filter, "value")
-        self.random = button("Random", "a picture at random", icon="random")
-        self.random.on_click(lambda _: self.draw())
+        self.back = button("", "earlier pictures", partial(self._turn, -1), width="34px", icon="chevron-left")
+        self.on = button("", "later pictures", partial(self._turn, 1), width="34px", icon="chevron-right")
+        self.classes = dropdown("Class")
+        self.random = button("Random", "a picture at random", self.draw, icon="random")
         self.upload = widgets.FileUpload(accept="image/*", description="Your own picture", layout={"width": "170px"})
         self.upload.observe(self._receive, "value")
         self.use(data)
-        strip = widgets.HBox([self.back, *self.thumbnails, self.on])
-        tools = widgets.HBox([self.classes, self.random, self.upload])
-        for row in (strip, tools):
-            row.add_class("capsnb-row")
-        self.children = [self._style, tools, strip, self.note]
+        strip = row([self.back, *self.thumbnails, self.on])
+        self.children = [self._style, row([self.classes, self.random, self.upload]), strip, self.note]
+        traitlets.link((self, "only"), (self.classes, "value"))
         self.observe(self._show, ["index", "uploaded"])
-        self.observe(lambda change: self._refilter(), "only")
+        self.observe(self._filter, "only")
 
     def use(self, data: ImageSet) -> None:
         """Show another set of images; the chosen place is kept where it is one in the new set."""
@@ -65,13 +58,10 @@ class PictureChooser(widgets.VBox):
             self.uploaded = None
         if self.index >= len(split) or (self.index == OWN and self.uploaded is None):
             self.index = 0
-        if self.only >= len(data.classes):
-            self.only = -1
-        self._quiet = True
-        self.classes.options = [("all", -1), *((name, place) for place, name in enumerate(data.classes))]
-        self.classes.value = self.only
-        self._quiet = False
-        self._refilter()
+        only = self.only if self.only < len(data.classes) else -1
+        self.classes.options = [("all", -1), *((name, label) for label, name in enumerate(data.classes))]
+        self.only = only  # a list begins at its first option again
+        self._filter()
 
     @property
     def image(self) -> Tensor:
@@ -79,9 +69,9 @@ class PictureChooser(widgets.VBox):
         return self.uploaded.image if self.index == OWN else self.data.test.images[self.index].cpu()
 
     @property
-    def label(self) -> int | None:
-        """Its true class; None for an uploaded one."""
-        return None if self.index == OWN else int(self.labels[self.index])
+    def title(self) -> str:
+        """Its true class in words."""
+        return "your own" if self.index == OWN else f"class {self.data.classes[self.labels[self.index]]}"
 
     def draw(self) -> None:
         """Choose a picture at random among those of the class that is shown."""
@@ -92,7 +82,7 @@ class PictureChooser(widgets.VBox):
         """Choose an uploaded file's picture. Raises ValueError where it is none that can be read."""
         image, done = uploads.fit(uploads.read_picture(content, name), self.data.image_shape, dark=self._dark)
         with self.hold_trait_notifications():
-            self.uploaded, self.index = uploads.OwnPicture(image, name), OWN
+            self.uploaded, self.index = uploads.OwnPicture(image), OWN
         self.note.say(f"{name}: {done}")
 
     def _receive(self, change: dict) -> None:
@@ -104,29 +94,23 @@ class PictureChooser(widgets.VBox):
         except ValueError as error:
             self.note.complain(str(error))
 
-    def _filter(self, change: dict) -> None:
-        if not self._quiet and change["new"] is not None:
-            self.only = change["new"]
-
-    def _refilter(self) -> None:
-        self._quiet, self.classes.value = True, self.only
-        self._quiet = False
+    def _filter(self, _: object = None) -> None:
         everything = torch.arange(len(self.labels))
-        self._places = everything if self.only == -1 else everything[self.labels == self.only]
-        missing = not len(self._places)
-        self._places = everything if missing else self._places
+        chosen = everything if self.only == -1 else everything[self.labels == self.only]
+        self._places = chosen if len(chosen) else everything
         self._first = 0
         self._page_to(self.index)
-        if missing:
+        if not len(chosen):
             self.note.complain(f"no test image is of class {self.data.classes[self.only]}; all are shown.")
 
     def _press(self, place: int) -> None:
         if self._first + place < len(self._places):
             self.index = int(self._places[self._first + place])
 
-    def _turn(self, step: int) -> None:
-        last = (len(self._places) - 1) // SHOWN * SHOWN
-        self._first = last if self._first + step < 0 else 0 if self._first + step > last else self._first + step
+    def _turn(self, pages: int) -> None:
+        """Another page; the first follows the last."""
+        starts = range(0, len(self._places), SHOWN)
+        self._first = starts[(self._first // SHOWN + pages) % len(starts)]
         self._show()
 
     def _page_to(self, index: int) -> None:
@@ -135,7 +119,7 @@ class PictureChooser(widgets.VBox):
             self._first = int(found[0]) // SHOWN * SHOWN
         self._show()
 
-    def _show(self, *_: object) -> None:
+    def _show(self, _: object = None) -> None:
         shown, rules = self._places[self._first : self._first + SHOWN].tolist(), []
         for place, thumbnail in enumerate(self.thumbnails):
             thumbnail.disabled = place >= len(shown)
@@ -147,10 +131,8 @@ class PictureChooser(widgets.VBox):
             thumbnail.description = thumbnail.tooltip = f"picture {shown[place]}, class {name}"
             if shown[place] == self.index:
                 thumbnail.add_class("capsnb-chosen")
-            address = encoding.data_uri(encoding.png(encoding.as_bytes(self.data.test.images[shown[place]])))
-            rules.append(f".{self._key}-{place}{{background-image:url({address})!important}}")
-        style = f"<style>{''.join(rules)}</style>"
-        if style != self._style.value:
-            self._style.value = style
+            image = pictures.png(pictures.as_bytes(self.data.test.images[shown[place]]))
+            rules.append(f".{self._key}-{place}{{background-image:url({pictures.data_uri(image)})!important}}")
+        self._style.value = f"<style>{''.join(rules)}</style>"
         if self.index != OWN:
             self.note.clear()

@@ -9,8 +9,9 @@ import traitlets
 
 from capsnb.data import DataSpec, ImageSet
 from capsnb.explore.base import Explorer
-from capsnb.explore.parts import STYLE
+from capsnb.explore.controls import STYLE, row
 from capsnb.explore.perturbation import PerturbationExplorer
+from capsnb.explore.subjects import subject
 
 
 class Compare(widgets.VBox):
@@ -32,9 +33,8 @@ class Compare(widgets.VBox):
         data: ImageSet | DataSpec | str | None = None,
         **state: Any,
     ) -> None:
-        self.left = explorer(first, data=data, **state)
-        self.left.keep_data()
-        self.right = explorer(second, data=self.left.subject.data, **state)
+        given = subject(first, data)
+        self.left, self.right = (explorer(each, data=given.data, **state) for each in (given, second))
         for name in explorer.state_names():
             traitlets.link((self.left, name), (self.right, name))
         traitlets.link((self.left.chooser, "uploaded"), (self.right.chooser, "uploaded"))
@@ -42,13 +42,10 @@ class Compare(widgets.VBox):
         self.sides = [widgets.VBox([each.picker, each.message, each.view]) for each in (self.left, self.right)]
         for side in self.sides:
             side.layout = {"flex": "1 1 330px", "min_width": "300px", "overflow": "visible"}
-        both = widgets.HBox(self.sides)
-        both.add_class("capsnb-view")
         self.add_class("capsnb")
-        self.children = [widgets.HTML(STYLE), *self.left.head(), both]
+        self.children = [widgets.HTML(STYLE), *self.left.head, row(self.sides, "capsnb-view")]
 
     def code(self) -> str:
-        """The line of Python that opens this comparison in its present state."""
-        given = "".join(f", {name}={value!r}" for name, value in self.left.state.items())
+        """The line of Python that opens this comparison in its present state (but for an uploaded picture)."""
         models = f"{self.left.subject.code}, {self.right.subject.code}"
-        return f"Compare({models}, {type(self.left).__name__}{given})"
+        return f"Compare({models}, {type(self.left).__name__}{self.left.arguments()})"

@@ -26,13 +26,9 @@ class Latest:
         self.draw, self.follow = draw, follow
         self.requests = self.drawn = 0  # how often asked, how often answered
         self.dropped = 0  # how often a request came before all that follows a picture was done
-        self._waiting, self._timer, self._held = False, None, 0
+        self.waiting = False  # whether a request has not been answered yet
+        self._timer, self._held = None, 0
         self._steps: Iterator[None] | None = None  # never while a request is waiting
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a request has not been answered yet."""
-        return self._waiting
 
     @property
     def following(self) -> bool:
@@ -42,7 +38,7 @@ class Latest:
     def request(self, *_: object) -> None:
         """Ask for a picture; takes and ignores what an observer is given."""
         self.requests += 1
-        self._waiting = True
+        self.waiting = True
         if self._steps is not None:
             self._steps, self.dropped = None, self.dropped + 1
             self._cancel()
@@ -54,20 +50,19 @@ class Latest:
         if self._steps is not None:
             return
         self._cancel()
-        if self._waiting and not self._held:
-            self._waiting = False
+        if self.waiting and not self._held:
+            self.waiting = False
             self.drawn += 1
             self.draw()
-            if self.follow is not None and not self._waiting:
+            if self.follow is not None and not self.waiting:
                 self._steps = self.follow()
                 self._call_later(self._step)
 
     def finish(self) -> None:
         """Draw now, and take all the steps that follow."""
         self.settle()
-        self._cancel()
         while self._steps is not None:
-            self._take()
+            self._step()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -77,20 +72,16 @@ class Latest:
             yield
         finally:
             self._held -= 1
-            if self._waiting and not self._held:
+            if self.waiting and not self._held:
                 self.requests -= 1
                 self.request()
 
     def _step(self) -> None:
-        self._timer = None
-        self._take()
-        if self._steps is not None:
-            self._call_later(self._step)
-
-    def _take(self) -> None:
+        self._cancel()
         steps, self._steps = self._steps, None  # a step that fails is the last one
         if next(steps, _END) is not _END:
             self._steps = steps
+            self._call_later(self._step)
 
     def _call_later(self, what: Callable[[], None]) -> bool:
         """Whether there is a loop to do it."""

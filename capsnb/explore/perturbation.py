@@ -5,18 +5,21 @@ from __future__ import annotations
 import ipywidgets as widgets
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from traitlets import Dict, Enum, Int
 
 from capsnb import plot
-from capsnb.explore import charts, encoding
+from capsnb.explore import charts, pictures
 from capsnb.explore.base import Explorer
-from capsnb.explore.parts import Chart, Picture, dropdown, move, slider
-from capsnb.explore.ranges import SABOUR, Ranges, measured
-from capsnb.explore.subjects import class_shares
+from capsnb.explore.controls import dropdown, panel, row, slider
+from capsnb.explore.subjects import Subject, class_shares, sample
+from capsnb.measure.intervals import activation_statistics, class_intervals
+from capsnb.nn import taps
 from capsnb.nn.models import decode
-from capsnb.nn.taps import evaluating
 
+SABOUR = (-0.25, 0.25)  # added to a dimension, Sabour et al. 2017, sec. 5.1
+IMAGES = 250  # that the interval alpha is measured on
+POSES = "class.poses"
 STOPS = 12  # of a sweep from one end of a slider to the other
 
 
@@ -39,43 +42,36 @@ class PerturbationExplorer(Explorer):
 
     def _build(self) -> None:
         self.sliders: list[widgets.FloatSlider] = []
-        self.capsules = self.bind("capsule", dropdown("Capsule", [("as predicted", -1)]))
-        names = [("interval alpha, measured", "alpha"), ("Sabour's, ±0.25", "sabour")]
-        self.bound = self.bind("ranges", dropdown("Ranges", names))
-        self.against = self.bind(
-            "difference", dropdown("Difference to", [("original", "original"), ("unchanged pose", "unchanged")])
-        )
-        self.swept = dropdown("Sweep dimension", [0])
+        self.capsules = self.bind("capsule", dropdown("Capsule"))
+        options = [("interval alpha, measured", "alpha"), ("Sabour's, ±0.25", "sabour")]
+        self.bound = self.bind("ranges", dropdown("Ranges", options))
+        options = [("original", "original"), ("unchanged pose", "unchanged")]
+        self.against = self.bind("difference", dropdown("Difference to", options))
+        self.swept = dropdown("Sweep dimension", [("none", 0)])
         # there and back, so that the picture never jumps
         self.play = widgets.Play(min=0, max=2 * STOPS - 3, interval=150, show_repeat=True, repeat=True)
         self.play.description = "sweep the dimension"
         self.play.observe(lambda change: self._sweep(change["new"]), "value")
-        self.panel = widgets.Box()
-        self.panel.add_class("capsnb-sliders")
-        choices = widgets.HBox([self.capsules, self.bound, self.against, self.swept, self.play])
-        choices.add_class("capsnb-row")
-        self.controls.children = [choices, self.panel]
-        self.original, self.changed, self.differs = Picture(), Picture(), Picture()
-        self.fed_back = Chart()
+        self.panel = panel([])
+        self.controls.children = [row([self.capsules, self.bound, self.against, self.swept, self.play]), self.panel]
+        self.original, self.changed, self.differs = (pictures.Picture() for _ in range(3))
+        self.fed_back = widgets.HTML()
         self.view.children = [self.original, self.changed, self.differs, self.fed_back]
         self.observe(self._switch, "ranges")
 
     def _fit(self) -> None:
-        subject, classes = self.subject, self.subject.data.classes
-        self.capsule = self.capsule if self.capsule < len(classes) else -1
-        self.offer("capsule", [("as predicted", -1), *((each, n) for n, each in enumerate(classes))])
+        self.offer("capsule", self.capsules, self.subject.class_options)
         try:
-            self.measured: Ranges | None = measured(subject.model, subject.data.validation)
+            self._alpha, size = measured(self.subject)
         except ValueError:
-            self.measured = None  # no poses: said by the update
-        size = 0 if self.measured is None else self.measured.size
-        with self.quiet():
-            if len(self.sliders) != size:
-                self.sliders = [slider(f"Dimension {n}", -1, 1, 0, 0.001, "+.3f") for n in range(size)]
-                for number, each in enumerate(self.sliders):
-                    each.observe(lambda change, number=number: self._slide(number, change["new"]), "value")
-                self.panel.children = self.sliders
-                self.swept.options = [(str(number), number) for number in range(size)] or [("none", 0)]
+            self._alpha, size = None, 0  # said by the update
+        if len(self.sliders) != size:
+            options = {"min": -1, "max": 1, "value": 0, "step": 0.001, "readout_format": "+.3f"}
+            self.sliders = [slider(f"Dimension {number}", **options) for number in range(size)]
+            for number, each in enumerate(self.sliders):
+                each.observe(lambda change, number=number: self._slide(number, change["new"]), "value")
+            self.panel.children = self.sliders
+            self.swept.options = [(str(number), number) for number in range(size)] or [("none", 0)]
 
     def _slide(self, number: int, value: float) -> None:
         if not self._quiet:
@@ -99,26 +95,23 @@ class PerturbationExplorer(Explorer):
         super().reset()
 
     def _update(self) -> None:
-        model = self.subject.model
+        subject, model = self.subject, self.subject.model
         if getattr(model, "decoder", None) is None:
-            raise ValueError(f"{self.subject.name} has no decoder, so a changed pose cannot be turned into a picture.")
-        with evaluating(model):
-            output = model(self.image[None].to(_device(model)))
-            scores, poses, _ = output
-            if poses is None or self.measured is None:
-                raise ValueError(f"{self.subject.name} has no poses to change.")
-            label = int(scores.argmax()) if self.capsule == -1 else self.capsule
-            if not 0 <= label < poses.shape[1]:
-                raise ValueError(f"{self.subject.name} has class capsules 0 to {poses.shape[1] - 1}, but no {label}.")
-            own = poses[0, label].clone()
-            pose = self._changed(own)
-            after = poses.clone()
-            after[0, label] = pose
-            chosen = torch.tensor([label, label], device=poses.device)
-            before, picture = decode(model, torch.cat([poses, after]), chosen)
-            self._lengths = class_shares(output)[0], class_shares(model(picture[None]))[0]
-        self._found = (before.cpu(), picture.cpu(), pose.cpu(), label)
-        self._place_sliders(own.cpu())
+            raise ValueError(f"{subject.name} has no decoder, so a changed pose cannot be turned into a picture.")
+        with taps.evaluating(model):
+            output = model(self.image[None].to(subject.device))
+            if output.poses is None or self._alpha is None:
+                raise ValueError(f"{subject.name} has no poses to change.")
+            label = subject.class_capsule(output.scores[0], self.capsule)
+            own = output.poses[0, label].clone()
+            after = output.poses.clone()
+            after[0, label] = self._changed(own)
+            chosen = torch.tensor([label, label], device=own.device)
+            before, picture = decode(model, torch.cat([output.poses, after]), chosen)
+            self._scores = class_shares(output)[0], class_shares(model(picture[None]))[0]
+        self._label, self._pose = label, after[0, label].cpu()
+        self._before, self._picture = before.cpu(), picture.cpu()
+        self._place_sliders(own.tolist())
         self._show()
 
     def _changed(self, own: Tensor) -> Tensor:
@@ -128,29 +121,29 @@ class PerturbationExplorer(Explorer):
                 pose[number] = value if self.ranges == "alpha" else own[number] + value
         return pose
 
-    def _place_sliders(self, own: Tensor) -> None:
+    def _place_sliders(self, own: list[float]) -> None:
         """Ranges that hold what there is, and untouched sliders at the pose's own values."""
-        low, high = self.measured.alpha if self.ranges == "alpha" else SABOUR
-        with self.quiet():
-            for number, each in enumerate(self.sliders):
-                start = float(own[number]) if self.ranges == "alpha" else 0.0
-                value = self.values.get(number, start)
-                move(each, min(low, value), max(high, value), value)
+        low, high = self._alpha if self.ranges == "alpha" else SABOUR
+        for number, each in enumerate(self.sliders):
+            value = self.values.get(number, own[number] if self.ranges == "alpha" else 0.0)
+            with self.quiet(), each.hold_sync():
+                # neither range nor value may be outside the other on the way
+                each.min, each.max = min(low, value, each.min), max(high, value, each.max)
+                each.value = value
+                each.min, each.max = min(low, value), max(high, value)
 
     def _show(self) -> None:
-        before, picture, _, label = self._found
-        names = self.subject.data.classes
-        true = "your own" if self.chooser.label is None else f"class {names[self.chooser.label]}"
-        self.original.show(encoding.png(encoding.as_bytes(self.image)), f"Picture ({true})")
-        self.changed.show(encoding.png(encoding.as_bytes(picture)), f"Decoded from capsule {names[label]}")
-        against = self.image / 255 if self.difference == "original" else before
-        what = "picture" if self.difference == "original" else "unchanged pose"
-        caption = f"Its difference to the {what}"
+        name = self.subject.data.classes[self._label]
+        self.original.show(pictures.as_bytes(self.image), f"Picture ({self.chooser.title})")
+        self.changed.show(pictures.as_bytes(self._picture), f"Decoded from capsule {name}")
+        against = self.image / 255 if self.difference == "original" else self._before
+        caption = f"Its difference to the {'picture' if self.difference == 'original' else 'unchanged pose'}"
         alt = f"{caption}: orange where there is more ink, blue where there is less"
-        self.differs.show(encoding.png(encoding.signed(picture - against)), caption, alt)
-        now, again = self._lengths
-        chart = charts.bars(names, again, marks=now, chosen=label, label="class scores of the decoded picture")
-        self.fed_back.show(chart, "The network on the decoded picture (ticks: on the original)")
+        self.differs.show(pictures.signed(self._picture - against), caption, alt)
+        now, again = self._scores
+        caption = "The network on the decoded picture (ticks: on the original)"
+        names = self.subject.data.classes
+        self.fed_back.value = charts.bars(names, again, caption, marks=now, chosen=self._label)
 
     # what there is now
 
@@ -158,37 +151,44 @@ class PerturbationExplorer(Explorer):
     def reconstruction(self) -> Tensor:
         """The picture decoded from the changed pose, (C, H, W)."""
         self.settle()
-        return self._found[1]
+        return self._picture
 
     @property
     def unchanged(self) -> Tensor:
         """The picture decoded from the pose as it was, (C, H, W)."""
         self.settle()
-        return self._found[0]
+        return self._before
 
     @property
     def pose(self) -> Tensor:
         """The changed pose, (D,)."""
         self.settle()
-        return self._found[2]
+        return self._pose
 
     @property
     def lengths(self) -> Tensor:
         """Class scores of the decoded picture shown to the network, (K,): lengths, or shares by softmax of logits."""
         self.settle()
-        return self._lengths[1]
+        return self._scores[1]
 
     def figure(self) -> Figure:
         """Original, unchanged and changed reconstruction side by side."""
-        names = self.subject.data.classes
-        pictures = torch.stack([self.image / 255, self.unchanged, self.reconstruction])
+        shown = torch.stack([self.image / 255, self.unchanged, self.reconstruction])
+        titles = ("picture", f"capsule {self.subject.data.classes[self._label]}", "changed")
+        axes = plot.image_grid(shown, titles=titles, size=1.6)
         told = ", ".join(f"{number}: {value:+.2f}" for number, value in sorted(self.values.items()))
-        titles = ("picture", f"capsule {names[self._found[3]]}", "changed")
-        axes = plot.image_grid(pictures, titles=titles, size=1.6)
         verb = "replaced by" if self.ranges == "alpha" else "added to"
         axes.set_xlabel(f"{self.subject.name}, dimensions {verb} {told}" if told else f"{self.subject.name}, unchanged")
         return axes.figure
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+def measured(subject: Subject) -> tuple[tuple[float, float], int]:
+    """The interval alpha over all dimensions and classes (`measure.intervals`), on validation images, and how many
+    numbers a pose has. Raises ValueError for a model without class poses."""
+    if POSES not in taps.names(subject.model):
+        raise ValueError(f"{subject.name} has no poses to change.")
+    images = sample(subject.data.validation, IMAGES)
+    with taps.evaluating(subject.model):
+        classes = subject.model(images.images[:1].to(subject.device)).scores.shape[1]
+    found = activation_statistics(subject.model, images, [POSES], classes=classes)[POSES]
+    return class_intervals(found).alpha, found.mean.shape[-1]

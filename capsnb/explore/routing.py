@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from traitlets import Enum, Float, Int, Unicode
 
 from capsnb import plot
-from capsnb.explore import charts, encoding
+from capsnb.explore import charts, pictures
 from capsnb.explore.base import Explorer
-from capsnb.explore.parts import LABEL, Chart, Picture, dropdown, slider
-from capsnb.explore.rerouting import (
-    SETTINGS,
-    Trail,
-    agreement,
-    field,
-    grouped,
-    reaching,
-    rerouted,
-    routed_layers,
-    settings_of,
-    spread_over,
-)
+from capsnb.explore.controls import dropdown, panel, row, slider
+from capsnb.explore.subjects import field, grid, spread_over
 from capsnb.measure.entropy import association_entropy
-from capsnb.nn.layers import length
-from capsnb.nn.taps import evaluating, names, record
+from capsnb.nn import taps
+from capsnb.nn.layers import RoutedCapsules, length
+from capsnb.nn.routing import Combine, Routing
+
+SETTINGS = {"iterations": 1, "temperature": 1.0, "rate": 1.0}  # what stands on the slider of a routing that has none
 
 
 class RoutingExplorer(Explorer):
@@ -53,136 +50,122 @@ class RoutingExplorer(Explorer):
     votes = Enum(("share", "share x length"), "share").tag(state=True)
 
     def _build(self) -> None:
-        style = {"description_width": LABEL}
+        temperatures = {"base": 10, "min": -1.5, "max": 1.5, "step": 0.02, "value": 1.0, "readout_format": ".2f"}
+        rates = {"min": 0.05, "max": 1.0, "step": 0.01, "value": 1.0, "readout_format": ".2f"}
         self.sliders = {
-            "iterations": widgets.IntSlider(
-                3, description="Iterations", min=1, max=10, style=style, layout={"width": "auto"}
-            ),
-            "temperature": widgets.FloatLogSlider(
-                1.0,
-                description="Temperature",
-                base=10,
-                min=-1.5,
-                max=1.5,
-                step=0.02,
-                readout_format=".2f",
-                style=style,
-                layout={"width": "auto"},
-            ),
-            "rate": slider("Rate (eta)", 0.05, 1.0, 1.0, 0.01, ".2f"),
+            "iterations": slider("Iterations", widgets.IntSlider, min=1, max=10, value=3),
+            "temperature": slider("Temperature", widgets.FloatLogSlider, **temperatures),
+            "rate": slider("Rate (eta)", **rates),
         }
         for name, each in self.sliders.items():
-            each.observe(lambda change, name=name: self._slide(name, change["new"]), "value")
-        self.layers = self.bind("layer", dropdown("Layer", [("last", "")]))
-        self.capsules = self.bind("capsule", dropdown("Voted for", [("as predicted", -1)]))
-        self.types = self.bind("type", dropdown("Primary type", [("all", -1)]))
+            self.bind(
+                name,
+                each,
+                show=lambda value, name=name: self._own[name] if value is None else value,
+                take=lambda value: round(value, 4),  # an integer stays one
+            )
+        self.layers = self.bind("layer", dropdown("Layer"))
+        self.capsules = self.bind("capsule", dropdown("Voted for"))
+        self.types = self.bind("type", dropdown("Primary type"))
         self.drawn = self.bind("votes", dropdown("Votes as", ["share", "share x length"]))
-        panel = widgets.Box(list(self.sliders.values()))
-        panel.add_class("capsnb-sliders")
-        choices = widgets.HBox([self.layers, self.capsules, self.types, self.drawn])
-        choices.add_class("capsnb-row")
-        self.controls.children = [choices, panel]
-        self.over, self.couplings = Picture(), Picture(width=280, height=130)
-        self.classes, self.tree, self.entropy, self.agreement = Chart(), Chart(), Chart(), Chart()
+        choices = row([self.layers, self.capsules, self.types, self.drawn])
+        self.controls.children = [choices, panel(self.sliders.values())]
+        self.over, self.couplings = pictures.Picture(), pictures.Picture(width=280, height=130)
+        self.classes, self.tree, self.entropy, self.agreement = (widgets.HTML() for _ in range(4))
         self.view.children = [self.over, self.classes, self.tree, self.couplings, self.entropy, self.agreement]
 
     def _fit(self) -> None:
-        classes, model, grid = self.subject.data.classes, self.subject.model, _grid(self.subject.model)
+        model = self.subject.model
+        self._grid, self._field = grid(model), field(model)
         try:
             layers = routed_layers(model)
         except ValueError:
             layers = {}  # said by the update
         own = settings_of(next(iter(layers.values())).routing) if layers else {}
-        self._own = {"iterations": 1, "temperature": 1.0, "rate": 1.0} | own
+        self._own = SETTINGS | own
         for name, each in self.sliders.items():
             each.disabled = name not in own
-        types = 0 if grid is None else grid[2]
-        self.layer = self.layer if self.layer in layers else ""
-        self.capsule = self.capsule if self.capsule < len(classes) else -1
-        self.type = self.type if self.type < types else -1
-        self.offer("layer", [("last", ""), *((name, name) for name in layers)])
-        self.offer("capsule", [("as predicted", -1), *((each, n) for n, each in enumerate(classes))])
-        self.offer("type", [("all", -1), *((str(n), n) for n in range(types))])
-
-    def _slide(self, name: str, value: float) -> None:
-        if not self._quiet:
-            setattr(self, name, value if name == "iterations" else round(value, 4))
+        types = 0 if self._grid is None else self._grid[2]
+        self.offer("layer", self.layers, [("last", ""), *((name, name) for name in layers)])
+        self.offer("capsule", self.capsules, self.subject.class_options)
+        self.offer("type", self.types, [("all", -1), *((str(number), number) for number in range(types))])
 
     def _update(self) -> None:
-        model = self.subject.model
+        subject, model = self.subject, self.subject.model
         layers = routed_layers(model)
         if self.layer and self.layer not in layers:
-            raise ValueError(f"{self.subject.name} has no layer {self.layer!r}; it has: {', '.join(layers)}.")
+            raise ValueError(f"{subject.name} has no layer {self.layer!r}; it has: {', '.join(layers)}.")
         settings = {name: getattr(self, name) for name in SETTINGS}
-        wanted = [name for name in ("primary",) if name in names(model)]
-        with evaluating(model), rerouted(model, **settings) as trails, record(model, *wanted) as seen:
-            scores = model(self.image[None].to(next(model.parameters()).device)).scores[0].cpu()
+        wanted = [name for name in ("primary",) if name in taps.names(model)]
+        with taps.evaluating(model), rerouted(model, **settings) as trails, taps.record(model, *wanted) as seen:
+            self._scores = model(self.image[None].to(subject.device)).scores[0].cpu()
             self._primary = length(seen["primary"])[0].cpu() if wanted else None
         self._trails = {name: Trail(*(part.cpu() for part in trail)) for name, trail in trails.items()}
-        if not -1 <= self.capsule < len(scores):
-            raise ValueError(f"{self.subject.name} has class capsules 0 to {len(scores) - 1}, but no {self.capsule}.")
-        self._scores = scores
-        self._label = int(scores.argmax()) if self.capsule == -1 else self.capsule
-        with self.quiet():
-            for name, each in self.sliders.items():
-                value = settings[name]
-                each.value = self._own[name] if value is None else value
+        self._label = subject.class_capsule(self._scores, self.capsule)
         self._show()
 
     def _show(self) -> None:
-        name = self.layer or next(reversed(self._trails))
-        trail, classes = self._trails[name], self.subject.data.classes
-        chart = charts.bars(classes, self._scores, chosen=self._label, label="length of each class capsule")
-        self.classes.show(chart, "Class capsules")
+        name, classes = self._layer_shown(), self.subject.data.classes
+        trail = self._trails[name]
+        last = trail.coupling[-1, 0]
+        count, largest = last.shape[1], float(last.max())
+        self.classes.value = charts.bars(classes, self._scores, "Lengths of the class capsules", chosen=self._label)
         self._show_votes()
         sizes = [self._primary if self._primary is not None else length(trail.votes[0]).mean(-1)]
         sizes += [length(each.poses[-1, 0]) for each in self._trails.values()]
-        drawing = charts.tree(
-            sizes,
-            [each.coupling[-1, 0] for each in self._trails.values()],
-            names=["primary", *self._trails],
-            label="parse tree: nodes are capsules, edges couplings",
-        )
-        self.tree.show(drawing, "Parse tree (green: long capsules; blue: large couplings)")
-        last = trail.coupling[-1, 0]
-        count = last.shape[1]
-        pixels = encoding.heat(last[grouped(last)].T, 1 / count, max(float(last.max()), 1.001 / count))
-        told = f"Couplings of {name}, 0 to {float(last.max()):.2f}: a row per parent, children by winner"
-        self.couplings.show(encoding.png(pixels), told, f"heat map of the couplings of {name}")
-        values = self._entropies(name)
-        if values is None:
-            self.entropy.show("", "No entropy: a child's couplings do not sum to 1.")
+        edges = [each.coupling[-1, 0] for each in self._trails.values()]
+        caption = "Parse tree (green: long capsules; blue: large couplings)"
+        self.tree.value = charts.tree(sizes, edges, caption, names=["primary", *self._trails])
+        pixels = pictures.heat(last[grouped(last)].T, 1 / count, max(largest, 1.001 / count))
+        caption = f"Couplings of {name}, 0 to {largest:.2f}: a row per parent, children by winner"
+        self.couplings.show(pixels, caption, f"heat map of the couplings of {name}")
+        entropies = self._entropies(name)
+        if entropies is None:
+            self.entropy.value = charts.nothing("No entropy: a child's couplings do not sum to 1.")
         else:
-            limit = math.log(count)
-            drawing = charts.curve(values, name="nats", limit=limit, label="entropy of the couplings by iteration")
-            self.entropy.show(drawing, f"Entropy of {name} by iteration (dashed: undecided)")
-        values = agreement(trail)[:, 0]
-        drawing = charts.curve(values, name="coupling x vote · pose", label="agreement by iteration")
-        self.agreement.show(drawing, f"Agreement in {name} by iteration")
+            caption = f"Entropy of {name} by iteration (dashed: undecided)"
+            self.entropy.value = charts.curve(entropies, caption, name="nats", limit=math.log(count))
+        caption = f"Agreement in {name} by iteration"
+        self.agreement.value = charts.curve(agreement(trail)[:, 0], caption, name="coupling x vote · pose")
 
     def _show_votes(self) -> None:
-        grid, where = _grid(self.subject.model), field(self.subject.model)
-        class_name = self.subject.data.classes[self._label]
-        if grid is None or where is None or grid[0] * grid[1] == 1:
-            plain = encoding.png(encoding.as_bytes(self.image))
-            self.over.show(plain, "Each primary capsule sees the whole picture: no position to draw")
+        if self._grid is None or self._field is None or self._grid[0] * self._grid[1] == 1:
+            told = "Each primary capsule sees the whole picture: no position to draw"
+            self.over.show(pictures.as_bytes(self.image), told)
             return
-        share = self._position_votes()
+        share, where = self._position_votes(), self._field
         strongest = float(share.max())
         laid = spread_over(share / max(strongest, 1e-12), where, self.subject.model.image_shape[1:])
         kind = "all types" if self.type == -1 else f"type {self.type}"
-        told = f"Votes for {class_name}, {kind}: {float(share.min()):.2f} to {strongest:.2f} per position"
+        name = self.subject.data.classes[self._label]
+        told = f"Votes for {name}, {kind}: {float(share.min()):.2f} to {strongest:.2f} per position"
         alt = f"{told}; each position sees {where.size} x {where.size} pixels around it"
-        self.over.show(encoding.png(encoding.overlay(self.image, laid)), told, alt)
+        self.over.show(pictures.overlay(self.image, laid), told, alt)
+
+    def _layer_shown(self) -> str:
+        return self.layer or next(reversed(self._trails))
 
     def _entropies(self, name: str) -> Tensor | None:
-        trail = self._trails[name]
-        if trail.coupling.shape[-1] < 2:
+        coupling = self._trails[name].coupling[:, 0]
+        if coupling.shape[-1] < 2:
             return None
         try:
-            return association_entropy(trail.coupling[:, 0]).mean(1)
+            return association_entropy(coupling).mean(1)
         except ValueError:
             return None
+
+    def _child_votes(self) -> Tensor:
+        share = reaching(self._trails, self._label)[0]
+        return share if self.votes == "share" or self._primary is None else share * self._primary
+
+    def _position_votes(self) -> Tensor:
+        if self._grid is None:
+            raise ValueError(f"the primary capsules of {self.subject.name} have no positions.")
+        types = self._grid[2]
+        if not -1 <= self.type < types:
+            raise ValueError(f"{self.subject.name} has primary capsules of types 0 to {types - 1}, but no {self.type}.")
+        votes = self._child_votes().view(self._grid)
+        return votes.sum(-1) if self.type == -1 else votes[..., self.type]
 
     # what there is now
 
@@ -210,31 +193,97 @@ class RoutingExplorer(Explorer):
         self.settle()
         return self._scores
 
-    def _child_votes(self) -> Tensor:
-        share = reaching(self._trails, self._label)[0]
-        return share if self.votes == "share" or self._primary is None else share * self._primary
-
-    def _position_votes(self) -> Tensor:
-        grid = _grid(self.subject.model)
-        if grid is None:
-            raise ValueError(f"the primary capsules of {self.subject.name} have no positions.")
-        if not -1 <= self.type < grid[2]:
-            raise ValueError(
-                f"{self.subject.name} has primary capsules of types 0 to {grid[2] - 1}, but no {self.type}."
-            )
-        votes = self._child_votes().view(grid)
-        return votes.sum(-1) if self.type == -1 else votes[..., self.type]
-
     def figure(self) -> Figure:
         """Couplings iteration by iteration."""
-        name = self.layer or next(reversed(self.trails))
-        coupling = self._trails[name].coupling[:, 0]
+        self.settle()
+        name = self._layer_shown()
         last = name == next(reversed(self._trails))
         chosen = {"classes": self.subject.data.classes, "label": self._label} if last else {}
-        figure = plot.couplings(coupling, **chosen)
+        figure = plot.couplings(self._trails[name].coupling[:, 0], **chosen)
         figure.suptitle(f"{self.subject.name}, {name}", fontsize=11)
         return figure
 
 
-def _grid(model: torch.nn.Module) -> tuple[int, int, int] | None:
-    return getattr(getattr(model, "primary", None), "grid", None)
+class Trail(NamedTuple):
+    """One layer's routing of a batch; T weighted sums were made."""
+
+    coupling: Tensor  # (T, B, I, J), that of each sum
+    poses: Tensor  # (T, B, J, D), which it made
+    votes: Tensor  # (B, I, J, D)
+
+
+def routed_layers(model: nn.Module) -> dict[str, RoutedCapsules]:
+    """The layers of a model that are routed, in order; ValueError where there are none."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, RoutedCapsules)}
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no layer of vector capsules whose routing could be exchanged.")
+    return found
+
+
+def settings_of(routing: Routing) -> dict[str, Any]:
+    """Those of SETTINGS that a routing has, with their values."""
+    names = {each.name for each in fields(routing)} if is_dataclass(routing) else set()
+    return {name: getattr(routing, name) for name in SETTINGS if name in names}
+
+
+@contextmanager
+def rerouted(model: nn.Module, **settings: Any) -> Iterator[dict[str, Trail]]:
+    """Inside, every routed layer routes with the given settings (of those that it has) and leaves a trail.
+
+    settings: of SETTINGS; None keeps what the model has. The dictionary is filled anew by each call of the model.
+    Raises ValueError for a value that the routing refuses.
+    """
+    layers, trails = routed_layers(model), {}
+    own = {name: layer.routing for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            known = settings_of(layer.routing)
+            wanted = {key: value for key, value in settings.items() if value is not None and key in known}
+            layer.routing = _watched(replace(layer.routing, **wanted) if wanted else layer.routing, name, trails)
+        yield trails
+    finally:
+        for name, layer in layers.items():
+            layer.routing = own[name]
+
+
+def _watched(routing: Routing, name: str, trails: dict[str, Trail]) -> Routing:
+    """A routing that keeps the couplings it hands out, and the poses made of them."""
+
+    def route(votes: Tensor, combine: Combine, **prior: Tensor) -> Tensor:
+        couplings, poses = [], []
+
+        def watched(coupling: Tensor, votes: Tensor) -> Tensor:
+            couplings.append(coupling)
+            poses.append(combine(coupling, votes))
+            return poses[-1]
+
+        watched.ballot = combine.ballot  # which a routing may ask for
+        coupling = routing(votes, watched, **prior)
+        watched(coupling, votes)
+        trails[name] = Trail(torch.stack(couplings), torch.stack(poses), votes)
+        return coupling
+
+    return route
+
+
+def agreement(trail: Trail) -> Tensor:
+    """How far children agree with the parents that they made: sum over j of coupling x <vote, pose>, mean over the
+    children. -> (T, B)"""
+    products = torch.einsum("bijd,tbjd->tbij", trail.votes, trail.poses)
+    return (trail.coupling * products).sum(-1).mean(-1)
+
+
+def reaching(trails: dict[str, Trail], parent: int) -> Tensor:
+    """The share of each child of the first layer that reaches a capsule of the last: the product of the last couplings
+    along all ways there. -> (B, I)"""
+    share = None
+    for trail in reversed(trails.values()):
+        last = trail.coupling[-1]
+        share = last[..., parent] if share is None else torch.einsum("bij,bj->bi", last, share)
+    return share
+
+
+def grouped(coupling: Tensor) -> Tensor:
+    """An order of children (I, J): by the parent that wins them, the surest first. -> (I,)"""
+    winner = coupling.argmax(-1).numpy()
+    return torch.from_numpy(np.lexsort((-coupling.amax(-1).numpy(), winner)))

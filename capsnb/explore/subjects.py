@@ -1,4 +1,4 @@
-"""What an explorer looks at: a model with the images it is shown, from whatever the reader has in hand."""
+"""What an explorer looks at: a model and its images, from whatever the reader has in hand, and where capsules look."""
 
 from __future__ import annotations
 
@@ -21,6 +21,22 @@ class Subject(NamedTuple):
     code: str  # how a line of Python names it
     model: nn.Module
     data: ImageSet
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def class_options(self) -> list[tuple[str, int]]:
+        """What a list of class capsules offers: -1, the predicted one, then each by name."""
+        return [("as predicted", -1), *((name, label) for label, name in enumerate(self.data.classes))]
+
+    def class_capsule(self, scores: Tensor, wanted: int) -> int:
+        """The wanted one, or the one with the highest of the scores (K,) for -1; ValueError where there is none."""
+        if not -1 <= wanted < len(scores):
+            raise ValueError(f"{self.name} has class capsules 0 to {len(scores) - 1}, but no {wanted}.")
+        return int(scores.argmax()) if wanted == -1 else wanted
 
 
 def subject(what: Any, data: ImageSet | DataSpec | str | None = None) -> Subject:
@@ -92,3 +108,45 @@ def class_shares(output: Output) -> Tensor:
     scores = output.scores
     plain = bool(scores.min() >= 0 and scores.max() <= 1)
     return (scores if plain else scores.softmax(1)).cpu()
+
+
+class Field(NamedTuple):
+    """Where the primary capsules of one position look: `size` pixels around `start + step * position`."""
+
+    start: float
+    step: float
+    size: int
+
+
+def field(model: nn.Module) -> Field | None:
+    """What primary capsules see of the image; None where convolutions in a row do not tell."""
+    convolutions = [m for name in getattr(model, "stages", ()) for m in model.get_submodule(name).modules()]
+    convolutions += getattr(model, "primary", nn.Identity()).modules()
+    start, step, size = 0.0, 1, 1
+    for module in convolutions:
+        if isinstance(module, nn.Conv2d):
+            if not isinstance(module.padding, tuple):
+                return None
+            start += ((module.kernel_size[0] - 1) / 2 - module.padding[0]) * step
+            size += (module.kernel_size[0] - 1) * step
+            step *= module.stride[0]
+    places = grid(model)
+    known = places is not None and size > 1 and start + step * (places[0] - 1) < model.image_shape[-1]
+    return Field(start, step, size) if known else None
+
+
+def grid(model: nn.Module) -> tuple[int, int, int] | None:
+    """Rows, columns and types of the primary capsules, where they stand at positions."""
+    return getattr(getattr(model, "primary", None), "grid", None)
+
+
+def spread_over(values: Tensor, where: Field, size: tuple[int, int]) -> Tensor:
+    """Values (H', W') at the middle of what each position sees, on a picture of that size; 0 beside them."""
+    canvas = torch.zeros(size)
+    rows, columns = (torch.arange(n) for n in size)
+    # floor, not round, which would make blocks of 1 and 3 pixels where steps are 2
+    row, column = (((each - where.start) / where.step + 0.5).floor().long() for each in (rows, columns))
+    inside = [(place >= 0) & (place < n) for place, n in zip((row, column), values.shape, strict=True)]
+    block = values[row[inside[0]]][:, column[inside[1]]]
+    canvas[inside[0][:, None] & inside[1]] = block.flatten()
+    return canvas

@@ -19,10 +19,9 @@ MOST_PIXELS = 40_000_000
 
 @dataclass(frozen=True, eq=False)
 class OwnPicture:
-    """A reader's picture, as an image of a data set."""
+    """A reader's picture, as an image of a data set; one is never the same as another, as traits need to know."""
 
     image: Tensor  # (C, H, W) uint8
-    name: str
 
 
 def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
@@ -83,8 +82,7 @@ def fit(pixels: np.ndarray, image_shape: tuple[int, int, int], *, dark: bool = F
     side = max(rows, columns)
     if rows != columns:
         done.append("padded to a square")
-    square = np.empty((side, side, 3))
-    square[:] = ground
+    square = np.tile(ground, (side, side, 1))
     top, left = (side - rows) // 2, (side - columns) // 2
     square[top : top + rows, left : left + columns] = flat
     image = torch.from_numpy(np.clip(square + 0.5, 0, 255).astype(np.uint8)).permute(2, 0, 1)

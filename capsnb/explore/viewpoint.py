@@ -12,9 +12,9 @@ from traitlets import Float
 
 from capsnb import plot
 from capsnb.data.pixels import rotate_shear_scale, warp
-from capsnb.explore import charts, encoding
+from capsnb.explore import charts, pictures
 from capsnb.explore.base import Explorer
-from capsnb.explore.parts import Chart, Picture, Sentence, slider
+from capsnb.explore.controls import Sentence, panel, slider
 from capsnb.explore.subjects import class_shares
 from capsnb.measure.parse_tree import layer_taps
 from capsnb.measure.viewpoint import KINDS, layer_mean
@@ -47,16 +47,14 @@ class ViewpointExplorer(Explorer):
             unit, start, amounts = KINDS[kind]
             low, high = 2 * amounts[0] - start, 2 * amounts[-1] - start  # twice as far as the paper goes
             step, form = (0.01, ".2f") if name == "scale" else (0.5, "+.1f")
-            self.sliders[name] = self.bind(name, slider(f"{name.capitalize()}", low, high, start, step, form))
-            self.sliders[name].tooltip = unit
-        panel = widgets.Box(list(self.sliders.values()))
-        panel.add_class("capsnb-sliders")
-        self.controls.children = [panel]
-        self.moved, self.classes, self.tree = Picture(), Chart(), Chart()
+            each = slider(name.capitalize(), min=low, max=high, value=start, step=step, readout_format=form)
+            each.tooltip = unit
+            self.sliders[name] = self.bind(name, each)
+        self.controls.children = [panel(self.sliders.values())]
+        self.moved, self.classes, self.tree = pictures.Picture(), widgets.HTML(), widgets.HTML()
         self.norms, self.told = widgets.VBox(), Sentence()
         self.view.children = [self.moved, self.classes, self.norms, widgets.VBox([self.told, self.tree])]
         self.history: deque[tuple[tuple[float, ...], dict[str, Tensor]]] = deque(maxlen=MOVES)
-        self._start_of = None
 
     def _fit(self) -> None:
         known = names(self.subject.model)
@@ -67,56 +65,47 @@ class ViewpointExplorer(Explorer):
                 self._nodes, self._edges = layer_taps(self.subject.model)
             except ValueError:
                 self._nodes = [name for name in known if name == "primary" or name.endswith(".poses")]
-        self.norms.children = [Chart() for _ in self._nodes]
-        self._start_of = None
+        self.norms.children = [widgets.HTML() for _ in self._nodes]
+        self._unmoved: Tensor | None = None
 
     def _update(self) -> None:
         model, image = self.subject.model, self.image
         if not self._nodes:
             raise ValueError(f"{self.subject.name} has no capsules: none of its taps is `primary` or of poses.")
-        self._image = warped(image[None], **{name: getattr(self, name) for name in KIND})
+        moves = {name: getattr(self, name) for name in KIND}
+        self._image = warped(image[None], **moves)
         with evaluating(model), record(model, *self._nodes, *self._edges) as seen:
-            both = torch.cat([image[None], self._image]).to(next(model.parameters()).device)
-            self._scores = class_shares(model(both))
+            self._scores = class_shares(model(torch.cat([image[None], self._image]).to(self.subject.device)))
         norms = {name: sizes(name, seen[name]).flatten(1).cpu() for name in self._nodes}
+        self._before, self._norms = ({name: each[row] for name, each in norms.items()} for row in (0, 1))
         self._couplings = [seen[name][1].cpu() for name in self._edges]
-        self._norms = {name: each[1] for name, each in norms.items()}
-        plain = {name: each[0] for name, each in norms.items()}
-        if self._start_of is None or not torch.equal(self._start_of[0], image):
-            self._start_of = (image.clone(), plain)
+        if self._unmoved is None or not torch.equal(self._unmoved, image):
+            self._unmoved = image.clone()
             self.history.clear()
-        here = tuple(getattr(self, name) for name in KIND)
-        neutral = tuple(KINDS[kind][1] for kind in KIND.values())
+        here, neutral = tuple(moves.values()), tuple(KINDS[kind][1] for kind in KIND.values())
         if here != neutral and (not self.history or self.history[-1][0] != here):
             self.history.append((here, self._norms))
         self._show()
 
     def _show(self) -> None:
-        name = "your own" if self.chooser.label is None else f"class {self.subject.data.classes[self.chooser.label]}"
-        self.moved.show(encoding.png(encoding.as_bytes(self._image[0])), f"Picture ({name}), moved")
+        self.moved.show(pictures.as_bytes(self._image[0]), f"Picture ({self.chooser.title}), moved")
         before, now = self._scores
-        chart = charts.bars(self.subject.data.classes, now, marks=before, label="class scores of the moved picture")
-        self.classes.show(chart, "Class scores (ticks: unmoved)")
+        classes, caption = self.subject.data.classes, "Class scores of the moved picture (ticks: unmoved)"
+        self.classes.value = charts.bars(classes, now, caption, marks=before)
         found = self._invariance()
         for each, tap in zip(self.norms.children, self._nodes, strict=True):
-            plain, moved = self._start_of[1][tap], self._norms[tap]
+            plain, moved = self._before[tap], self._norms[tap]
             largest = max(1.0, float(plain.max()), float(moved.max()))
             told = f"Norms in {short(tap)}" + (f", invariance {found[tap]:.3f}" if found else "")
-            drawing = charts.columns(moved, marks=plain, largest=largest, label=f"norms of the capsules of {tap}")
-            each.show(drawing, told)
+            each.value = charts.columns(moved, told, marks=plain, largest=largest)
         count = len(self.history)
-        told = (
-            f"over the last {count} moves" if count > 1 else "over one move" if count else "shown after the first move"
-        )
+        told = {0: "shown after the first move", 1: "over one move"}.get(count, f"over the last {count} moves")
         self.told.say(f"Invariance, {told}: cosine of a capsule's norms before and after, mean over its layer.")
         if not self._edges:
-            self.tree.show("", f"No parse tree: {self._treeless}.")
+            self.tree.value = charts.nothing(f"No parse tree: {self._treeless}.")
             return
-        titles = [short(tap) for tap in self._nodes]
-        drawing = charts.tree(
-            list(self._norms.values()), self._couplings, names=titles, label="parse tree of the moved picture"
-        )
-        self.tree.show(drawing, "Parse tree of the moved picture")
+        layers, titles = list(self._norms.values()), [short(tap) for tap in self._nodes]
+        self.tree.value = charts.tree(layers, self._couplings, "Parse tree of the moved picture", names=titles)
 
     def reset(self) -> None:
         """The picture as it was; the moves are forgotten."""
@@ -147,22 +136,23 @@ class ViewpointExplorer(Explorer):
     def figure(self) -> Figure:
         """The parse tree of the moved picture; its class scores for a network without one."""
         self.settle()
-        titles = [short(tap) for tap in self._nodes]
-        told = ", ".join(f"{name} {getattr(self, name):g}" for name in KIND)
         if self._edges:
+            titles = [short(tap) for tap in self._nodes]
             axes = plot.parse_tree(list(self._norms.values()), self._couplings, names=titles)
         else:
             axes = plot.lengths(self._scores[1], classes=self.subject.data.classes)
+        told = ", ".join(f"{name} {getattr(self, name):g}" for name in KIND)
         axes.set_title(f"{self.subject.name}: {told}", fontsize=10)
         return axes.figure
 
     def _invariance(self) -> dict[str, float]:
         if not self.history:
             return {}
-        moved = {tap: torch.stack([norms[tap] for _, norms in self.history]) for tap in self._nodes}
-        return {
-            tap: float(layer_mean(invariance(self._start_of[1][tap], each)[None])[0]) for tap, each in moved.items()
-        }
+        found = {}
+        for tap in self._nodes:
+            moved = torch.stack([norms[tap] for _, norms in self.history])
+            found[tap] = float(layer_mean(invariance(self._before[tap], moved)[None])[0])
+        return found
 
 
 def warped(images: Tensor, *, rotation: float, right: float, down: float, scale: float, shear: float) -> Tensor:
@@ -174,11 +164,10 @@ def warped(images: Tensor, *, rotation: float, right: float, down: float, scale:
         return images
     if not scale > 0:
         raise ValueError(f"scale = {scale}: a factor above 0 is needed.")
-    ones = torch.ones(len(images))
-    slant = torch.tan(torch.deg2rad(ones * shear))
-    matrix = rotate_shear_scale(ones * rotation, slant, (ones * scale)[:, None].expand(-1, 2))
-    shift = torch.tensor([[right, down]], dtype=torch.float32).expand(len(images), 2)
-    return warp(images, matrix, shift, *images.shape[2:])
+    numbers = torch.tensor([rotation, shear, scale, right, down], dtype=torch.float32).expand(len(images), -1)
+    slant = torch.tan(torch.deg2rad(numbers[:, 1]))
+    matrix = rotate_shear_scale(numbers[:, 0], slant, numbers[:, 2:3].expand(-1, 2))
+    return warp(images, matrix, numbers[:, 3:], *images.shape[2:])
 
 
 def invariance(plain: Tensor, moved: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def shift_images(images: Any, offsets: Any, *, step: int = 4, size: float = 0.7,
 def key_clusters(found: Mapping[Any, Sequence[Any]], *, size: float = 0.8) -> Figure:
     """Images of one key laid over each other, largest clusters first, a row per class, their sizes above (fig. 7).
 
-    found: what a row is called -> `capsnb.measure.key_clusters.clusters`. A row with fewer clusters ends in blanks.
+    found: what a row is called -> `capsnb.measure.dictionary.clusters`. A row with fewer clusters ends in blanks.
     """
     columns = max(len(row) for row in found.values())
     if not columns:

@@ -20,7 +20,7 @@ def network_life(
 ) -> Figure:
     """Norm of every capsule, capsules alive, and dyr against training steps, a row of panels per layer.
 
-    history: rows of a run that observed `capsnb.measure.starvation.life`. Capsules dead in the last row are red.
+    history: rows of a run that watched `capsnb.measure.parse_tree.life`. Capsules dead in the last row are red.
     """
     rows = observed(history, column)
     steps = [row["step"] for row in rows]
@@ -92,7 +92,7 @@ def _capsules(ax: Axes, steps: Sequence[int], values: np.ndarray, dead: Sequence
 def layer_sparsity(history: Sequence[Mapping[str, Any]], column: str = "sparsity", *, ax: Axes | None = None) -> Axes:
     """Share of pruned weights of each layer, and of all, against the epoch.
 
-    history: rows of a run that observed `capsnb.training.pruning.sparsity` under the name `column`.
+    history: rows of a run that watched `capsnb.training.pruning.sparsity` under the name `column`.
     """
     rows = observed(history, column)
     ax = axes(ax, 6.0, 3.4)

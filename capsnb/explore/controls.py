@@ -1,13 +1,14 @@
-"""The parts that explorers are put together from: labelled controls, pictures, sentences, and their look."""
+"""What explorers are put together from: labelled controls in rows, sentences, and the look of it all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
-from capsnb.explore.encoding import data_uri
+from capsnb.explore.pictures import data_uri
 
 # the theme's own variables, with a fallback for pages that have none
 STYLE = """<style>
@@ -65,62 +66,33 @@ class Sentence(widgets.HTML):
         self.layout.display = "" if text else "none"
 
 
-class Picture(widgets.HTML):
-    """A picture with its caption above; `png` are its bytes. width, height: on the page, in pixels."""
-
-    def __init__(self, *, width: int = 150, height: int | None = None) -> None:
-        super().__init__()
-        self.png, self._size = b"", (width, height or width)
-
-    def show(self, png: bytes, caption: str, alt: str | None = None) -> None:
-        """Show a PNG. alt: what a screen reader says, the caption when None."""
-        self.png = png
-        width, height = self._size
-        size = f'width="{width}" height="{height}" style="width:{width}px;height:{height}px"'
-        image = f'<img {size} decoding="sync" alt="{escape(alt or caption)}" src="{data_uri(png)}">'
-        self.value = f'<figure style="width:{width}px"><figcaption>{escape(caption)}</figcaption>{image}</figure>'
+def button(text: str, hint: str, press: Callable[[], None], *, width: str = "auto", icon: str = "") -> widgets.Button:
+    """A button that says what it does, and does it."""
+    made = widgets.Button(description=text, tooltip=hint, icon=icon, layout={"width": width})
+    made.on_click(lambda _: press())
+    return made
 
 
-class Chart(widgets.HTML):
-    """An SVG with its caption above."""
-
-    def show(self, svg: str, caption: str) -> None:
-        """Show a chart."""
-        self.value = f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
-
-
-def button(text: str, tooltip: str, *, width: str = "auto", icon: str = "") -> widgets.Button:
-    """A button that says what it does."""
-    return widgets.Button(description=text, tooltip=tooltip, icon=icon, layout={"width": width})
-
-
-def dropdown(text: str, options: Any, **more: Any) -> widgets.Dropdown:
+def dropdown(text: str, options: Any = ()) -> widgets.Dropdown:
     """A labelled list to choose from, as wide as it needs."""
-    return widgets.Dropdown(description=text, options=options, style={"description_width": "initial"}, **_wide(more))
+    style = {"description_width": "initial"}
+    return widgets.Dropdown(description=text, options=options, style=style, layout={"width": "auto"})
 
 
-def slider(text: str, low: float, high: float, value: float, step: float, form: str = "+.2f") -> widgets.FloatSlider:
-    """A labelled slider that answers while it is dragged."""
-    style = {"description_width": LABEL}
-    return widgets.FloatSlider(
-        value,
-        description=text,
-        min=low,
-        max=high,
-        step=step,
-        readout_format=form,
-        style=style,
-        layout={"width": "auto"},
-    )
+def slider(text: str, kind: type[widgets.Widget] = widgets.FloatSlider, **options: Any) -> widgets.Widget:
+    """A labelled slider that answers while it is dragged. options: those of its kind, such as min and max."""
+    return kind(description=text, style={"description_width": LABEL}, layout={"width": "auto"}, **options)
 
 
-def move(control: widgets.FloatSlider, low: float, high: float, value: float) -> None:
-    """Give a slider another range and value; neither may be outside the other on the way there."""
-    with control.hold_sync():
-        control.min, control.max = min(low, control.min), max(high, control.max)
-        control.value = value
-        control.min, control.max = low, high
+def row(parts: Iterable[widgets.Widget], look: str = "capsnb-row") -> widgets.HBox:
+    """Controls, or by another look pictures, side by side, in several lines where there is no room."""
+    made = widgets.HBox(list(parts))
+    made.add_class(look)
+    return made
 
 
-def _wide(more: dict[str, Any]) -> dict[str, Any]:
-    return {"layout": {"width": "auto"}} | more
+def panel(sliders: Iterable[widgets.Widget], **layout: str) -> widgets.Box:
+    """Sliders in columns, as many as there is room for."""
+    made = widgets.Box(list(sliders), layout=layout)
+    made.add_class("capsnb-sliders")
+    return made

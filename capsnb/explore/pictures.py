@@ -1,13 +1,14 @@
-"""Pictures as PNG bytes, straight from arrays: what a widget shows while a finger moves a slider."""
+"""Pictures straight from arrays to PNG bytes: what a widget shows while a finger moves a slider."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from functools import cache
+from html import escape
 from io import BytesIO
 from typing import Any
 
+import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
@@ -15,6 +16,23 @@ from PIL import Image
 from capsnb.plot.style import BLUE, ORANGE, array
 
 MORE, LESS = (np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) for colour in (ORANGE, BLUE))
+DIVERGING = (mpl.colormaps["PuOr_r"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+
+
+class Picture(widgets.HTML):
+    """A picture with its caption above; `png` are its bytes. width, height: on the page, in pixels."""
+
+    def __init__(self, *, width: int = 150, height: int | None = None) -> None:
+        super().__init__()
+        self.png, self._size = b"", (width, height or width)
+
+    def show(self, pixels: np.ndarray, caption: str, alt: str | None = None) -> None:
+        """Show pixels, as `png` takes them. alt: what a screen reader says, the caption when None."""
+        self.png = png(pixels)
+        width, height = self._size
+        size = f'width="{width}" height="{height}" style="width:{width}px;height:{height}px"'
+        image = f'<img {size} decoding="sync" alt="{escape(alt or caption)}" src="{data_uri(self.png)}">'
+        self.value = f'<figure style="width:{width}px"><figcaption>{escape(caption)}</figcaption>{image}</figure>'
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -39,28 +57,28 @@ def as_bytes(image: Any) -> np.ndarray:
     return values[0] if len(values) == 1 else values.transpose(1, 2, 0)
 
 
-def signed(difference: Any, largest: float = 1.0) -> np.ndarray:
+def signed(difference: Any) -> np.ndarray:
     """A difference of images (C, H, W): orange where it is above 0, blue below, clear where there is none. (H, W, 4)
 
-    largest: the difference that is fully opaque. The mean over channels is shown.
+    A difference of 1 is fully opaque. The mean over channels is shown.
     """
     values = array(difference).mean(0)
     coloured = np.where(values[..., None] > 0, MORE, LESS)
-    opacity = np.clip(np.abs(values) / largest, 0, 1) * 255
+    opacity = np.clip(np.abs(values), 0, 1) * 255
     return np.concatenate((coloured, opacity[..., None]), -1).astype(np.uint8)
 
 
-def heat(values: Any, centre: float, largest: float, colours: str = "PuOr_r") -> np.ndarray:
+def heat(values: Any, centre: float, largest: float) -> np.ndarray:
     """Values (H, W) >= 0 in a diverging colour map: 0 at one end, `centre` in its middle, `largest` at the other.
     (H, W, 3)"""
     shown = array(values)
     above = 0.5 + 0.5 * (shown - centre) / max(largest - centre, 1e-12)
     share = np.where(shown > centre, above, 0.5 * shown / max(centre, 1e-12))
-    return _colours(colours)[(np.clip(share, 0, 1) * 255).astype(np.uint8)]
+    return DIVERGING[(np.clip(share, 0, 1) * 255).astype(np.uint8)]
 
 
 def overlay(image: Any, weight: Any) -> np.ndarray:
-    """An image (C, H, W) at half its brightness, with a weight (H, W) in [0, 1] laid over it in orange. (H, W, 3)"""
+    """An image (C, H, W), darkened, with a weight (H, W) in [0, 1] laid over it in orange. (H, W, 3)"""
     grey = as_bytes(image).astype(float)
     grey = (grey[..., None] if grey.ndim == 2 else grey) * 0.6
     share = np.clip(array(weight), 0, 1)[..., None] * 0.85
@@ -76,8 +94,3 @@ def tiles(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
         top, left = (place // columns) * (height + 1), (place % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = np.dstack([picture, np.full((height, width), 255, np.uint8)])
     return canvas
-
-
-@cache
-def _colours(name: str) -> np.ndarray:
-    return (mpl.colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
