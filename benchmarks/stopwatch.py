@@ -15,7 +15,7 @@ from capsnb.nn.taps import evaluating
 from capsnb.training.cpu_settings import keep_pages
 from capsnb.training.evaluation import pick_device
 from capsnb.training.recipe import Recipe
-from capsnb.training.step import TrainStep, WORTH
+from capsnb.training.step import WORTH, TrainStep
 
 Train, Infer = Callable[[Tensor, Tensor], None], Callable[[Tensor], Tensor]
 Factory = Callable[[str, int, Any], tuple[Train, Infer] | None]

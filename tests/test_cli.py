@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from capsnb import __version__, cli
-from capsnb.evidence import notebooks, profiles
+from capsnb.evidence import notebooks, plans
 
 
 def call(*args, **more):
@@ -36,7 +36,7 @@ def test_help_is_quick_to_come():
 
 
 def test_profiles_are_those_of_the_plans():
-    assert list(profiles.PROFILES) == list(cli.notebooks.PROFILES)
+    assert list(plans.PROFILES) == list(cli.notebooks.PROFILES)
 
 
 def test_version():

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from capsnb.data import Batch
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic
-from capsnb.training.step import TrainStep, WORTH
+from capsnb.training.step import WORTH, TrainStep
 
 SMALL = CapsNetConfig(
     size=20, stem=StridedStem(channels=6, types=2), hidden=((5, 4),), dim=4, classes=4, decoder_widths=(8, 8)

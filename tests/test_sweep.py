@@ -17,7 +17,6 @@ from click.testing import CliRunner
 
 from capsnb import cli
 from capsnb.data import DataSpec
-from capsnb import cli_sweep
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import Cell, backends, expand, plan, read, read_grid, table
 from capsnb.measure import parse_tree

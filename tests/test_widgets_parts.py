@@ -14,8 +14,7 @@ import torch
 import widgets as benchmark
 from PIL import Image
 
-from capsnb.data import ImageSet, Split
-from capsnb.data import DataSpec
+from capsnb.data import DataSpec, ImageSet, Split
 from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, pictures, uploads
 from capsnb.explore.chooser import OWN, SHOWN, PictureChooser
 from capsnb.explore.events import Latest

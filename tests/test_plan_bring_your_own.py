@@ -4,12 +4,12 @@ import tomllib
 
 import pytest
 
-from capsnb.evidence import profiles, sweep
+from capsnb.evidence import plans, sweep
 from capsnb.measure.parse_tree import life
 from capsnb.nn.models import CapsNetConfig
 from capsnb.training.identity import decode, encode
 
-PLANS = {profile: profiles.plan("07", profile) for profile in profiles.PROFILES}
+PLANS = {profile: plans.plan("07", profile) for profile in plans.PROFILES}
 
 
 @pytest.mark.parametrize("profile", list(PLANS))

@@ -5,15 +5,15 @@ import math
 
 import pytest
 
-from capsnb.evidence import profiles
+from capsnb.evidence import plans
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import runs
 
 
-@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+@pytest.mark.parametrize("profile", list(plans.PROFILES))
 @pytest.mark.parametrize("notebook", list(profiles.PLANS))
 def test_every_notebook_has_a_plan_at_every_profile(notebook, profile):
-    plan = profiles.plan(notebook, profile)
+    plan = plans.plan(notebook, profile)
     assert plan.profile == profile
     assert plan.specs
     seeds = {tuple(spec.seed for spec in specs) for specs in plan.specs.values()}
@@ -22,28 +22,28 @@ def test_every_notebook_has_a_plan_at_every_profile(notebook, profile):
 
 
 def test_seeds_count_from_the_first():
-    plan = profiles.plan("00", "smoke", seed=7, seeds=3)
+    plan = plans.plan("00", "smoke", seed=7, seeds=3)
     assert plan.seeds == (7, 8, 9)
     assert [spec.seed for specs in plan.specs.values() for spec in specs] == [7, 8, 9]
 
 
 def test_the_profile_is_the_argument_else_the_environment_else_quick(monkeypatch):
     monkeypatch.setenv("CAPSNB_PROFILE", "smoke")
-    assert profiles.current() == "smoke"
-    assert profiles.current("full") == "full"
+    assert plans.current() == "smoke"
+    assert plans.current("full") == "full"
     monkeypatch.delenv("CAPSNB_PROFILE")
-    assert profiles.current() == "quick"
+    assert plans.current() == "quick"
 
 
 def test_a_protocol_names_no_seed_not_even_that_of_a_start():
-    first, other = (profiles.plan("03", "quick", seed=seed) for seed in (0, 7))
+    first, other = (plans.plan("03", "quick", seed=seed) for seed in (0, 7))
     stacked = [spec for spec in other.all_specs() if spec.start is not None]
     assert {(spec.seed, spec.start.seed) for spec in stacked} == {(7, 7)}
     assert first.protocol() == other.protocol()
 
 
 def test_the_full_first_notebook_is_sabours_own_training():
-    plan = profiles.plan("00", "full")
+    plan = plans.plan("00", "full")
     assert set(plan.specs) == {
         "baseline CNN", "1 iteration", "1 iteration, reconstruction", "3 iterations", "3 iterations, reconstruction"
     }  # fmt: skip
@@ -63,7 +63,7 @@ def test_the_full_first_notebook_is_sabours_own_training():
 
 def test_a_plans_runs_are_found_again_with_what_they_observe(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
-    plan = profiles.plan("00", "smoke")
+    plan = plans.plan("00", "smoke")
     (spec,) = plan.all_specs()
     assert plan.forecast()[0] > 0
     rows = list(plan.follow(spec, progress=False))
@@ -74,7 +74,7 @@ def test_a_plans_runs_are_found_again_with_what_they_observe(tmp_path, monkeypat
 
 def test_a_record_names_each_code_version_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
-    plan = profiles.plan("04", "long")
+    plan = plans.plan("04", "long")
     assert plan.made() == {}
     for spec, code, date in zip(plan.all_specs(), ["b", "a, then b", "b, then c"], "132", strict=False):
         folder = runs.folder_of(spec, observe=plan.observe, every=plan.every)
@@ -95,4 +95,4 @@ def test_a_record_names_each_code_version_once(tmp_path, monkeypatch):
 )
 def test_bad_arguments_say_what_is_allowed(arguments, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        profiles.plan(*arguments, **options)
+        plans.plan(*arguments, **options)

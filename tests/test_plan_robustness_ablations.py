@@ -2,19 +2,20 @@
 
 import pytest
 import torch
-from capsnb.evidence.profiles import robustness
+from plans import ablations, count_parameters
 
 from capsnb.data import prepare
 from capsnb.data.transforms import Affine, Translated
-from capsnb.evidence import profiles
+from capsnb.evidence import plans
+from capsnb.evidence.plans import robustness
 from capsnb.evidence.published import find
-from capsnb.nn.models import ZOO, ablations, count_parameters
+from capsnb.nn.models import ZOO
 from capsnb.training import runs
 
 
-@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+@pytest.mark.parametrize("profile", list(plans.PROFILES))
 def test_every_profile_has_the_six_models_of_table_1(profile):
-    plan = profiles.plan("05", profile)
+    plan = plans.plan("05", profile)
     assert {f"affine/{name}" for name in ablations.SIX} <= set(plan.specs)
     assert list(plan.observe) == ["mnist accuracy", "affnist accuracy"]
     assert len(plan.seeds) == {"smoke": 1, "quick": 3, "long": 3, "full": 5}[profile]
@@ -40,7 +41,7 @@ def test_convnet_lk_stays_below_capsnet_on_overlapping_digits():
 
 
 def test_full_has_every_row_of_tables_2_to_5():
-    names = set(profiles.plan("05", "full").specs)
+    names = set(plans.plan("05", "full").specs)
     alias = {"dynamic-routing": "aff-capsnet-dr", "unshared-transform": "capsnet-nor"}
     assert {f"affine/{alias.get(row, row)}" for row in find("gu2021/table2/affnist")} <= names
     own = {"capsnet-k9", "convnet-avg-k9", "convnet-fc-k5"}
@@ -64,7 +65,7 @@ def test_an_ablation_changes_one_thing_alone():
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])
 def test_every_model_fits_its_images(profile):
-    plan, prepared = profiles.plan("05", profile), {}
+    plan, prepared = plans.plan("05", profile), {}
     for specs in plan.specs.values():
         data = prepared.setdefault(specs[0].data, prepare(specs[0].data))
         with torch.no_grad():
@@ -72,7 +73,7 @@ def test_every_model_fits_its_images(profile):
 
 
 def test_digits_reach_every_place_of_the_canvas_and_the_test_digits_stay_in_the_middle():
-    plan = profiles.plan("05", "quick")
+    plan = plans.plan("05", "quick")
     spec = plan.specs["affine/capsnet"][0]
     assert spec.recipe.augment.shift == 3
     data = prepare(spec.data)
@@ -83,16 +84,16 @@ def test_digits_reach_every_place_of_the_canvas_and_the_test_digits_stay_in_the_
 
 
 def test_the_paper_s_reach_and_target_in_full():
-    plan = profiles.plan("05", "full")
+    plan = plans.plan("05", "full")
     assert plan.observe["affnist accuracy"].derive == Affine(kind="b")
     assert plan.settings["target"] == 0.9922
     assert plan.settings["compactness values"]["trans-x"][0] == -5.0
-    halved = profiles.plan("05", "quick").settings["compactness values"]
+    halved = plans.plan("05", "quick").settings["compactness values"]
     assert halved["trans-x"][0] == -2.5 and halved["rotation"][0] == -20.0
 
 
 def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5():
-    quick, full = (profiles.plan("05", profile) for profile in ("quick", "full"))
+    quick, full = (plans.plan("05", profile) for profile in ("quick", "full"))
     sizes = {plan.profile: plan.settings["scale"].canvas ** 2 for plan in (quick, full)}
     weights = {plan.profile: plan.specs["affine/capsnet"][0].recipe.reconstruction_weight for plan in (quick, full)}
     assert weights["quick"] * sizes["quick"] == pytest.approx(weights["full"] * sizes["full"])
@@ -102,7 +103,7 @@ def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5
 
 
 def test_long_keeps_the_kernels_groups_and_pairs_of_tables_3_and_4_at_a_smaller_scale():
-    plan = profiles.plan("05", "long")
+    plan = plans.plan("05", "long")
     names = set(plan.specs)
     assert {f"kernel/{row}" for row in find("gu2021/table3/affnist")} <= names
     assert {f"overlap/{row}" for row in find("gu2021/table4/multimnist")} <= names

@@ -3,16 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from capsnb.evidence.profiles import parse_trees
 from helpers import changes
 
-from capsnb.evidence import profiles
+from capsnb.evidence import plans
+from capsnb.evidence.plans import parse_trees
 from capsnb.measure import viewpoint
 from capsnb.nn.models import ZOO
 from capsnb.training.hooks import DecoupledDecay
 from capsnb.training.identity import decode, encode
 
-PLANS = {profile: profiles.plan("04", profile) for profile in profiles.PROFILES}
+PLANS = {profile: plans.plan("04", profile) for profile in plans.PROFILES}
 
 
 @pytest.mark.parametrize("profile", ["long", "full"])

@@ -5,16 +5,16 @@ from functools import partial
 import helpers
 import pytest
 import torch
-from capsnb.evidence.profiles import characterization
 
 from capsnb.data import Augment
-from capsnb.evidence import profiles
+from capsnb.evidence import plans
+from capsnb.evidence.plans import characterization
 from capsnb.evidence.published import find, lookup
 from capsnb.measure.paths import Places
 from capsnb.nn.models import ZOO
 from capsnb.training.identity import decode, encode
 
-PLANS = {profile: profiles.plan("01", profile) for profile in profiles.PROFILES}
+PLANS = {profile: plans.plan("01", profile) for profile in plans.PROFILES}
 changes = partial(helpers.changes, into=("model", "data", "recipe"))
 
 

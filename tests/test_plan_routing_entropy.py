@@ -5,10 +5,10 @@ from functools import partial
 
 import helpers
 import pytest
-from capsnb.evidence.profiles import lin
 
 from capsnb.data import prepare
-from capsnb.evidence import profiles
+from capsnb.evidence import plans
+from capsnb.evidence.plans import lin
 from capsnb.evidence.published import find, lookup
 from capsnb.measure import manifold
 from capsnb.measure.entropy import EntropyObserver
@@ -18,7 +18,7 @@ from capsnb.training import runs
 from capsnb.training.hooks import FollowFitness
 from capsnb.training.identity import decode, encode
 
-PLANS = {profile: profiles.plan("02", profile) for profile in profiles.PROFILES}
+PLANS = {profile: plans.plan("02", profile) for profile in plans.PROFILES}
 changes = partial(helpers.changes, into=("model", "recipe", "routing"))
 
 
@@ -98,7 +98,7 @@ def test_another_choice_changes_that_alone():
 
 
 def test_each_seed_of_a_scheme_starts_from_its_own_networks_that_are_trained_before():
-    plan = profiles.plan("02", "smoke", seed=3, seeds=2)
+    plan = plans.plan("02", "smoke", seed=3, seeds=2)
     order = list(plan.specs)
     for network in ("capsnet", "cnn"):
         for scheme, start in {"A1B": "source", "A2B": "source", "B1B": "base", "B2B": "base"}.items():

@@ -140,7 +140,7 @@ def trained(hooks, steps=3, **options):
 
 
 def test_decoupled_decay_is_that_of_adamw():
-    decayed = trained((interventions.DecoupledDecay(weight_decay=0.1),), decay=1.0)
+    decayed = trained((DecoupledDecay(weight_decay=0.1),), decay=1.0)
     torch.manual_seed(0)
     model = SMALL.build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
@@ -156,14 +156,14 @@ def test_decoupled_decay_is_that_of_adamw():
 
 def test_a_decay_that_float32_rounds_away_is_told():
     with pytest.raises(ValueError, match="takes 1e-08 of a weight per step, which torch"):
-        trained((interventions.DecoupledDecay(weight_decay=1e-5),), decay=1.0)
+        trained((DecoupledDecay(weight_decay=1e-5),), decay=1.0)
     weight = torch.tensor([0.3])
     for part, moves in {2.9e-8: False, 6.1e-8: True}.items():
         assert torch.equal(weight * (1 - part), weight) != moves
 
 
 def test_keeping_norms_adds_exactly_the_gradient_of_its_penalty():
-    cure = interventions.KeepNorms(floor=0.4, weight=3.0)
+    cure = KeepNorms(floor=0.4, weight=3.0)
     torch.manual_seed(0)
     model = SMALL.build().double()
     shown, labels = random(6, 1, 14, 14).abs(), torch.arange(6) % 3
@@ -186,7 +186,7 @@ def test_keeping_norms_adds_exactly_the_gradient_of_its_penalty():
 
 
 def test_a_kept_norm_rises_where_a_free_one_does_not():
-    free, kept = trained(()), trained((interventions.KeepNorms(floor=0.9, weight=10.0),), steps=30)
+    free, kept = trained(()), trained((KeepNorms(floor=0.9, weight=10.0),), steps=30)
 
     def norm(training):
         with taps.evaluating(training.model), taps.record(training.model, "caps2.poses") as seen:
@@ -199,10 +199,10 @@ def test_a_kept_norm_rises_where_a_free_one_does_not():
 def test_hooks_have_no_state_and_evaluation_sees_none():
     torch.manual_seed(0)
     model = SMALL.build()
-    hook = interventions.KeepNorms().build(model)
+    hook = KeepNorms().build(model)
     assert hook.state_dict() == {}
     hook.load_state_dict({})
-    decay = interventions.DecoupledDecay(weight_decay=0.5).build(model)
+    decay = DecoupledDecay(weight_decay=0.5).build(model)
     before = model.caps1.weight.detach().clone()
     decay.after_step(model, Moment(0, 1, 0.1))
     assert_close(model.caps1.weight, before * 0.95)
@@ -213,10 +213,10 @@ def test_hooks_have_no_state_and_evaluation_sees_none():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: interventions.DecoupledDecay(weight_decay=-1.0), "weight_decay = -1.0: it cannot be negative"),
-        (lambda: interventions.KeepNorms(floor=0.0), "floor = 0.0: it must be above 0 and below 1"),
-        (lambda: interventions.KeepNorms(weight=0.0), "weight = 0.0: it must be above 0"),
-        (lambda: interventions.KeepNorms().build(replace(SMALL, hidden=()).build()), "no hidden capsules"),
+        (lambda: DecoupledDecay(weight_decay=-1.0), "weight_decay = -1.0: it cannot be negative"),
+        (lambda: KeepNorms(floor=0.0), "floor = 0.0: it must be above 0 and below 1"),
+        (lambda: KeepNorms(weight=0.0), "weight = 0.0: it must be above 0"),
+        (lambda: KeepNorms().build(replace(SMALL, hidden=()).build()), "no hidden capsules"),
     ],
 )
 def test_refusals(make, sentence):

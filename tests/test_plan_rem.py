@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from capsnb.data import prepare
-from capsnb.evidence import profiles
+from capsnb.evidence import plans
 from capsnb.measure.dictionary import TreeObserver
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn import taps
@@ -21,9 +21,9 @@ MODELS |= {"l2, nothing pruned"}
 DECODERS = {"decoder", "rem and decoder", "stacked", "rem stacked"}
 
 
-@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+@pytest.mark.parametrize("profile", list(plans.PROFILES))
 def test_every_profile_has_the_pair_and_watches_sparsity_and_trees(profile):
-    plan = profiles.plan("03", profile)
+    plan = plans.plan("03", profile)
     assert {"mnist/plain", "mnist/rem"} <= set(plan.specs)
     assert list(plan.observe) == ["sparsity", plan.settings["trees"]]
     assert plan.observe["sparsity"] is sparsity.sparsity
@@ -37,7 +37,7 @@ def test_every_profile_has_the_pair_and_watches_sparsity_and_trees(profile):
 
 
 def test_the_full_pair_is_the_released_protocol():
-    plan = profiles.plan("03", "full")
+    plan = plans.plan("03", "full")
     recipe = plan.specs["mnist/plain"][0].recipe
     assert (recipe.learning_rate, recipe.batch, recipe.augment.shift) == (1e-3, 128, 2)
     assert recipe.learning_rate_at(10**6, 3) == pytest.approx(1e-3 * 0.99**3) and recipe.min_learning_rate == 0
@@ -54,7 +54,7 @@ def test_the_full_pair_is_the_released_protocol():
 
 
 def test_long_is_the_full_width_pair_for_twelve_epochs():
-    plan = profiles.plan("03", "long")
+    plan = plans.plan("03", "long")
     assert set(plan.specs) == {"mnist/plain", "mnist/rem"} and len(plan.seeds) == 1
     for specs in plan.specs.values():
         assert specs[0].model == ZOO["rem-28"].config and specs[0].recipe.epochs == 12
@@ -63,7 +63,7 @@ def test_long_is_the_full_width_pair_for_twelve_epochs():
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])
 def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(profile):
-    plan = profiles.plan("03", profile)
+    plan = plans.plan("03", profile)
     assert {name.removeprefix("mnist/") for name in plan.specs} == MODELS | DECODERS
     data = prepare(plan.all_specs()[0].data)
     for specs in plan.specs.values():
@@ -75,7 +75,7 @@ def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(pro
 
 
 def test_a_control_changes_one_thing_alone():
-    specs = {name.removeprefix("mnist/"): found[0] for name, found in profiles.plan("03", "quick").specs.items()}
+    specs = {name.removeprefix("mnist/"): found[0] for name, found in plans.plan("03", "quick").specs.items()}
     plain, rem = specs["plain"], specs["rem"]
     assert specs["l2"].recipe.hooks[0].penalty == replace(rem.recipe.hooks[0].penalty, sensitive=False)
     kinds = {name: specs[name].recipe.hooks[0] for name in ("magnitude", "random", "l2 to sparsity")}
@@ -91,13 +91,13 @@ def test_a_control_changes_one_thing_alone():
 
 
 def test_each_seed_of_a_stacked_decoder_starts_from_its_own_encoder():
-    plan = profiles.plan("03", "smoke", seed=3, seeds=2)
+    plan = plans.plan("03", "smoke", seed=3, seeds=2)
     assert [spec.start.seed for spec in plan.specs["mnist/rem stacked"]] == [3, 4] == list(plan.seeds)
     assert [spec.start for spec in plan.specs["mnist/stacked"]] == list(plan.specs["mnist/plain"])
 
 
 def test_published_places_of_the_perturbation_and_levels():
-    settings = profiles.plan("03", "full").settings
+    settings = plans.plan("03", "full").settings
     assert settings["perturbation"][0] == -0.05 and settings["perturbation"][-1] == 0.05
     assert len(settings["perturbation"]) == 11 and 11 in settings["levels"]
     assert settings["quantiser"] == Quantiser() and settings["sparsity"] == 0.8553
