@@ -52,18 +52,21 @@ def content(profile: str) -> dict[str, Any]:
 
 def _grid(train: int, epochs: int) -> str:
     """The base of a grid file for networks that train in seconds."""
-    return f"""train = {train}
-validation = 40
-test = 40
-crop = 20
-canvas = 20
-placement = "none"
-depth = 2
-capsules = 8
-dimension = 4
-widths = [4, 8, 8]
-kernels = [5, 3, 3, 3]
-strides = [1, 2, 1, 2]
-decoder_widths = [16, 32]
-epochs = {epochs}
+    return f"""[base]
+model = "deep-rba-40"
+"model.size" = 20
+"model.hidden" = [[8, 4]]
+"model.dim" = 4
+"model.stem" = {{ type = "depthwise-stem", widths = [4, 8, 8], strides = [1, 2, 1, 2], capsules = 8, dim = 4 }}
+"model.decoder_widths" = [16, 32]
+"data.crop" = 20
+"data.train" = {train}
+"data.validation" = 40
+"data.test" = 40
+"recipe.epochs" = {epochs}
+"recipe.decay_every" = 1
+"recipe.decay_unit" = "epochs"
+"recipe.weight_decay" = 1e-5
+"recipe.reconstruction_weight" = 1.25e-5 # 0.005 times the mean over 400 pixels
+"recipe.augment" = {{ type = "augment", rotation = 8.0, shear = 15.0, scale = [0.9, 1.1] }}
 """
