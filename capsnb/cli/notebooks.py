@@ -142,4 +142,23 @@ def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
     click.echo(f"Recorded in {recording.record(source, number, only=only)}")
 
 
+@results.command("survey")
+@click.argument("number", metavar="NN")
+@click.option("--profile", type=click.Choice(PROFILES), default="long", show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")
+@JOBS
+@DATA
+def survey_results(number: str, profile: str, seeds: int | None, jobs: int | None, data: Path | None) -> None:
+    """Measure a notebook's finished runs by the whole survey, nulls included, and keep that in the evidence store.
+
+    \b
+    capsnb run 04 --profile long && capsnb results survey 04
+    """
+    from capsnb.evidence import plans, recording
+
+    plan = plans.plan(number.zfill(2), profile, seeds=seeds, data=data)
+    count, files = recording.survey_runs(plan, jobs=jobs)
+    click.echo(f"{count} new observations of {len(files)} runs in the evidence store.")
+
+
 COMMANDS = (run, report, results)

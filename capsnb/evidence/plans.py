@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -98,11 +98,10 @@ class Plan:
         run, names = runs.get(spec, **self._how(), **options), self._columns()
         return run._replace(history=[_renamed(row, names) for row in run.history])
 
-    def train(self, *, jobs: int | None = None, **options: Any) -> None:
-        """Train what is not trained yet, side by side, as `parallel.train`. Raises RuntimeError where one failed."""
-        work = {spec: self.watching() for spec in self.all_specs()}
-        if failed := parallel.train(work, jobs=jobs, threads=self.threads, data_dir=self.data_dir, **options):
-            raise RuntimeError(f"{len(failed)} of {len(work)} trainings failed; the first was {failed[0]}")
+    def train(self, specs: Iterable[Spec] | None = None, *, jobs: int | None = None, **options: Any) -> list[Any]:
+        """Train what is not trained yet, all specs or these, side by side; returns what failed (`parallel.train`)."""
+        work = {spec: self.watching() for spec in (self.all_specs() if specs is None else specs)}
+        return parallel.train(work, jobs=jobs, threads=self.threads, data_dir=self.data_dir, **options)
 
     def take(self, name: str, model: nn.Module, data: ImageSet) -> Any:
         """What this plan watches under a name, of a model that is not training."""

@@ -1,16 +1,22 @@
-"""From an executed notebook to its record in the evidence store."""
+"""Into the evidence store: what an executed notebook measured for its claims, and what a plan's runs are measured by."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from capsnb import evidence
 from capsnb.evidence.notebooks import outputs, select
-from capsnb.evidence.plans import RECORDED
+from capsnb.evidence.plans import RECORDED, Plan
 from capsnb.evidence.tables import RUN
+from capsnb.measure import observe, protocol, survey
+from capsnb.training import parallel, runs
+from capsnb.training.runs import Run
+from capsnb.training.spec import Spec
 
 
 def record(source: Path, number: str, *, only: Collection[str] = (), root: Path | None = None) -> Path:
@@ -45,3 +51,31 @@ def record(source: Path, number: str, *, only: Collection[str] = (), root: Path 
     return evidence.record(
         path.name[:2], found, seeds=seeds, settings=run["settings"], device=device, made=made, root=root
     )
+
+
+def survey_runs(plan: Plan, *, jobs: int | None = None, root: Path | None = None, **how: Any) -> tuple[int, list[Path]]:
+    """Measure every finished run of a plan by the whole survey, nulls included, and put that into the evidence store.
+
+    With what was watched while it trained. What is there already is not measured again, what is not trained is passed
+    over. Returns how many observations are new there, and the files. Raises RuntimeError where a measuring failed.
+    """
+    where = {"data_dir": plan.data_dir}
+    finished = [spec for spec in plan.all_specs() if runs.is_finished(runs.folder_of(spec, **where), plan.watching())]
+    watched = tuple((protocol.find(name), dict(settings)) for name, settings in plan.watch.values())
+    work: dict[Spec, dict] = {spec: {} for spec in finished}
+    failed = parallel.train(work, jobs=jobs, then=_Surveying(watched, plan.data_dir), **where, **how)
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(finished)} runs could not be measured; the first was {failed[0]}")
+    return observe.record(finished, store=root, **where)
+
+
+@dataclass(frozen=True)
+class _Surveying:
+    """What a worker does of a finished run."""
+
+    watched: tuple[tuple[protocol.Measure, dict[str, Any]], ...]
+    data_dir: Path | None
+
+    def __call__(self, spec: Spec, run: Run) -> None:
+        measures = [(measure, {}) for measure in survey.surveyed()]
+        observe.take_all(spec, run, measures, nulls=True, watched=self.watched, data_dir=self.data_dir)

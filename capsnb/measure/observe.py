@@ -70,16 +70,34 @@ def observe(
 
 
 def take_all(
-    spec: Spec, run: Run, measures: Iterable[tuple[Measure, dict[str, Any]]], *, data_dir: str | Path | None = None
-) -> list[Observation]:
-    """Measure a finished run by several measures, keep the observations beside it and return them.
+    spec: Spec,
+    run: Run,
+    measures: Iterable[tuple[Measure, dict[str, Any]]],
+    *,
+    nulls: bool = False,
+    watched: Iterable[tuple[Measure, dict[str, Any]]] = (),
+    data_dir: str | Path | None = None,
+) -> None:
+    """Measure a finished run by several measures, each with its settings, and keep the observations beside it.
 
-    A measure that the model lacks something for is an observation of its own: {"reason": the sentence}.
+    What lies there already is not measured again. nulls: the untrained network of the same seed too. watched: what was
+    taken at the training's reports. A measure that the model lacks something for is an observation of its own:
+    {"reason": the sentence}.
     """
-    data = prepare(spec.data, data_dir=data_dir, device=pick_device())
-    found = [_measured(run.model, data, *each, made=runs.read_made(run.folder)) for each in measures]
-    write(run.folder / OBSERVATIONS, header(spec, data_dir), found)
-    return found
+    file = run.folder / OBSERVATIONS
+    known = read(file)[1] if file.exists() else []
+    made, data = runs.read_made(run.folder), prepare(spec.data, data_dir=data_dir, device=pick_device())
+    models = {None: run.model} | ({UNTRAINED: spec.build().to(pick_device())} if nulls else {})
+    found = []
+    for measure, settings in measures:
+        for null, model in models.items():
+            wanted = (measure.name, measure.version, measure.settings(**settings), null, False)
+            if not any(each.answers(*wanted) for each in known):
+                found.append(_measured(model, data, measure, settings, made=made, null=null))
+    for measure, settings in watched:
+        series = _series(files.read_history(run.folder, [measure.column(**settings)]), measure.column(**settings))
+        found.append(_observed(measure, settings, series, made, watched=True))
+    write(file, header(spec, data_dir), found)
 
 
 def record(

@@ -144,7 +144,18 @@ def _finish(folder: Path, training: Training, watch: Watch) -> None:
     files.write_history(folder / "history.csv", training.history, leave=watch)
     if watch:
         files.add_watched(folder, training.history, list(watch))
+    cost = {"epochs": training.history[-1]["epoch"], "seconds": round(training_seconds(training), 1)}
+    files.write_json(folder / "made.json", read_made(folder) | cost)
     files.save(folder / "model.pt", weights)
+
+
+def training_seconds(training: Training) -> float:
+    """Seconds that a training took, evaluations left out, also where it was cut: from each row's epoch and images/s."""
+    images, seconds, before = len(training.data.train), 0.0, 0.0
+    for row in training.history:
+        seconds += (row["epoch"] - before) * images / row["images/s"]
+        before = row["epoch"]
+    return seconds
 
 
 def _on_threads(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
@@ -208,7 +219,10 @@ def read_spec(folder: str | Path) -> Spec:
 
 
 def read_made(folder: str | Path) -> dict[str, Any]:
-    """Code, versions, device, threads and date of a run; code and device of one that was resumed name each of them."""
+    """Code, versions, device, threads and date of a run, its epochs and seconds of training once it is finished.
+
+    Code and device of a run that was resumed name each of them.
+    """
     file = Path(folder) / "made.json"
     try:
         return json.loads(files.read(file))
