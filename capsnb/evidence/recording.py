@@ -1,4 +1,4 @@
-"""Into the evidence store: what an executed notebook measured for its claims, and what a plan's runs are measured by."""
+"""Into the evidence store: what a notebook measured for its claims, and what a plan's runs are measured by."""
 
 from __future__ import annotations
 

@@ -132,7 +132,18 @@ def _is_done(spec: Spec, work: Mapping[Spec, Watch], **where: Any) -> bool:
 def _seconds(todo: list[Spec], given: Mapping[Spec, float] | None, **where: Any) -> list[float]:
     if given is not None and all(spec in given for spec in todo):
         return [given[spec] for spec in todo]
-    return runs.forecast(todo, **where)
+    try:
+        return runs.forecast(todo, **where)
+    except (ValueError, FileNotFoundError):
+        # one that cannot be trained has no forecast; its worker will say why, and the others are trained
+        return [_one(spec, **where) for spec in todo]
+
+
+def _one(spec: Spec, **where: Any) -> float:
+    try:
+        return runs.forecast([spec], **where)[0]
+    except (ValueError, FileNotFoundError):
+        return 0.0
 
 
 def _sentence(error: BaseException) -> str:
