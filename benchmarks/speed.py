@@ -21,12 +21,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import textbook
-import textbook_em
 import torch
-from stopwatch import TASKS, Timed
 from torch import Tensor, nn
 
+import textbook
+import textbook_em
 from capsnb.data import DataSpec, prepare
 from capsnb.disk import project
 from capsnb.nn.convolution import Conv2d
@@ -34,6 +33,7 @@ from capsnb.nn.models import ZOO
 from capsnb.training.loop import train
 from capsnb.training.provenance import circumstances
 from capsnb.training.recipe import Recipe
+from stopwatch import TASKS, Timed
 
 RATIO = "times capsnb's"
 WAYS = ("capsnb", "plain", "textbook", "convolutions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ try:
     import fcntl
 except ImportError:  # Windows: nothing keeps two processes from one file there
     fcntl = None
+
+_holders: dict[tuple[int, int], int] = {}  # (device, inode) of what this process holds -> the thread that does
 
 
 def project() -> Path:
@@ -34,17 +37,28 @@ def replacing(file: Path) -> Iterator[Path]:
 def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
     """Hold a lock on a folder, or on a file that is made for it, which ends with the process however that ends.
 
-    Another holder is waited for; `waiting` is then printed.
+    Another holder is waited for; `waiting` is then printed. Raises RuntimeError where it would wait for itself.
     """
     if not path.is_dir():
         path.touch()
     handle = os.open(path, os.O_RDONLY)
+    stat, me = os.fstat(handle), threading.get_ident()
+    itself = stat.st_dev, stat.st_ino
     try:
         if fcntl is not None and not _lock(handle):
+            if _holders.get(itself) == me:
+                raise RuntimeError(
+                    f"{path} is held by this very process, which would wait for itself: go through the rows of that "
+                    "run, or close() them, first"
+                )
             if waiting:
                 print(waiting)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        _holders[itself] = me
+        try:
+            yield
+        finally:
+            del _holders[itself]
     finally:
         os.close(handle)
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch.testing import assert_close
+
 import speed
 import stopwatch
 import textbook
 import textbook_em
-import torch
-from torch.testing import assert_close
-
 from capsnb.nn import losses
 from capsnb.nn.layers import RoutedCapsules
 from capsnb.nn.models import ZOO, CapsNetConfig, MatrixCapsNetConfig, StridedStem

@@ -14,6 +14,7 @@ from capsnb.nn.models import CapsNetConfig
 from capsnb.nn.routing import Dynamic
 from capsnb.training import runs
 from capsnb.training.code_fingerprint import code_fingerprint
+from capsnb.training.identity import identity
 
 SOURCE = '''
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def sharpen(coupling):
 """
 SHOW = """
 import sys
+from capsnb.training.code_fingerprint import code_fingerprint
 from mine import Loudest
 print(code_fingerprint((1, Loudest())))
 """
@@ -156,7 +158,7 @@ def test_images_of_ones_own_are_known_by_their_content(tmp_path):
     assert data.digest(copy) != data.digest(first)
     assert data.short_name("mnist-sample") == "mnist-sample"
     absent = replace(SPEC, data=replace(SPEC.data, name="nowhere/at/all"))
-    assert runs.identity(absent)["spec"]["data"]["name"] == "nowhere/at/all"
+    assert identity(absent)["spec"]["data"]["name"] == "all unknown"
     archive = tmp_path / "mine.npz"
     np.savez(archive, images=np.zeros((4, 5, 5), np.uint8), labels=np.arange(4) % 2)
     assert data.short_name(str(archive)) == "mine"
@@ -169,8 +171,8 @@ def test_a_model_of_fewer_classes_than_its_images_is_refused_in_a_sentence(tmp_p
         runs.get(spec, root_folder=tmp_path, progress=False)
 
 
-def test_a_field_of_ones_own_class_is_in_the_name_as_before():
-    assert runs.identity(replace(SPEC, model=replace(SPEC.model, routing=Dynamic(iterations=2)))).keys() == {
-        "spec",
-        "semantics",
-    }
+def test_only_a_class_of_ones_own_adds_code_to_what_names_a_run():
+    own = replace(SPEC, model=replace(SPEC.model, routing=own_routing("votes.norm(dim=-1).softmax(2)")()))
+    assert identity(replace(SPEC, model=replace(SPEC.model, routing=Dynamic(iterations=2)))).keys() == {"spec"}
+    assert identity(own).keys() == {"spec", "code"}
+    assert identity(own)["spec"]["model"]["routing"] == {"type": "own:Mine"}

@@ -10,6 +10,7 @@ from capsnb.training.cpu_settings import keep_pages, no_denormals
 
 FAULTS = """
 import resource, torch
+from capsnb.training.cpu_settings import keep_pages
 
 kept = keep_pages()
 for step in range(60):
@@ -75,6 +76,7 @@ def test_denormals_can_be_kept(monkeypatch):
 
 THREADS = """
 import torch
+from capsnb.training.cpu_settings import no_denormals
 
 torch.set_num_threads(2)
 numbers = torch.full((1 << 22,), 1e-37)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from plans import ablations, count_parameters
 
 from capsnb.data import prepare
 from capsnb.data.transforms import Affine, Translated
@@ -11,6 +10,7 @@ from capsnb.evidence.plans import robustness
 from capsnb.evidence.published import find
 from capsnb.nn.models import ZOO
 from capsnb.training import runs
+from plans import ablations, count_parameters
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))

@@ -327,7 +327,7 @@ def test_a_stacked_decoder_learns_alone(tmp_path):
         reset=("decoder",),
         frozen=("conv1", "primary", "class"),
     )
-    observed = {"root_folder": tmp_path, "progress": False, "observe": {"sparsity": sparsity}}
+    observed = {"root_folder": tmp_path, "progress": False, "watch": {"sparsity": lambda training: sparsity(training.model)}}
     before = runs.get(encoder, **observed).model.state_dict()
     run = runs.get(stacked, **observed)
     after, start = run.model.state_dict(), stacked.build().state_dict()
@@ -338,13 +338,13 @@ def test_a_stacked_decoder_learns_alone(tmp_path):
             assert torch.equal(value, before[name]), name
     assert [row["sparsity"]["total"] for row in run.history] == pytest.approx([0.5, 0.5], abs=1e-3)
     assert run.history[1]["loss"] < run.history[0]["loss"]
-    # the observed encoder was found again, not trained a second time
+    # the watched encoder was found again, not trained a second time
     assert len(runs.list_runs(tmp_path)) == 2
 
 
 def test_the_start_is_trained_where_it_was_not(tmp_path):
-    encoder = Spec(model=replace(SMALL, classes=10), data=DIGITS, recipe=replace(RECIPE, epochs=1))
-    runs.get(replace(encoder, start=encoder, seed=1), root_folder=tmp_path, progress=False, every=2)
+    encoder = Spec(model=replace(SMALL, classes=10), data=DIGITS, recipe=replace(RECIPE, epochs=1, report_every=2))
+    runs.get(replace(encoder, start=encoder, seed=1), root_folder=tmp_path, progress=False)
     assert sorted(row["finished"] for row in runs.list_runs(tmp_path)) == [True, True]
 
 

@@ -54,7 +54,7 @@ def test_rows_have_what_the_docstring_says_and_learning_happens():
 
 
 def test_rows_every_n_steps_and_at_the_end():
-    rows = list(train(fresh(), made_set(), RECIPE, device="cpu", every=4, progress=False))
+    rows = list(train(fresh(), made_set(), replace(RECIPE, report_every=4), device="cpu", progress=False))
     assert [row["step"] for row in rows] == [4, 8, 9]
     assert rows[0]["epoch"] == pytest.approx(1 + 16 / 40)
 
@@ -174,18 +174,21 @@ def test_hooks_see_gradients_change_the_step_and_keep_state():
     assert not torch.equal(pushed.model.primary.conv.bias, training.model.primary.conv.bias)
 
 
-def test_observers_run_in_evaluation_mode_and_leave_training_untouched():
-    def nosy(model, data):
-        assert not model.training
+def test_what_is_watched_sees_evaluation_mode_and_leaves_training_untouched():
+    def nosy(training):
+        assert not training.model.training
         torch.rand(3)
-        model(data.train.images[:2]).scores.sum().backward()
+        training.model(training.data.train.images[:2]).scores.sum().backward()
         return torch.tensor([1.0, 2.0])
 
     plain, watched = (Training(fresh(), made_set(), RECIPE, device="cpu") for _ in range(2))
     list(plain.rows(progress=False))
-    rows = list(watched.rows(progress=False, observe={"nosy": nosy}))
+    rows = list(watched.rows(progress=False, watch={"nosy": nosy}))
     assert rows[0]["nosy"] == [1.0, 2.0]
+    assert list(rows[0]) == [*watched.columns, "nosy"]
     assert equal_weights(plain.model, watched.model)
+    with pytest.raises(ValueError, match="'loss' is a column of every training: watch under another name"):
+        next(watched.rows(watch={"loss": nosy}))
 
 
 def test_frozen_parts_keep_weights_and_statistics():
@@ -267,6 +270,7 @@ def test_bfloat16_training_is_finite_and_close_to_float32():
         ({"stop_on": "train"}, "stop_on 'train'"),
         ({"epochs": 0}, "epochs = 0: it must be above 0"),
         ({"batch": -1}, "batch = -1"),
+        ({"report_every": 0}, "report_every = 0: it must be a number of steps"),
     ],
 )
 def test_bad_recipes_say_what_is_allowed(change, sentence):

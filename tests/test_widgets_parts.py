@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-import widgets as benchmark
 from PIL import Image
 
+import widgets as benchmark
 from capsnb.data import DataSpec, ImageSet, Split
 from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, pictures, uploads
 from capsnb.explore.chooser import OWN, SHOWN, PictureChooser

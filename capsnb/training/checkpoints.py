@@ -89,7 +89,7 @@ def make(name: str, *, progress: bool = True) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         fresh = Path(temporary) / name
-        shutil.copytree(run.folder, fresh)
+        shutil.copytree(run.folder, fresh, ignore=shutil.ignore_patterns("lock"))
         content = {
             "made by": f"capsnb checkpoints make {name}",
             "test accuracy": result.accuracy,

@@ -16,6 +16,9 @@ from torch import Tensor
 from capsnb.disk import replacing
 from capsnb.training.recipe import Row
 
+HISTORY = "delete the run's folder, and it is trained again"  # what helps where that file is damaged
+WATCHED = "delete it, and the run is trained again when that is asked for"
+
 
 def read(file: Path) -> bytes:
     """The bytes of a run's file. Raises FileNotFoundError with one sentence."""
@@ -85,9 +88,9 @@ def same_weights(file: Path, weights: Mapping[str, Tensor]) -> bool:
 
 def read_history(folder: str | Path, watch: Iterable[str] = ()) -> list[Row]:
     """The rows of a run so far, with these columns of what was watched. ValueError for a damaged file."""
-    rows = _read_table(Path(folder) / "history.csv")
+    rows = _read_table(Path(folder) / "history.csv", HISTORY)
     if watch := list(watch):
-        seen = {row["step"]: row for row in _read_table(Path(folder) / "watched.csv")}
+        seen = {row["step"]: row for row in _read_table(Path(folder) / "watched.csv", WATCHED)}
         for row in rows:
             row |= {name: seen.get(row["step"], {}).get(name) for name in watch}
     return rows
@@ -106,13 +109,11 @@ def watched_columns(folder: str | Path) -> list[str]:
     file = Path(folder) / "watched.csv"
     if not file.exists():
         return []
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [name for name in next(csv.reader(stream), []) if name != "step"]
+    return [name for name in _header(file, WATCHED) if name != "step"]
 
 
-def write_history(file: Path, history: list[Row], *, leave: Iterable[str] = ()) -> None:
-    """Rows as CSV with a JSON value in each cell, without the columns to leave."""
-    names = [name for name in dict.fromkeys(name for row in history for name in row) if name not in set(leave)]
+def write_history(file: Path, history: list[Row], names: list[str]) -> None:
+    """These columns of rows as CSV with a JSON value in each cell."""
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(names)
@@ -122,7 +123,7 @@ def write_history(file: Path, history: list[Row], *, leave: Iterable[str] = ()) 
 def add_watched(folder: Path, history: list[Row], names: list[str]) -> None:
     """Keep these columns of the history in watched.csv, beside those that are there."""
     file = folder / "watched.csv"
-    rows = {row["step"]: row for row in (_read_table(file) if file.exists() else [])}
+    rows = {row["step"]: row for row in (_read_table(file, WATCHED) if file.exists() else [])}
     kept = [name for name in watched_columns(folder) if name not in names]
     merged = [
         {"step": row["step"]}
@@ -130,12 +131,21 @@ def add_watched(folder: Path, history: list[Row], names: list[str]) -> None:
         | {name: row[name] for name in names}
         for row in history
     ]
-    write_history(file, merged)
+    write_history(file, merged, ["step", *kept, *names])
 
 
-def _read_table(file: Path) -> list[Row]:
+def _header(file: Path, remedy: str) -> list[str]:
+    lines = read(file).decode(errors="replace").splitlines()
+    names = next(csv.reader(lines), [])
+    if "step" not in names:
+        raise ValueError(f"{file} is damaged: it has no column of steps; {remedy}")
+    return names
+
+
+def _read_table(file: Path, remedy: str) -> list[Row]:
+    _header(file, remedy)
     lines = read(file).decode(errors="replace").splitlines()
     try:
         return [{name: json.loads(value) for name, value in row.items()} for row in csv.DictReader(lines)]
     except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{file} is damaged: {error}; delete the run's folder, and it is trained again") from error
+        raise ValueError(f"{file} is damaged: {error}; {remedy}") from error

@@ -5,7 +5,8 @@
     key(spec)           twelve hex digits of that
 
 Only fields that differ from their default are written, so a field added later changes no name. The number behind the
-@ is raised when the same settings would give another result: the runs of that class alone are then other runs.
+@ is raised when the same settings would give another result: the runs of that class alone are then other runs, those
+too that have it as a default, which is written from then on.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def encode(value: Any) -> Any:
         fields = {
             field.name: encode(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if _default(field) is dataclasses.MISSING or getattr(value, field.name) != _default(field)
+            if _is_written(field, getattr(value, field.name))
         }
         return {"type": name_of(type(value)), **fields}
     if isinstance(value, tuple | list):
@@ -116,8 +117,6 @@ def identity(spec: Spec, data_dir: str | os.PathLike | None = None) -> dict[str,
     found = {"spec": _without_modules(encode(_by_content(spec, data_dir)))}
     if code := code_fingerprint(spec):
         found["code"] = code
-    if isinstance(spec.start, str):
-        found["start"] = hashlib.sha256(weights_file(spec.start).read_bytes()).hexdigest()
     return found
 
 
@@ -139,9 +138,11 @@ def weights_file(start: str | os.PathLike) -> Path:
 
 
 def _by_content(spec: Spec, data_dir: str | os.PathLike | None) -> Spec:
-    start = _by_content(spec.start, data_dir) if isinstance(spec.start, Spec) else spec.start
-    # of a file to start from only the content counts
-    start = "file" if isinstance(start, str) else start
+    start = spec.start
+    if isinstance(start, Spec):
+        start = _by_content(start, data_dir)
+    elif isinstance(start, str):
+        start = f"file {hashlib.sha256(weights_file(start).read_bytes()).hexdigest()}"
     return replace(spec, data=replace(spec.data, name=_content_name(spec.data.name, data_dir)), start=start)
 
 
@@ -162,8 +163,21 @@ def _without_modules(data: Any) -> Any:
     return [_without_modules(item) for item in data] if isinstance(data, list) else data
 
 
-def _default(field: dataclasses.Field) -> Any:
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+def _is_written(field: dataclasses.Field, value: Any) -> bool:
+    default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    return default is dataclasses.MISSING or value != default or _is_raised(value)
+
+
+def _is_raised(value: Any) -> bool:
+    """Whether a class in a value has another version than its first."""
+    if isinstance(value, tuple | list):
+        return any(map(_is_raised, value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return False
+    _, _, version = name_of(type(value)).partition("@")
+    return version not in ("", "1") or any(
+        _is_raised(getattr(value, field.name)) for field in dataclasses.fields(value)
+    )
 
 
 def _find(kind: str) -> type:

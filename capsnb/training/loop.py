@@ -96,6 +96,8 @@ class Training:
         progress: a bar, or none, or a function that is called with the step and the number of steps.
         watch: column -> function(training), taken at each report in evaluation mode; it cannot change the training.
         """
+        if taken := [name for name in watch or () if name in self.columns]:
+            raise ValueError(f"{taken[0]!r} is a column of every training: watch under another name")
         images, every = self.data.train, self.recipe.report_every
         bar = _bar(self.total_steps, self.step) if progress is True else None
         started, seen, saved = time.perf_counter(), 0, time.monotonic()
@@ -125,6 +127,13 @@ class Training:
             bar.close()
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Of a row, without what is watched."""
+        splits = dict.fromkeys(("validation", self.recipe.stop_on))
+        judged = [f"{split} {value}" for split in splits for value in ("loss", "accuracy")]
+        return ["epoch", "step", "loss", "accuracy", *judged, "learning rate", "images/s"]
 
     @property
     def total_steps(self) -> int:

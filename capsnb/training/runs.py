@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +85,7 @@ def follow(
     watch: column -> function(training), taken with each row in evaluation mode and kept in watched.csv; no part of the
         run's name. A finished run that was not watched so is trained again, to the same weights.
     data_dir: where image sets lie, CAPSNB_DATA when None. device: the best one there is when None.
-    threads: of the CPU; 1 when None, and those that it began with for a run that goes on.
+    threads: of the CPU; 1 when None, and those that it began with for a run that goes on or is made again.
     A run killed at any moment goes on from its last saved state; on the same CPU its final weights are bit-identical to
     those of an uncut run. A run that another process is training is waited for.
     """
@@ -110,40 +111,60 @@ def _train(spec: Spec, folder: Path, watch: Watch, threads: int | None, **where:
     _start_from(model, spec, **where)
     training = Training(model, image_set, spec.recipe, seed=spec.seed, device=device, frozen=spec.frozen)
     state_file = folder / "state.pt"
-    state = files.load(state_file, "delete it, and the run starts anew") if state_file.exists() else None
-    threads = threads or (state["threads"] if state else 1)
-    _write_made(folder, threads, resumed=state is not None)
-    if state is not None:
-        if state["threads"] != threads:
-            print(
-                f"resuming {folder.name} with {threads} threads, begun with {state['threads']}: the result is equally "
-                "good, but not bit-identical to an uncut run"
-            )
-        training.load_state_dict(state)
+    begun = _resume(training, state_file)
+    threads = threads or begun or _threads_of(folder)
+    _write_made(folder, threads, resumed=begun is not None)
+    if begun not in (None, threads):
+        print(
+            f"resuming {folder.name} with {threads} threads, begun with {begun}: the result is equally good, but not "
+            "bit-identical to an uncut run"
+        )
 
     def save() -> None:
         files.save(state_file, training.state_dict())
-        files.write_history(folder / "history.csv", training.history, leave=watch)
+        # a run that is made again keeps its whole history until it is finished anew
+        if training.history and not (folder / "model.pt").exists():
+            files.write_history(folder / "history.csv", training.history, training.columns)
 
     yield from list(training.history)
     yield from _on_threads(threads, training.rows(progress=where["progress"], watch=watch, save=save))
-    if any(set(watch) - set(row) for row in training.history):
-        watch = {}
-        print(f"{folder.name} was begun without all that is watched now: what it missed is not kept")
-    _finish(folder, training, watch)
+    whole = [name for name in watch if all(name in row for row in training.history)]
+    if half := [name for name in watch if name not in whole]:
+        print(f"{folder.name} was begun without watching {', '.join(half)}, which is not kept: ask once more for it")
+    _finish(folder, training, whole)
     state_file.unlink(missing_ok=True)
 
 
-def _finish(folder: Path, training: Training, watch: Watch) -> None:
+def _resume(training: Training, file: Path) -> int | None:
+    """Take up the state in a file, if there is one; returns the number of threads that it was reached with."""
+    if not file.exists():
+        return None
+    remedy = "delete it, and the run starts anew"
+    state = files.load(file, remedy)
+    try:
+        training.load_state_dict(state)
+        return state["threads"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{file} is no state of this run ({error}): {remedy}") from error
+
+
+def _threads_of(folder: Path) -> int:
+    """The number of threads that a finished run was made with, else 1."""
+    if not (folder / "model.pt").exists() or not (folder / "made.json").exists():
+        return 1
+    return read_made(folder).get("threads", 1)
+
+
+def _finish(folder: Path, training: Training, watch: list[str]) -> None:
     """Write what is kept of a training that ended; what was watched or measured of other weights goes."""
     weights = {name: value.cpu() for name, value in training.model.state_dict().items()}
     if (folder / "model.pt").exists() and not files.same_weights(folder / "model.pt", weights):
         print(f"{folder.name} was made again, to other weights: what was measured of the earlier ones is gone")
         for name in ("watched.csv", "observations.jsonl"):
             (folder / name).unlink(missing_ok=True)
-    files.write_history(folder / "history.csv", training.history, leave=watch)
+    files.write_history(folder / "history.csv", training.history, training.columns)
     if watch:
-        files.add_watched(folder, training.history, list(watch))
+        files.add_watched(folder, training.history, watch)
     cost = {"epochs": training.history[-1]["epoch"], "seconds": round(training_seconds(training), 1)}
     files.write_json(folder / "made.json", read_made(folder) | cost)
     files.save(folder / "model.pt", weights)
@@ -161,15 +182,21 @@ def training_seconds(training: Training) -> float:
 def _on_threads(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
     """Train each row on so many threads, and leave whoever looks at the rows their own number."""
     while True:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with _threads(threads):
             row = next(rows, None)
-        finally:
-            torch.set_num_threads(before)
         if row is None:
             return
         yield row
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def get(
@@ -204,7 +231,7 @@ def _finished(spec: Spec, folder: Path, device: str | torch.device | None, watch
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {error}"
+            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {' '.join(str(error).split())}"
         ) from error
     return Run(model.to(pick_device(device)).eval(), files.read_history(folder, watch), spec, folder)
 
@@ -213,9 +240,12 @@ def read_spec(folder: str | Path) -> Spec:
     """The spec of a run's folder, finished or not."""
     file = Path(folder) / "spec.json"
     try:
-        return decode(json.loads(files.read(file)))
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        spec = decode(json.loads(files.read(file)))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} does not describe a run: {error}; delete the folder") from error
+    if not isinstance(spec, Spec):
+        raise ValueError(f"{file} does not describe a run but a {type(spec).__name__}; delete the folder")
+    return spec
 
 
 def read_made(folder: str | Path) -> dict[str, Any]:
@@ -226,7 +256,7 @@ def read_made(folder: str | Path) -> dict[str, Any]:
     file = Path(folder) / "made.json"
     try:
         return json.loads(files.read(file))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged: {error}; delete the folder, and the run is trained again") from error
 
 
@@ -307,16 +337,12 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
     training = Training(spec.build(), images, spec.recipe, seed=spec.seed, device=device)
     index = torch.arange(min(spec.recipe.batch, len(images.train)), device=training.device)
     times = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _threads(1):
         for _ in range(steps):
             start = time.perf_counter()
             training._step(images.train.batch(index))
             training.sums.tolist()  # waits for the device
             times.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(before)
     return min(times) / len(index)
 
 
@@ -350,7 +376,8 @@ def _start_from(model: nn.Module, spec: Spec, **where: Any) -> None:
 
 
 def _write_made(folder: Path, threads: int, *, resumed: bool) -> None:
-    now = circumstances() | {"threads": threads}
+    with _threads(threads):  # the device is named with them
+        now = circumstances() | {"threads": threads}
     if resumed:
         earlier = read_made(folder)
         for name in ("code", "device"):

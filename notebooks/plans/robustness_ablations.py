@@ -17,6 +17,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from capsnb.data import Augment, DataSpec
+from capsnb.data.transforms import Affine, Pairs, Translated
+from capsnb.evidence.plans import Watched
+from capsnb.measure.compactness import VALUES
+from capsnb.training.recipe import Recipe
+from capsnb.training.spec import Spec
 from plans.ablations import (
     PAPER,
     SIX,
@@ -30,13 +36,6 @@ from plans.ablations import (
     semantic_models,
     uniform_models,
 )
-
-from capsnb.data import Augment, DataSpec
-from capsnb.data.transforms import Affine, Pairs, Translated
-from capsnb.evidence.plans import Watched
-from capsnb.measure.compactness import VALUES
-from capsnb.training.recipe import Recipe
-from capsnb.training.spec import Spec
 
 # Figure 4: "a range of [-8, 8]" for the convolutional networks; CapsNet's has steps of 0.05
 WIDE = tuple(2.0 * step for step in range(-4, 5))
