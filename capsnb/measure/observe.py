@@ -47,6 +47,8 @@ def observe(
     Raises ValueError with one sentence that counts what is missing and about what it costs.
     """
     chosen = find(measure)
+    if null is not None and watched:
+        raise ValueError(f"{chosen.name} cannot be both watched and of a null: the null is a network that does not train")
     wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
     where = {"root_folder": root_folder, "data_dir": data_dir}
     if recorded:
@@ -56,13 +58,14 @@ def observe(
     found = [_beside(spec, wanted, **where) for spec in specs]
     if missing := [spec for spec, each in zip(specs, found, strict=True) if each is None]:
         watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
-        ready = [null is not None or runs.is_finished(runs.folder_of(spec, **where), watch) for spec in missing]
-        if not train and not all(ready):
+        todo = [] if null is not None else _unfinished(missing, watch, **where)
+        if todo and not train:
             _complain(specs, found, chosen, "your runs", where)
-        if not all(ready):
-            failed = parallel.train({spec: watch for spec in missing}, jobs=jobs, **where)
-            if failed:
+        # a run that was begun unwatched goes on to its end first, and is made again by the second
+        while todo:
+            if failed := parallel.train({spec: watch for spec in todo}, jobs=jobs, **where):
                 raise RuntimeError(f"{len(failed)} trainings failed: {failed[0]}")
+            todo = _unfinished(todo, watch, **where)
         for spec in missing:
             _take(spec, chosen, settings, null=null, watched=watched, **where)
         found = [_beside(spec, wanted, **where) for spec in specs]
@@ -72,14 +75,19 @@ def observe(
 def take_all(
     spec: Spec, run: Run, measures: Iterable[tuple[Measure, dict[str, Any]]], *, data_dir: str | Path | None = None
 ) -> list[Observation]:
-    """Measure a finished run by several measures, keep the observations beside it and return them.
+    """Measure a finished run by several measures, keep the observations beside it and return them, one for each.
 
-    A measure that the model lacks something for is an observation of its own: {"reason": the sentence}.
+    A measure that the model lacks something for is an observation of its own: {"reason": the sentence}. What lies beside
+    the run already is not measured again.
     """
-    data = prepare(spec.data, data_dir=data_dir, device=pick_device())
-    found = [_measured(run.model, data, *each, made=runs.read_made(run.folder)) for each in measures]
-    write(run.folder / OBSERVATIONS, header(spec, data_dir), found)
-    return found
+    file, measures = run.folder / OBSERVATIONS, list(measures)
+    wanted = [(each.name, each.version, each.settings(**settings), None, False) for each, settings in measures]
+    found = [_newest(file, each) for each in wanted]
+    if None in found:
+        data, made = prepare(spec.data, data_dir=data_dir, device=pick_device()), runs.read_made(run.folder)
+        missing = [each for each, known in zip(measures, found, strict=True) if known is None]
+        write(file, header(spec, data_dir), [_measured(run.model, data, *each, made=made) for each in missing])
+    return [_newest(file, each) for each in wanted]
 
 
 def record(
@@ -104,6 +112,10 @@ def record(
 def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
     """The first line of a run's file of observations."""
     return {"run": key(spec, data_dir), "spec": encode(spec)}
+
+
+def _unfinished(specs: Iterable[Spec], watch: Iterable[str], **where: Any) -> list[Spec]:
+    return [spec for spec in specs if not runs.is_finished(runs.folder_of(spec, **where), watch)]
 
 
 def _store_file(spec: Spec, store: str | Path | None, data_dir: str | Path | None) -> Path:
