@@ -337,7 +337,9 @@ def test_what_was_measured_is_not_measured_again(folder, monkeypatch):
     calls = []
     original = sweep.Measure.__call__
     monkeypatch.setattr(
-        sweep.Measure, "__call__", lambda self, *args, **more: (calls.append(self.name), original(self, *args, **more))[1]
+        sweep.Measure,
+        "__call__",
+        lambda self, *args, **more: (calls.append(self.name), original(self, *args, **more))[1],
     )
     assert call(file, "--jobs", 1).exit_code == 0
     assert calls == []
@@ -360,7 +362,9 @@ def test_a_network_that_lacks_what_a_measure_needs_has_its_reason_in_its_row(fol
     result = call("grid.toml", "--jobs", 1, "--out", "rows.csv")
     assert result.exit_code == 0, result.output
     (row,) = written()
-    assert row["reason"] == "ConvNetAvg has no class.coupling, which certainty needs" or "class.coupling" in row["reason"]
+    assert (
+        row["reason"] == "ConvNetAvg has no class.coupling, which certainty needs" or "class.coupling" in row["reason"]
+    )
     assert float(row["accuracy, %"]) >= 0
 
 

@@ -292,7 +292,7 @@ def _import_own(value: Any) -> None:
 
 
 def _fitting(path: str, now: Any, value: Any) -> Any:
-    """The value in the type of what stands there: 1 and 1.0 are one setting. ValueError for a text in place of a number."""
+    """The value in the type of what stands there: 1 and 1.0 are one setting. ValueError for a value of another type."""
     if isinstance(now, bool) or isinstance(value, bool):
         wanted: type | None = bool if isinstance(now, bool) else None
     elif isinstance(now, float) and type(value) is int:

@@ -48,7 +48,7 @@ def observe(
     """
     chosen = find(measure)
     if null is not None and watched:
-        raise ValueError(f"{chosen.name} cannot be both watched and of a null: the null is a network that does not train")
+        raise ValueError(f"{chosen.name} cannot be both watched and of a null, a network that does not train")
     wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
     where = {"root_folder": root_folder, "data_dir": data_dir}
     if recorded:
@@ -77,8 +77,8 @@ def take_all(
 ) -> list[Observation]:
     """Measure a finished run by several measures, keep the observations beside it and return them, one for each.
 
-    A measure that the model lacks something for is an observation of its own: {"reason": the sentence}. What lies beside
-    the run already is not measured again.
+    A measure that the model lacks something for is an observation of its own: {"reason": the sentence}. What lies
+    beside the run already is not measured again.
     """
     file, measures = run.folder / OBSERVATIONS, list(measures)
     wanted = [(each.name, each.version, each.settings(**settings), None, False) for each, settings in measures]

@@ -134,7 +134,7 @@ class _Reader:
 
 
 def _table(name: str, value: Any) -> Any:
-    """A list or mapping that is a constant, as its name in capitals says, as a tuple that can be read; others change."""
+    """A list or mapping that is a constant, as its name in capitals says, as a tuple. Others change while it runs."""
     if not name.isupper() or not isinstance(value, list | dict):
         return value
     rows = value.items() if isinstance(value, dict) else value
