@@ -14,7 +14,6 @@ from torch.testing import assert_close
 from capsnb.data import ImageSet, Split
 from capsnb.measure.dictionary import (
     Keys,
-    TreeObserver,
     adjusted_rand,
     agreement,
     clusters,
@@ -22,8 +21,10 @@ from capsnb.measure.dictionary import (
     entropy,
     known,
     mean_couplings,
+    quantised_trees,
     trees,
 )
+from capsnb.measure.protocol import find
 from capsnb.measure.quantisation import Quantiser, accuracy_by_levels, fewest_levels, quantised_accuracy
 from capsnb.nn import taps
 from capsnb.nn.layers import length
@@ -301,17 +302,17 @@ def test_agreement_of_two_dictionaries():
         agreement(first, keys_of([0, 1], [0, 0]))
 
 
-# ---------------------------------------------------------------- observer, refusals
+# ---------------------------------------------------------------- trees of a test split, refusals
 
 
-def test_the_observer_counts_on_a_balanced_part_of_the_test_split():
+def test_trees_are_counted_on_a_balanced_part_of_the_test_split():
     model, split = build(), pictures()
     data = ImageSet("noise", "", ("a", "b", "c"), split, split, split)
-    observer = TreeObserver(images=12)
-    row = observer(model, data)
-    assert observer.name == "trees of 12 test images"
+    row = quantised_trees(model, data, images=12)
+    assert find("trees")(model, data, images=12) == row
+    assert find("trees").column(images=12) == 'trees@1 {"images": 12}'
     assert sum(row["images"]) == 12 and 0 <= row["entropy"] <= row["bound"]
-    whole = TreeObserver(images=1000)(model, data)
+    whole = quantised_trees(model, data, images=1000)
     keys = collect(model, split)
     assert whole["entropy"] == trees(keys).mean_entropy and whole["accuracy"] == keys.accuracy
     assert whole["keys"] == list(trees(keys).keys)

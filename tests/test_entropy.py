@@ -1,4 +1,4 @@
-"""Association entropy: uniform, one-hot and two-way couplings by hand, a loop, streaming, the observer."""
+"""Association entropy: uniform, one-hot and two-way couplings by hand, a loop, streaming, the trend of a run."""
 
 import math
 
@@ -11,14 +11,15 @@ from torch.testing import assert_close
 from capsnb.data import DataSpec, ImageSet, Split, prepare
 from capsnb.data.transforms import Pairs
 from capsnb.measure.entropy import (
-    EntropyObserver,
     association_entropy,
     associations,
     coupling_taps,
     evenly_spaced,
+    layer_entropy,
     mean_entropy,
     mean_path,
 )
+from capsnb.measure.protocol import find
 from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
@@ -156,22 +157,23 @@ def image_set(split):
     return ImageSet("toy", "", tuple("abcd"), split, split, split)
 
 
-def test_the_observer_sees_images_spread_over_the_split():
+def test_a_layer_is_measured_on_images_spread_over_the_split():
     split = pictures(40)
     chosen = torch.cat([batch.labels for batch in evenly_spaced(split, 8, batch=3)])
     assert chosen.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]  # the split is sorted by class
     assert sum(len(batch.labels) for batch in evenly_spaced(split, 100)) == 40
     model = build()
-    observer = EntropyObserver(layer="class", images=8)
     by_hand = associations(model, [split.batch(torch.arange(8) * 5)], ["class.coupling"])["class.coupling"].mean
-    assert observer(model, image_set(split)) == pytest.approx(by_hand)
-    assert observer.name == "entropy of class on 8 validation images"
-    assert EntropyObserver(layer="caps2")(model, image_set(split)) is None
+    assert layer_entropy(model, image_set(split), layer="class", images=8) == pytest.approx(by_hand)
+    measure = find("routing entropy")
+    assert measure(model, image_set(split), layer="class", images=8) == {"value": pytest.approx(by_hand)}
+    assert measure.column(layer="class", images=8) == 'routing entropy@1 {"images": 8, "layer": "class"}'
+    assert layer_entropy(model, image_set(split), layer="caps2") is None
     plain = NeuronNetConfig(size=11, classes=4, width=2, primary=2, kernel=3, hidden=(3,)).build()
-    assert EntropyObserver()(plain, image_set(split)) is None
+    assert layer_entropy(plain, image_set(split)) is None
 
 
-def test_pairs_are_observed_too():
+def test_pairs_are_measured_too():
     data = prepare(DataSpec(crop=20, resize=10, train=40, derive=Pairs(size=18, train=9, validation=9, test=9)))
     assert [batch.images.shape for batch in evenly_spaced(data.validation, 5)] == [(5, 1, 18, 18)]
     assert torch.equal(next(evenly_spaced(data.validation, 9)).images, data.validation.batch(torch.arange(9)).images)
@@ -179,20 +181,24 @@ def test_pairs_are_observed_too():
 
 def test_a_run_records_the_trend(tmp_path):
     data = DataSpec(crop=22, resize=11, train=40, validation=20, test=20)
-    spec = Spec(model=CapsNetConfig(**{**vars(SMALL), "classes": 10}), data=data, recipe=Recipe(epochs=2, batch=20))
-    observer = EntropyObserver(images=10)
-    rows = list(runs.follow(spec, observe={observer.name: observer}, every=1, root_folder=tmp_path, progress=False))
+    recipe = Recipe(epochs=2, batch=20, report_every=1)
+    spec = Spec(model=CapsNetConfig(**{**vars(SMALL), "classes": 10}), data=data, recipe=recipe)
+    measure = find("routing entropy")
+    column = measure.column(images=10)
+    watch = {column: measure.watched(images=10)}
+    rows = list(runs.follow(spec, watch=watch, root_folder=tmp_path, progress=False))
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
-    assert all(0 < row[observer.name] <= math.log(3) + 1e-6 for row in rows)
-    final = runs.load(runs.folder_of(spec, observe=[observer.name], every=1, root_folder=tmp_path), device="cpu").model
-    assert observer(final, prepare(data)) == pytest.approx(rows[-1][observer.name], abs=1e-6)
+    assert all(0 < row[column] <= math.log(3) + 1e-6 for row in rows)
+    final = runs.load(runs.folder_of(spec, root_folder=tmp_path), device="cpu").model
+    assert layer_entropy(final, prepare(data), images=10) == pytest.approx(rows[-1][column], abs=1e-6)
 
 
-def test_bad_observers_say_so():
+def test_bad_settings_say_so():
+    model, data = build(), image_set(pictures(4))
     with pytest.raises(ValueError, match="split 'all' is unknown"):
-        EntropyObserver(split="all")
+        layer_entropy(model, data, split="all")
     with pytest.raises(ValueError, match="images = 0"):
-        EntropyObserver(images=0)
+        layer_entropy(model, data, images=0)
 
 
 def test_trials_are_averaged_where_all_have_a_row():

@@ -132,7 +132,7 @@ def test_pulls_against_one_image_at_a_time():
     assert found["class.poses"].transform is None
 
 
-def test_the_observer_is_plain_numbers_per_layer():
+def test_what_is_watched_is_plain_numbers_per_layer():
     model = build().float()
     found = gradients.pull_of_training(model, noise(), images=8)
     assert [len(row) for row in found["capsule"]] == [5, 4, 6, 3]

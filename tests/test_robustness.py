@@ -13,6 +13,7 @@ from capsnb.data.transforms import Affine, Pairs, Translated
 from capsnb.data.transforms.factors import vary
 from capsnb.evidence import comparison
 from capsnb.measure import robustness as measure
+from capsnb.measure.protocol import find
 from capsnb.nn import losses
 from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem, count_parameters
 from capsnb.nn.routing import Uniform
@@ -75,15 +76,17 @@ def test_refusals_of_accuracy_against(data):
 @pytest.mark.parametrize("derive", [Affine(kind="b", size=20, reach=4.0), Translated(size=20)])
 def test_a_derived_set_equals_the_one_prepared_from_the_start(data, derive):
     model = build()
-    found = measure.DerivedAccuracy(derive=derive, side=14).split(data)
+    found = measure.derived_split(data, derive, side=14)
     expected = prepare(replace(HALF, derive=derive)).test
     assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
-    assert measure.DerivedAccuracy(derive=derive, side=14)(model, data) == evaluate(model, expected).accuracy
+    expected = evaluate(model, expected).accuracy
+    assert measure.derived_accuracy(model, data, derive, side=14) == expected
+    assert find("derived accuracy")(model, data, derive=derive, side=14) == {"value": expected}
 
 
 def test_other_data_has_no_derived_accuracy():
     plain = prepare(replace(HALF, derive=None))
-    assert measure.DerivedAccuracy(derive=Translated(size=20), side=14)(build(), plain) is None
+    assert measure.derived_accuracy(build(), plain, Translated(size=20), side=14) is None
 
 
 def test_the_reach_of_affine_b():
@@ -132,10 +135,10 @@ def test_rows_without_the_columns():
 
 def test_a_stopped_training_ends_where_the_reading_says(data):
     """Nothing in a training depends on its evaluations, so that one run serves every target."""
-    recipe = Recipe(epochs=3, batch=16, loss="cross-entropy", learning_rate=1e-2)
-    rows = list(train(build(), data, recipe, every=3, device="cpu", progress=False))
+    recipe = Recipe(epochs=3, batch=16, loss="cross-entropy", learning_rate=1e-2, report_every=3)
+    rows = list(train(build(), data, recipe, device="cpu", progress=False))
     target = sorted(row["validation accuracy"] for row in rows)[len(rows) // 2]
-    stopped = list(train(build(), data, replace(recipe, target_accuracy=target), every=3, device="cpu", progress=False))
+    stopped = list(train(build(), data, replace(recipe, target_accuracy=target), device="cpu", progress=False))
     reading = measure.at_accuracy(rows, target, "validation accuracy", "validation accuracy")
     assert len(stopped) < len(rows) and stopped[-1]["step"] == reading.step
     assert [row["loss"] for row in stopped] == [row["loss"] for row in rows[: len(stopped)]]

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from capsnb.data import DataSpec, prepare
-from capsnb.measure import entropy, survey
+from capsnb.measure import catalogue, entropy, survey
+from capsnb.measure.protocol import Measure
 from capsnb.nn import taps
 from capsnb.nn.models import CapsNetConfig, ConvNetRConfig, StridedStem
 from capsnb.training.evaluation import evaluate
 
 SIZES = survey.Sizes(images=12, few=3, parts=2)
-ROWS = {(measure.paper, name) for measure in survey.MEASURES for name in measure.names}
+ROWS = {(measure.paper, name) for measure in survey.surveyed() for name in measure.rows}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,10 @@ def test_a_capsule_network_has_all_numbers_and_they_are_those_of_the_measures(ne
     assert found.reasons == {}
     assert all(math.isfinite(value) for value in found.values.values())
     assert found.values["network", "accuracy, %"] == 100 * evaluate(network, digits.test).accuracy
-    batches = survey.first(digits.test, 12).batches(50)
+    batches = catalogue.first(digits.test, 12).batches(50)
     routing = entropy.associations(network, batches)["class.coupling"]
-    assert found.values[survey.LIN, "certainty, 0 to 1"] == pytest.approx(routing.certainty)
-    assert found.values[survey.GU, "its bound, nats"] == pytest.approx(math.log(16))
+    assert found.values[catalogue.LIN, "certainty, 0 to 1"] == pytest.approx(routing.certainty)
+    assert found.values[catalogue.GU, "its bound, nats"] == pytest.approx(math.log(16))
     assert survey.survey(network, digits, SIZES).values == found.values, "the nulls are seeded"
 
 
@@ -47,7 +48,7 @@ def test_what_a_network_lacks_is_a_sentence_and_the_rest_is_measured(network, di
     found = survey.survey(plain, digits, SIZES)
     assert found.values.keys() == ROWS
     assert {row for row, value in found.values.items() if math.isnan(value)} == found.reasons.keys()
-    assert math.isfinite(found.values[survey.GU, "points lost by rotation"])
+    assert math.isfinite(found.values[catalogue.GU, "points lost by rotation"])
     told = survey.missing({"plain": found, "ours": survey.survey(network, digits, SIZES, measures=())})
     assert any("has no tap 'class.coupling'; it has: conv1, conv2, class.poses" in reason for reason in told)
     assert sum(map(len, told.values())) == len(found.reasons)
@@ -55,10 +56,10 @@ def test_what_a_network_lacks_is_a_sentence_and_the_rest_is_measured(network, di
 
 
 def test_a_measure_of_ones_own_joins_and_tables_stand_side_by_side(network, digits):
-    def count(model, data, sizes):
-        return len(data.test), sizes.few
+    def count(model, data, *, few=1):
+        return {"images": len(data.test), "few": few, "not in the survey": 5}
 
-    mine = survey.Measure("ours", ("images", "few"), count)
+    mine = Measure("count", count, paper="ours", rows=("images", "few"))
     found = survey.survey(network, digits, SIZES, measures=[mine])
     assert found.values == {("ours", "images"): 20.0, ("ours", "few"): 3.0}
     frame = survey.side_by_side({"a": found, "b": survey.Survey({("ours", "images"): 7.0}, {})})
@@ -67,11 +68,11 @@ def test_a_measure_of_ones_own_joins_and_tables_stand_side_by_side(network, digi
 
 
 def test_what_is_no_missing_part_is_raised(network, digits):
-    def broken(model, data, sizes):
+    def broken(model, data):
         raise KeyError("a bug")
 
     with pytest.raises(KeyError):
-        survey.survey(network, digits, SIZES, measures=[survey.Measure("ours", ("x",), broken)])
+        survey.survey(network, digits, SIZES, measures=[Measure("broken", broken, paper="ours", rows=("x",))])
     for wrong in ({"few": 1}, {"kept": 0.0}, {"parts": 1}):
         with pytest.raises(ValueError, match="at least 2 images"):
             survey.Sizes(**wrong)

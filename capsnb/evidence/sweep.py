@@ -41,7 +41,7 @@ from capsnb.measure.observe import observe, record, take_all
 from capsnb.measure.protocol import Measure, find
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import parallel
-from capsnb.training.identity import decode, encode
+from capsnb.training.identity import decode, encode, name_of
 from capsnb.training.parallel import Failure
 from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
@@ -96,14 +96,16 @@ def expand(table: Mapping[str, Any]) -> Grid:
             raise ValueError(f"there is no {name!r} in a grid; there are: {', '.join(TABLES)}")
         if not isinstance(value, TABLES[name]):
             raise ValueError(f"{name} = {value!r}: a {'table' if TABLES[name] is dict else 'list'} is needed")
-    for name, values in table.get("grid", {}).items():
+    base, axes, cases = _flat(table.get("base", {})), _dotted(table.get("grid", {})), table.get("cases", [{}])
+    if not cases or not all(isinstance(case, Mapping) for case in cases):
+        raise ValueError("cases are tables: write [[cases]], and below it what is set in that case")
+    for name, values in axes.items():
         if not isinstance(values, list) or not values:
             raise ValueError(
                 f"{name} = {values!r} in [grid]: a list of at least one value is needed; others go to [base]"
             )
-    base, axes = _flat(table.get("base", {})), table.get("grid", {})
     settings = []
-    for case in table.get("cases", [{}]):
+    for case in cases:
         for chosen in itertools.product(*axes.values()):
             settings.append(base | _flat(dict(zip(axes, chosen, strict=True))) | _flat(case))
     measures = tuple(table.get("measures", MEASURES))
@@ -124,6 +126,8 @@ def run(
 
     Observations lie beside each run. out: a file for the rows, .csv or .jsonl, written at the end.
     """
+    if out is not None:
+        _prepare(Path(out))
     measures = tuple(find(name) for name in grid.measures)
     then = _Measuring(measures, data_dir)
     failed = parallel.train({spec: {} for spec in grid.unique().specs}, data_dir=data_dir, then=then, tell=tell, **how)
@@ -161,6 +165,14 @@ def write_rows(file: str | Path, rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in encode_row(row).items()} for row in rows)
+
+
+def _prepare(file: Path) -> None:
+    """See before anything is trained that rows can be written; ValueError with one sentence where they cannot."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{file} cannot be: a file lies where its folder would.") from error
 
 
 def encode_row(row: Row) -> Row:
@@ -214,7 +226,7 @@ def _spec(settings: Mapping[str, Any]) -> Spec:
     spec = Spec(model=CapsNetConfig())
     # whole parts before parts of them, whatever order they stand in
     for path in sorted(settings, key=lambda path: path.count(".")):
-        if path.partition(".")[0] in PARTS:
+        if "." in path or path in PARTS:
             spec = override(spec, path, settings[path])
     return spec
 
@@ -222,11 +234,23 @@ def _spec(settings: Mapping[str, Any]) -> Spec:
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
     """Tables that set several keys, opened; tables that name a type, and the zoo's models, as what they stand for."""
     found: dict[str, Any] = {}
-    for name, value in table.items():
+    for name, value in _dotted(table).items():
         if isinstance(value, Mapping) and "type" not in value:
             found |= _flat(value)
         else:
             found[name] = _value(name, value)
+    return found
+
+
+def _dotted(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The table with recipe.epochs for what TOML reads as a table when its key stands without quotes."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        path = f"{above}{name}"
+        if isinstance(value, Mapping) and "type" not in value and path.partition(".")[0] in PARTS:
+            found |= _dotted(value, f"{path}.")
+        else:
+            found[path] = value
     return found
 
 
@@ -251,10 +275,10 @@ def _plain(value: Any) -> Any:
 
 def _import_own(value: Any) -> None:
     """Import the modules of classes of somebody's own; ValueError with one sentence where one is not there."""
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _import_own(item)
     if not isinstance(value, Mapping):
         return
-    for item in value.values():
-        _import_own(item)
     module, colon, kind = str(value.get("type", "")).partition(":")
     if colon:
         try:
@@ -268,11 +292,13 @@ def _import_own(value: Any) -> None:
 
 
 def _fitting(path: str, now: Any, value: Any) -> Any:
-    """The value in the type of what stands there: 1 and 1.0 are one setting. ValueError for a text in its place."""
+    """The value in the type of what stands there: 1 and 1.0 are one setting. ValueError for a value of another type."""
     if isinstance(now, bool) or isinstance(value, bool):
         wanted: type | None = bool if isinstance(now, bool) else None
     elif isinstance(now, float) and type(value) is int:
         return float(value)
+    elif dataclasses.is_dataclass(now) and value is not None and not dataclasses.is_dataclass(value):
+        raise ValueError(f"{path} = {value!r}: a table with its type is needed, such as {name_of(type(now))}")
     else:
         wanted = type(now) if isinstance(now, int | float | str | tuple) else None
     if wanted is not None and value is not None and not isinstance(value, wanted):

@@ -253,7 +253,9 @@ def points_lost(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[
 def derived_accuracy(
     model: nn.Module, data: ImageSet, *, derive: Any = None, side: int = 28
 ) -> dict[str, float | None]:
-    """See `robustness.derived_accuracy`: to be watched."""
+    """See `robustness.derived_accuracy`: to be watched. Raises ValueError where it is not told what to derive."""
+    if derive is None:
+        raise ValueError("derived accuracy needs to be told which images to derive: derive=Affine(kind='c'), say")
     return {"value": robustness.derived_accuracy(model, data, derive, side=side)}
 
 

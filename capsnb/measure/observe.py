@@ -47,6 +47,8 @@ def observe(
     Raises ValueError with one sentence that counts what is missing and about what it costs.
     """
     chosen = find(measure)
+    if null is not None and watched:
+        raise ValueError(f"{chosen.name} cannot be both watched and of a null, a network that does not train")
     wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
     where = {"root_folder": root_folder, "data_dir": data_dir}
     if recorded:
@@ -56,13 +58,14 @@ def observe(
     found = [_beside(spec, wanted, **where) for spec in specs]
     if missing := [spec for spec, each in zip(specs, found, strict=True) if each is None]:
         watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
-        ready = [null is not None or runs.is_finished(runs.folder_of(spec, **where), watch) for spec in missing]
-        if not train and not all(ready):
+        todo = [] if null is not None else _unfinished(missing, watch, **where)
+        if todo and not train:
             _complain(specs, found, chosen, "your runs", where)
-        if not all(ready):
-            failed = parallel.train({spec: watch for spec in missing}, jobs=jobs, **where)
-            if failed:
+        # a run that was begun unwatched goes on to its end first, and is made again by the second
+        while todo:
+            if failed := parallel.train({spec: watch for spec in todo}, jobs=jobs, **where):
                 raise RuntimeError(f"{len(failed)} trainings failed: {failed[0]}")
+            todo = _unfinished(todo, watch, **where)
         for spec in missing:
             _take(spec, chosen, settings, null=null, watched=watched, **where)
         found = [_beside(spec, wanted, **where) for spec in specs]
@@ -77,27 +80,29 @@ def take_all(
     nulls: bool = False,
     watched: Iterable[tuple[Measure, dict[str, Any]]] = (),
     data_dir: str | Path | None = None,
-) -> None:
-    """Measure a finished run by several measures, each with its settings, and keep the observations beside it.
+) -> list[Observation]:
+    """Measure a finished run by several measures, keep the observations beside it and return them, one for each.
 
-    What lies there already is not measured again. nulls: the untrained network of the same seed too. watched: what was
-    taken at the training's reports. A measure that the model lacks something for is an observation of its own:
-    {"reason": the sentence}.
+    What lies beside the run already is not measured again. nulls: the untrained network of the same seed too, returned
+    after the rest. watched: keep what was taken at the training's reports as well. A measure that the model lacks
+    something for is an observation of its own: {"reason": the sentence}.
     """
-    file = run.folder / OBSERVATIONS
-    known = read(file)[1] if file.exists() else []
-    made, data = runs.read_made(run.folder), prepare(spec.data, data_dir=data_dir, device=pick_device())
-    models = {None: run.model} | ({UNTRAINED: spec.build().to(pick_device())} if nulls else {})
+    file, made = run.folder / OBSERVATIONS, runs.read_made(run.folder)
+    wanted = [(null, *each) for null in ((None, UNTRAINED) if nulls else (None,)) for each in list(measures)]
+    keys = [(each.name, each.version, each.settings(**settings), null, False) for null, each, settings in wanted]
+    missing = [each for each, key in zip(wanted, keys, strict=True) if _newest(file, key) is None]
     found = []
-    for measure, settings in measures:
-        for null, model in models.items():
-            wanted = (measure.name, measure.version, measure.settings(**settings), null, False)
-            if not any(each.answers(*wanted) for each in known):
-                found.append(_measured(model, data, measure, settings, made=made, null=null))
+    if missing:
+        data = prepare(spec.data, data_dir=data_dir, device=pick_device())
+        models = {None: run.model, UNTRAINED: spec.build().to(pick_device()) if nulls else None}
+        found = [_measured(models[null], data, *each, made=made, null=null) for null, *each in missing]
     for measure, settings in watched:
-        series = _series(files.read_history(run.folder, [measure.column(**settings)]), measure.column(**settings))
+        column = measure.column(**settings)
+        series = _series(files.read_history(run.folder, [column]), column)
         found.append(_observed(measure, settings, series, made, watched=True))
-    write(file, header(spec, data_dir), found)
+    if found:
+        write(file, header(spec, data_dir), found)
+    return [_newest(file, key) for key in keys]
 
 
 def record(
@@ -122,6 +127,10 @@ def record(
 def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
     """The first line of a run's file of observations."""
     return {"run": key(spec, data_dir), "spec": encode(spec)}
+
+
+def _unfinished(specs: Iterable[Spec], watch: Iterable[str], **where: Any) -> list[Spec]:
+    return [spec for spec in specs if not runs.is_finished(runs.folder_of(spec, **where), watch)]
 
 
 def _store_file(spec: Spec, store: str | Path | None, data_dir: str | Path | None) -> Path:

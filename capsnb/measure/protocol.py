@@ -73,7 +73,8 @@ class Measure:
         if moments := [need for need in self.needs if need in WHILE_TRAINING]:
             raise ValueError(f"{self.name} needs the {moments[0]} of a training under way: watch it while one trains")
         self._check(model)
-        with taps.evaluating(model, gradients=True):  # heatmaps are gradients
+        # gradients: relevance is had by going backwards
+        with taps.evaluating(model, gradients=True):
             return dict(self.function(model, data, **settings))
 
     def watched(self, **settings: Any) -> Callable[[Training], Any]:

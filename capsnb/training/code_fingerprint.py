@@ -128,9 +128,17 @@ class _Reader:
             found = function.__globals__.get(name)
             if isinstance(found, ModuleType) and self._is_own(found.__name__):
                 for inner in names:
-                    self.see(vars(found).get(inner), inner)
+                    self.see(_table(inner, vars(found).get(inner)), inner)
             elif found is not None:
-                self.see(found, f"{function.__qualname__} reads {name}")
+                self.see(_table(name, found), f"{function.__qualname__} reads {name}")
+
+
+def _table(name: str, value: Any) -> Any:
+    """A list or mapping that is a constant, as its name in capitals says, as a tuple. Others change while it runs."""
+    if not name.isupper() or not isinstance(value, list | dict):
+        return value
+    rows = value.items() if isinstance(value, dict) else value
+    return tuple(_table(name, row) if isinstance(row, list | dict) else row for row in rows)
 
 
 def _classes(value: Any) -> Iterator[type]:

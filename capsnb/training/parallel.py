@@ -77,7 +77,8 @@ def train(
     order = sorted(todo, key=lambda spec: (_depth(spec), seconds[spec]))
     names = {runs.run_name(spec, data_dir): spec for spec in order}
     tasks = {
-        name: (spec, work.get(spec, {}), threads, then if spec in work else None, where) for name, spec in names.items()
+        name: (spec, work.get(spec, {}), threads, then if spec in work else None, os.getpid(), where)
+        for name, spec in names.items()
     }
     jobs = min(jobs or default_jobs(), len(tasks))
     failed = []
@@ -94,13 +95,13 @@ def train(
 
 
 def work_on(
-    spec: Spec, watch: Watch, threads: int, then: Callable[[Spec, Run], Any] | None, where: dict[str, Any]
+    spec: Spec, watch: Watch, threads: int, then: Callable[[Spec, Run], Any] | None, asker: int, where: dict[str, Any]
 ) -> Failure | None:
-    """What a worker does of one task; an error becomes a Failure."""
+    """What a worker does of one task; an error becomes a Failure. asker: the process that wants it done."""
     name = "a run"
     try:
         name = runs.run_name(spec, where["data_dir"])
-        report = _reporter(runs.root(where["root_folder"]) / name)
+        report = _reporter(runs.root(where["root_folder"]) / name, asker)
         with _a_device() as device:
             done = runs.get(spec, watch=watch, threads=threads, device=device, progress=report, **where)
             if then is not None:
@@ -150,15 +151,18 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _reporter(folder: Path) -> Callable[[int, int], None]:
-    """What a worker calls with its step and the number of steps: for the display, and to end with its parent."""
+def _reporter(folder: Path, asker: int) -> Callable[[int, int], None]:
+    """What a worker calls with its step and the number of steps: for the display, and to end with its parent.
+
+    The asker itself does not end with its own parent: a shell may close before it.
+    """
     parent, last = os.getppid(), [0.0]
 
     def report(step: int, total: int) -> None:
         if step < total and time.monotonic() - last[0] < 0.5:
             return
         last[0] = time.monotonic()
-        if os.getppid() != parent:
+        if os.getpid() != asker and os.getppid() != parent:
             raise SystemExit("the process that asked for this training is gone")
         with contextlib.suppress(OSError):
             (folder / PROGRESS).write_text(json.dumps([step, total]))
