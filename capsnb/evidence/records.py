@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,15 @@ def record(
     ]
     key = digest(protocol)
     file = _folder(root) / f"claims-{_number(notebook)}-{key}.jsonl"
-    write(file, {"run": key, "notebook": notebook, "protocol": protocol}, found)
+    write(file, {"run": key, "notebook": notebook, "protocol": protocol}, found, joined=_joined)
     return file
+
+
+def _joined(earlier: Observation, newer: Observation) -> Observation:
+    """Values of the same runs that were recorded in two goes: a seed's newer value stands in for its earlier one."""
+    names = dict.fromkeys((*earlier.values, *newer.values))
+    values = {name: {**earlier.values.get(name, {}), **newer.values.get(name, {})} for name in names}
+    return replace(newer, values=values)
 
 
 def _folder(root: Path | str | None) -> Path:
