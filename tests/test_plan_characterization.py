@@ -5,10 +5,10 @@ from functools import partial
 import helpers
 import pytest
 import torch
+from plans import characterization
 
 from capsnb.data import Augment
 from capsnb.evidence import plans
-from capsnb.evidence.plans import characterization
 from capsnb.evidence.published import find, lookup
 from capsnb.measure.paths import Places
 from capsnb.nn.models import ZOO

@@ -25,7 +25,7 @@ def content(profile: str) -> dict[str, Any]:
     """A small network on the embedded digits; at long and full more seeds, at full Sabour's network on MNIST.
 
     settings: "drawn", images of each class in the reader's folder, "recipe" for them, "sizes" of the survey, "grid",
-    lines of a grid file that make its networks small.
+    the base of a grid file, whose networks are small.
     """
     every = {"smoke": 1, "quick": 55, "long": 55, "full": 430}[profile]  # steps; half an epoch at quick
     plan = {"watch": {"life": ("life", {})}, "every": every}
@@ -51,19 +51,18 @@ def content(profile: str) -> dict[str, Any]:
 
 
 def _grid(train: int, epochs: int) -> str:
-    """The base of a grid file for networks that train in seconds."""
-    return f"""train = {train}
-validation = 40
-test = 40
-crop = 20
-canvas = 20
-placement = "none"
-depth = 2
-capsules = 8
-dimension = 4
-widths = [4, 8, 8]
-kernels = [5, 3, 3, 3]
-strides = [1, 2, 1, 2]
-decoder_widths = [16, 32]
-epochs = {epochs}
+    """The [base] of a grid file for deep networks that train in seconds."""
+    return f"""[base]
+model = "deep-rba-40"
+"model.size" = 20
+"model.hidden" = [[8, 4]]
+"model.dim" = 4
+"model.stem" = {{ type = "depthwise-stem", widths = [4, 8, 8], strides = [1, 2, 1, 2], capsules = 8, dim = 4 }}
+"model.decoder_widths" = [16, 32]
+"data.crop" = 20
+"data.train" = {train}
+"data.validation" = 40
+"data.test" = 40
+"recipe.epochs" = {epochs}
+"recipe.batch" = 32
 """
