@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -309,11 +310,13 @@ def add(root, values, seeds, settings=None, claim="c", variant="a"):
 
 def test_record_round_trip(tmp_path):
     path = add(tmp_path, [1.0, 2.0], [0, 1], {"epochs": 3})
-    assert path == tmp_path / "05.json" and list(tmp_path.iterdir()) == [path]  # no temporary file stays
-    content = json.loads(path.read_text())
-    (run,) = content["runs"]
-    assert run["settings"] == {"epochs": 3} and run["device"] == "a CPU"
-    assert {"python", "capsnb", "torch", "numpy"} <= set(run["versions"])
+    assert re.fullmatch(r"claims-05-[0-9a-f]{12}\.jsonl", path.name)
+    assert list(tmp_path.iterdir()) == [path]  # no temporary file stays
+    header, row = map(json.loads, path.read_text().splitlines())
+    assert header == {"run": path.stem[-12:], "notebook": "05", "protocol": {"epochs": 3}}
+    assert (row["measure"], row["settings"], row["values"]) == ("claim", {"claim": "c"}, {"a": {"0": 1.0, "1": 2.0}})
+    assert row["made"]["device"] == "a CPU"
+    assert {"python", "capsnb", "torch", "numpy"} <= set(row["made"]["versions"])
     assert recorded("05", tmp_path).measured("c") == {"a": {0: 1.0, 1: 2.0}}
     assert recorded("05", tmp_path).measured("other") == {}
 
@@ -324,7 +327,7 @@ def test_record_joins_seeds_of_equal_settings(tmp_path):
     add(tmp_path, [9.0], [0], variant="b")
     found = recorded("05", tmp_path)
     assert found.measured("c") == {"a": {0: 1.0, 1: 2.5, 2: 3.0}, "b": {0: 9.0}}
-    assert len(found.runs) == 3
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_variant_joins_where_its_own_spec_is_the_same(tmp_path):
@@ -347,7 +350,27 @@ def test_record_never_mixes_settings_and_keeps_the_old(tmp_path):
     add(tmp_path, [7.0], [0], {"epochs": 9})
     found = recorded("05", tmp_path)
     assert found.measured("c") == {"a": {0: 7.0}}
-    assert found.runs[0]["values"]["c"]["a"] == {"0": 1.0, "1": 2.0}
+    assert [protocol["epochs"] for protocol, _ in found.rows] == [3, 9]
+    assert found.rows[0][1].values == {"a": {"0": 1.0, "1": 2.0}}
+
+
+def test_what_one_run_measured_is_recorded_in_two_goes_without_a_loss(tmp_path):
+    made = {"date": "2026-01-01T00:00:00+00:00", "code": "abc1234", "versions": {}}
+    for values in ({"a": {0: 1.0, 1: 2.0}}, {"a": {1: 2.5}, "b": {0: 9.0}}):
+        record("05", {"c": values}, seeds=[0, 1], settings={}, device="a CPU", made=made, root=tmp_path)
+    found = recorded("05", tmp_path)
+    assert found.measured("c") == {"a": {0: 1.0, 1: 2.5}, "b": {0: 9.0}}  # the newer value of seed 1
+    assert len(found.rows) == 1
+
+
+def test_claims_stand_in_the_order_in_which_they_were_recorded_first(tmp_path):
+    for day, names in ((1, ["z", "a"]), (2, ["m", "a"])):
+        made = {"date": f"2026-01-0{day}T00:00:00+00:00", "code": "abc1234", "versions": {}}
+        values = {name: {"v": {0: 1.0}} for name in names}
+        record("05", values, seeds=[0], settings={"day": day}, device="a CPU", made=made, root=tmp_path)
+    found = recorded("05", tmp_path)
+    assert found.claims == ["z", "a", "m"]
+    assert [found.newest(name) for name in found.claims] == [False, True, True]
 
 
 def test_the_origin_names_every_run_whose_values_count(tmp_path):
@@ -363,41 +386,41 @@ def test_the_origin_names_every_run_whose_values_count(tmp_path):
 
 
 def test_record_refuses_bad_values_and_leaves_the_file(tmp_path):
-    before = add(tmp_path, [1.0], [0]).read_text()
+    path = add(tmp_path, [1.0], [0])
+    before = path.read_text()
     with pytest.raises(ValueError, match="c / a has 2 values for 1 seeds"):
         add(tmp_path, [1.0, 2.0], [0])
     with pytest.raises(ValueError, match="is nan at seed 0"):
         add(tmp_path, [math.nan], [0])
     with pytest.raises(TypeError):
         add(tmp_path, [1.0], [0], {"model": object()})
-    assert (tmp_path / "05.json").read_text() == before
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
     with pytest.raises(ValueError, match="names no notebook"):
         recorded("../05", tmp_path)
 
 
 def test_no_record_is_an_empty_one(tmp_path):
-    assert recorded("05", tmp_path).runs == ()
+    assert recorded("05", tmp_path).rows == ()
     assert recorded("05", tmp_path).origin("c") == ""
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("damage", "message"),
     [
-        ("{", "is not a record"),
-        ('{"format": 99, "runs": []}', "not a record of format 1"),
-        ('{"format": 1, "runs": [{}]}', "run 1 has no settings of type dict"),
+        (lambda text: text[:-9], r"claims-05-.*\.jsonl, line 2, is no observation .*restore it from version control"),
+        (lambda text: "[]\n", r"line 1, is no observation"),
+        (lambda text: text.replace('"measure"', '"other"'), r"line 2, is no observation"),
+        (lambda text: text.replace('"protocol"', '"other"'), r"holds no values of claims; restore it"),
+        (lambda text: text.replace('{"claim": "c"}', "{}"), r"holds no values of claims; restore it"),
+        (lambda text: text.replace('"0": 1.0', '"zero": 1.0'), r"c / a is not a mapping of seeds to numbers"),
+        (lambda text: text.replace('"0": 1.0', '"0": "much"'), r"c / a is not a mapping of seeds to numbers"),
+        (lambda text: text.replace('{"0": 1.0}', "[1.0]"), r"c / a is not a mapping of seeds to numbers"),
     ],
 )
-def test_a_damaged_record_is_one_sentence(tmp_path, content, message):
-    (tmp_path / "05.json").write_text(content)
-    with pytest.raises(ValueError, match=message):
-        recorded("05", tmp_path)
-
-
-def test_a_record_with_values_of_the_wrong_kind_is_refused(tmp_path):
+def test_a_damaged_record_is_one_sentence(tmp_path, damage, message):
     path = add(tmp_path, [1.0], [0])
-    path.write_text(path.read_text().replace('"0": 1.0', '"zero": 1.0'))
-    with pytest.raises(ValueError, match="c / a is not a mapping of seeds to numbers"):
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ValueError, match=message):
         recorded("05", tmp_path)
 
 

@@ -3,10 +3,10 @@
 import tomllib
 
 import pytest
+import torch
 
 from capsnb.evidence import plans, sweep
-from capsnb.measure.parse_tree import life
-from capsnb.nn.models import CapsNetConfig
+from capsnb.nn.models import CapsNetConfig, count_parameters
 from capsnb.training.identity import decode, encode
 
 PLANS = {profile: plans.plan("07", profile) for profile in plans.PROFILES}
@@ -19,7 +19,7 @@ def test_one_network_with_a_decoder_that_a_readers_can_be_made_of(profile):
     assert list(plan.specs) == ["capsnet"]
     assert spec.model.decoder == "conditional"
     assert decode(encode(spec)) == spec
-    assert plan.observe["life"] is life
+    assert plan.watch == {"life": ("life", {})}
     assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 3, "full": 3}[profile]
 
 
@@ -33,10 +33,18 @@ def test_settings_leave_images_enough_to_be_split_and_measured(profile):
 
 @pytest.mark.parametrize("profile", list(PLANS))
 def test_the_grids_networks_are_small(profile):
-    cells = sweep.expand(tomllib.loads(PLANS[profile].settings["grid"]))
-    assert len(cells) == 1
-    (task,) = sweep.plan(cells)
-    assert task.parameters < 50_000
+    grid = sweep.expand(tomllib.loads(PLANS[profile].settings["grid"]))
+    (spec,) = grid.specs
+    assert count_parameters(spec.model) < 50_000
+    assert (spec.data.crop, spec.model.size) == (20, 20)
+    with torch.no_grad():
+        assert spec.build()(torch.zeros(2, 1, 20, 20)).scores.shape == (2, 10)
+
+
+def test_a_reader_adds_what_is_varied_to_the_grids_base():
+    varied = '[grid]\n"model.routing.temperature" = [1.0, 0.5]\nseed = [0, 1]\n'
+    grid = sweep.expand(tomllib.loads(PLANS["smoke"].settings["grid"] + varied))
+    assert [(spec.model.routing.temperature, spec.seed) for spec in grid.specs] == [(1, 0), (1, 1), (0.5, 0), (0.5, 1)]
 
 
 def test_full_is_sabours_network_on_mnist():

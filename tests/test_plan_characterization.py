@@ -8,11 +8,11 @@ import torch
 
 from capsnb.data import Augment
 from capsnb.evidence import plans
-from capsnb.evidence.plans import characterization
 from capsnb.evidence.published import find, lookup
 from capsnb.measure.paths import Places
 from capsnb.nn.models import ZOO
 from capsnb.training.identity import decode, encode
+from plans import characterization
 
 PLANS = {profile: plans.plan("01", profile) for profile in plans.PROFILES}
 changes = partial(helpers.changes, into=("model", "data", "recipe"))

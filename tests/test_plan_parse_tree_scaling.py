@@ -6,11 +6,11 @@ import pytest
 from helpers import changes
 
 from capsnb.evidence import plans
-from capsnb.evidence.plans import parse_trees
 from capsnb.measure import viewpoint
 from capsnb.nn.models import ZOO
 from capsnb.training.hooks import DecoupledDecay
 from capsnb.training.identity import decode, encode
+from plans import parse_tree_scaling
 
 PLANS = {profile: plans.plan("04", profile) for profile in plans.PROFILES}
 
@@ -53,10 +53,10 @@ def test_every_other_variant_changes_one_thing(profile):
 
 
 @pytest.mark.parametrize("profile", list(PLANS))
-def test_settings_and_observers_are_those_the_notebook_reads(profile):
+def test_settings_and_what_is_watched_are_those_the_notebook_reads(profile):
     plan = PLANS[profile]
-    assert set(plan.observe) == {"life", "pull"}
-    assert set(plan.settings) == set(parse_trees.SETTINGS)
+    assert plan.watch == {"life": ("life", {}), "pull": ("pull", {})}
+    assert set(plan.settings) == set(parse_tree_scaling.SETTINGS)
     for kind, (_, identity, _) in viewpoint.KINDS.items():
         assert identity in plan.settings[kind]
     assert len(plan.settings["cost n"]) >= 2 and len(plan.settings["cost d"]) >= 2

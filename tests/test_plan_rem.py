@@ -8,13 +8,12 @@ import torch
 
 from capsnb.data import prepare
 from capsnb.evidence import plans
-from capsnb.measure.dictionary import TreeObserver
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn import taps
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.nn.models.backbone import BackboneStem, imagenet_weights
 from capsnb.training import runs
-from capsnb.training.pruning import Lobster, Penalty, ToSparsity
+from capsnb.training.pruning import Lobster, Penalty, ToSparsity, weights
 
 MODELS = {"plain", "rem", "l2", "magnitude", "random", "l2 to sparsity", "1 iteration", "fewer capsules"}
 MODELS |= {"l2, nothing pruned"}
@@ -25,14 +24,14 @@ DECODERS = {"decoder", "rem and decoder", "stacked", "rem stacked"}
 def test_every_profile_has_the_pair_and_watches_sparsity_and_trees(profile):
     plan = plans.plan("03", profile)
     assert {"mnist/plain", "mnist/rem"} <= set(plan.specs)
-    assert list(plan.observe) == ["sparsity", plan.settings["trees"]]
-    assert plan.observe["sparsity"] is sparsity.sparsity
-    assert isinstance(plan.observe[plan.settings["trees"]], TreeObserver)
+    images = {"smoke": 60, "quick": 1000, "long": 10_000, "full": 10_000}[profile]
+    assert plan.watch == {"sparsity": ("sparsity", {}), plan.settings["trees"]: ("trees", {"images": images})}
+    assert plan.settings["trees"] == f"trees of {images:,} test images"
     plain, rem = plan.specs["mnist/plain"][0], plan.specs["mnist/rem"][0]
     (hook,) = rem.recipe.hooks
     assert isinstance(hook, Lobster) and not plain.recipe.hooks
     assert replace(rem.recipe, hooks=(), keep="best") == plain.recipe and rem.model == plain.model
-    names = [runs.folder_of(spec, observe=plan.observe, every=plan.every).name for spec in plan.all_specs()]
+    names = [runs.folder_of(spec).name for spec in plan.all_specs()]
     assert len(set(names)) == len(names)
 
 
@@ -144,7 +143,7 @@ def test_a_frozen_backbone_never_moves():
         optimizer.step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("conv1"), name  # batch norms' averages too
-    assert set(sparsity.weights(model)) == {"primary.conv.weight", "class.weight"}
+    assert set(weights(model)) == {"primary.conv.weight", "class.weight"}
     with taps.record(model.eval(), "conv1") as seen:
         model(images)
     assert seen["conv1"].shape == (3, 512, 7, 7)

@@ -6,20 +6,20 @@ import torch
 from capsnb.data import prepare
 from capsnb.data.transforms import Affine, Translated
 from capsnb.evidence import plans
-from capsnb.evidence.plans import robustness
 from capsnb.evidence.published import find
-from capsnb.nn.models import ZOO
+from capsnb.measure.robustness import derived_split
+from capsnb.nn.models import ZOO, count_parameters
 from capsnb.training import runs
-from plans import ablations, count_parameters
+from plans import ablations, robustness_ablations
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))
 def test_every_profile_has_the_six_models_of_table_1(profile):
     plan = plans.plan("05", profile)
     assert {f"affine/{name}" for name in ablations.SIX} <= set(plan.specs)
-    assert list(plan.observe) == ["mnist accuracy", "affnist accuracy"]
+    assert list(plan.watch) == ["mnist accuracy", "affnist accuracy"]
     assert len(plan.seeds) == {"smoke": 1, "quick": 3, "long": 3, "full": 5}[profile]
-    names = [runs.folder_of(spec, observe=plan.observe, every=plan.every).name for spec in plan.all_specs()]
+    names = [runs.folder_of(spec).name for spec in plan.all_specs()]
     assert len(set(names)) == len(names)  # no run is named twice
 
 
@@ -78,14 +78,15 @@ def test_digits_reach_every_place_of_the_canvas_and_the_test_digits_stay_in_the_
     assert spec.recipe.augment.shift == 3
     data = prepare(spec.data)
     assert not data.test.images[..., :3, :].any() and not data.test.images[..., :3].any()
-    derived = [observer.derive for observer in plan.observe.values()]
-    assert derived == [Translated(size=20), Affine(kind="b", size=20, reach=4.0)]
-    assert plan.observe["mnist accuracy"].split(data).images[..., :3, :].any()
+    assert {measure for measure, _ in plan.watch.values()} == {"derived accuracy"}
+    settings = [settings for _, settings in plan.watch.values()]
+    assert [each["derive"] for each in settings] == [Translated(size=20), Affine(kind="b", size=20, reach=4.0)]
+    assert derived_split(data, **plan.watch["mnist accuracy"][1]).images[..., :3, :].any()
 
 
 def test_the_paper_s_reach_and_target_in_full():
     plan = plans.plan("05", "full")
-    assert plan.observe["affnist accuracy"].derive == Affine(kind="b")
+    assert plan.watch["affnist accuracy"][1]["derive"] == Affine(kind="b")
     assert plan.settings["target"] == 0.9922
     assert plan.settings["compactness values"]["trans-x"][0] == -5.0
     halved = plans.plan("05", "quick").settings["compactness values"]
@@ -120,7 +121,7 @@ def test_long_keeps_the_kernels_groups_and_pairs_of_tables_3_and_4_at_a_smaller_
     assert 0.98 * capsnet < dense <= capsnet
 
 
-@pytest.mark.parametrize(("scale", "groups"), [(ablations.PAPER, [8, 16, 32, 64]), (robustness.REDUCED, [1, 2, 4, 8])])
+@pytest.mark.parametrize(("scale", "groups"), [(ablations.PAPER, [8, 16, 32, 64]), (robustness_ablations.REDUCED, [1, 2, 4, 8])])
 def test_groups_cut_the_same_channels_otherwise(scale, groups):
     stems = [config.stem for config, _ in ablations.group_models(scale, own=True).values()]
     assert sorted(stem.types for stem in stems) == groups

@@ -8,15 +8,14 @@ import pytest
 
 from capsnb.data import prepare
 from capsnb.evidence import plans
-from capsnb.evidence.plans import lin
 from capsnb.evidence.published import find, lookup
 from capsnb.measure import manifold
-from capsnb.measure.entropy import EntropyObserver
 from capsnb.measure.transfer import SCHEMES
 from capsnb.nn.models import ZOO
 from capsnb.training import runs
 from capsnb.training.hooks import FollowFitness
 from capsnb.training.identity import decode, encode
+from plans import routing_entropy
 
 PLANS = {profile: plans.plan("02", profile) for profile in plans.PROFILES}
 changes = partial(helpers.changes, into=("model", "recipe", "routing"))
@@ -61,7 +60,7 @@ def test_every_profile_can_test_every_claim(profile):
     plan = PLANS[profile]
     specs = {name: found[0] for name, found in plan.specs.items()}
     assert {"iterations/1", "iterations/3", "iterations/6", "iterations/7", "rate/0.01", "cnn", "average"} <= set(specs)
-    assert {f"other/{lin.HALVED[0]}/iterations/{count}" for count in (3, 7)} <= set(specs)
+    assert {f"other/{routing_entropy.HALVED[0]}/iterations/{count}" for count in (3, 7)} <= set(specs)
     assert specs["sabour"].model.hidden == () and specs["sabour"].data.derive is None
     for network in ("capsnet", "cnn"):
         assert {f"transfer/{network}/{scheme}" for scheme in ("source", *SCHEMES)} <= set(specs)
@@ -84,7 +83,7 @@ def test_every_profile_can_test_every_claim(profile):
 def test_another_choice_changes_that_alone():
     specs = {name: found[0] for name, found in PLANS["full"].specs.items()}
     seen = set()
-    for choice in lin.CHOICES:
+    for choice in routing_entropy.CHOICES:
         variants = ("iterations/3", "iterations/6", "iterations/7", "rate/0.01")
         found = {frozenset(changes(specs[name], specs[f"other/{choice}/{name}"])) for name in variants}
         ((field,),) = found
@@ -109,13 +108,14 @@ def test_each_seed_of_a_scheme_starts_from_its_own_networks_that_are_trained_bef
 
 
 @pytest.mark.parametrize("profile", list(PLANS))
-def test_settings_and_observers_are_those_the_notebook_reads(profile):
+def test_settings_and_what_is_watched_are_those_the_notebook_reads(profile):
     plan = PLANS[profile]
     columns = plan.settings["entropy"]
-    assert set(plan.observe) == {"test accuracy", *columns.values()} and list(columns) == ["R1", "R2"]
+    assert set(plan.watch) == {"test accuracy", *columns.values()} and list(columns) == ["R1", "R2"]
+    images = {"smoke": 20, "quick": 200, "long": 250, "full": 500}[profile]
     for name, layer in {"R1": "caps1", "R2": "class"}.items():
-        observer = plan.observe[columns[name]]
-        assert isinstance(observer, EntropyObserver) and observer.layer == layer and observer.name == columns[name]
+        assert columns[name] == f"entropy of {layer} on {images} validation images"
+        assert plan.watch[columns[name]] == ("routing entropy", {"layer": layer, "images": images})
     assert set(plan.settings["taps"]) == {"capsnet", "cnn", "average"}
     assert plan.settings["capsnet"] in plan.specs
     images = (2 * plan.settings["radius"] + 1) ** 2

@@ -1,17 +1,21 @@
-"""Profiles decide cost; a plan passes what it observes to every run, so that a cached run is found again."""
+"""Profiles decide cost; a plan's runs are watched, found again and measured; a recorded profile asks the store."""
 
 import json
 import math
 
 import pytest
 
+from capsnb.data import prepare
 from capsnb.evidence import plans
+from capsnb.measure import protocol
+from capsnb.measure.observe import observe
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import runs
+from capsnb.training.evaluation import evaluate
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))
-@pytest.mark.parametrize("notebook", list(profiles.PLANS))
+@pytest.mark.parametrize("notebook", list(plans.planned()))
 def test_every_notebook_has_a_plan_at_every_profile(notebook, profile):
     plan = plans.plan(notebook, profile)
     assert plan.profile == profile
@@ -61,7 +65,7 @@ def test_the_full_first_notebook_is_sabours_own_training():
     assert plan.specs["3 iterations, reconstruction"][0].model == CapsNetConfig() == ZOO["capsnet"].config
 
 
-def test_a_plans_runs_are_found_again_with_what_they_observe(tmp_path, monkeypatch):
+def test_a_plans_runs_are_found_again_with_what_was_watched(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
     plan = plans.plan("00", "smoke")
     (spec,) = plan.all_specs()
@@ -72,12 +76,89 @@ def test_a_plans_runs_are_found_again_with_what_they_observe(tmp_path, monkeypat
     assert plan.get(spec).history == rows
 
 
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The plan of notebook 07 at smoke, two seeds, whose runs go to a folder of their own."""
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    return plans.plan("07", "smoke", seeds=2)
+
+
+def test_a_plan_trains_and_observes_its_runs_side_by_side(small, tmp_path):
+    small.train(jobs=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(runs.run_name(spec) for spec in small.all_specs())
+    assert small.forecast() == [0.0, 0.0]
+    weights = [(runs.folder_of(spec) / "model.pt").stat().st_mtime_ns for spec in small.all_specs()]
+    found = small.observe("capsnet", "accuracy")
+    assert list(found) == [0, 1]
+    for spec, each in zip(small.all_specs(), found.values(), strict=True):
+        right = 100 * evaluate(small.get(spec).model, prepare(spec.data).test).accuracy
+        assert each.values["accuracy, %"] == pytest.approx(right)
+    # nothing was trained or measured twice
+    assert small.observe("capsnet", "accuracy") == found
+    assert weights == [(runs.folder_of(spec) / "model.pt").stat().st_mtime_ns for spec in small.all_specs()]
+
+
+def test_what_is_watched_is_a_column_by_the_plans_name_and_taken_of_any_model(small):
+    spec = small.all_specs()[0]
+    run = small.get(spec, progress=False)
+    assert [row["step"] for row in run.history] == [1, 2]  # 64 images in batches of 32, a row for each step
+    taken = small.take("life", run.model, prepare(spec.data))
+    assert taken == run.history[-1]["life"]
+    (series,) = observe([spec], "life", watched=True)
+    assert series.values["step"] == [1, 2]
+    assert [each["dead"] for each in (row["life"] for row in run.history)] == series.values["dead"]
+
+
+def test_a_plan_that_fails_to_train_says_how_many_and_why(small):
+    (folder := runs.folder_of(small.all_specs()[0])).mkdir()
+    (folder / "state.pt").write_text("no state")
+    with pytest.raises(RuntimeError, match=r"1 of 2 trainings failed; the first was .*state\.pt is damaged"):
+        small.train(jobs=1)
+    assert runs.is_finished(runs.folder_of(small.all_specs()[1]))
+
+
+def test_at_a_recorded_profile_the_store_answers_unless_runs_are_asked_for(monkeypatch):
+    plan = plans.plan("07", "long")
+    assert plan.recorded and not plans.plan("07", "smoke").recorded
+    with pytest.raises(ValueError, match=r"the evidence store has no accuracy@1 of 3 of 3 runs, such as capsnet-mnist"):
+        plan.observe("capsnet", "accuracy")
+    monkeypatch.setenv("CAPSNB_EVIDENCE", "runs")
+    assert not plan.recorded
+
+
+def test_a_history_has_a_row_for_so_many_steps_where_a_run_starts_too():
+    for spec in plans.plan("02", "long").all_specs():
+        assert spec.recipe.report_every == 322
+        assert spec.start is None or spec.start.recipe.report_every == 322
+    started = [spec for spec in plans.plan("02", "long").all_specs() if spec.start]
+    assert started and all(spec.start in plans.plan("02", "long").all_specs() for spec in started)
+    assert {spec.recipe.report_every for spec in plans.plan("00", "smoke").all_specs()} == {None}  # a row per epoch
+
+
+def test_planned_notebooks_are_those_with_a_module_beside_them(tmp_path):
+    assert plans.planned()["03"] == "rem" and "06" not in plans.planned()
+    (tmp_path / "plans").mkdir()
+    for name in ("00_with_plan.ipynb", "01_without.ipynb", "notes.ipynb", "plans/with_plan.py", "plans/helper.py"):
+        (tmp_path / name).touch()
+    assert plans.planned(tmp_path) == {"00": "with_plan"}
+
+
+@pytest.mark.parametrize("profile", list(plans.PROFILES))
+@pytest.mark.parametrize("notebook", list(plans.planned()))
+def test_what_is_watched_is_a_registered_measure_with_its_settings(notebook, profile):
+    plan = plans.plan(notebook, profile)
+    columns = list(plan.watching())
+    assert len(columns) == len(plan.watch) > 0
+    for column, (measure, settings) in zip(columns, plan.watch.values(), strict=True):
+        assert column == protocol.find(measure).column(**settings)
+
+
 def test_a_record_names_each_code_version_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
     plan = plans.plan("04", "long")
     assert plan.made() == {}
     for spec, code, date in zip(plan.all_specs(), ["b", "a, then b", "b, then c"], "132", strict=False):
-        folder = runs.folder_of(spec, observe=plan.observe, every=plan.every)
+        folder = runs.folder_of(spec)
         folder.mkdir()
         (folder / "model.pt").touch()
         made = {"code": code, "device": "CPU", "date": date, "versions": {"torch": "2"}}
@@ -88,7 +169,7 @@ def test_a_record_names_each_code_version_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "options", "sentence"),
     [
-        (("99",), {}, "no notebook '99'; there are: 00"),
+        (("99",), {}, "no notebook '99' with a plan; there are: 00, 01, 02, 03, 04, 05, 07"),
         (("00", "fast"), {}, "profile 'fast' is unknown; allowed: smoke, quick, long, full"),
         (("00", "smoke"), {"seeds": 0}, "seeds = 0: at least 1"),
     ],

@@ -1,4 +1,4 @@
-"""From an executed notebook's claims to results/NN.json."""
+"""From an executed notebook's claims to its record in the evidence store."""
 
 import json
 
@@ -30,10 +30,10 @@ def executed(folder, *, profile="long", measured=None, made=MADE):
 
 def test_values_settings_and_circumstances_reach_the_record(tmp_path):
     path = recording.record(executed(tmp_path), "05", root=tmp_path / "results")
-    (run,) = json.loads(path.read_text())["runs"]
-    assert run["values"] == {"error": {"net": {"0": 0.4, "1": 0.5}}}
-    assert run["settings"] == {"profile": "long"}
-    assert {name: run[name] for name in MADE} == MADE
+    header, row = map(json.loads, path.read_text().splitlines())
+    assert (header["notebook"], header["protocol"]) == ("05", {"profile": "long"})
+    assert (row["settings"], row["values"]) == ({"claim": "error"}, {"net": {"0": 0.4, "1": 0.5}})
+    assert {name: row["made"][name] for name in MADE} == MADE
     assert evidence.recorded("05", tmp_path / "results").measured("error") == {"net": {0: 0.4, 1: 0.5}}
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,19 @@ def recorded(notebook: str, root: Path | str | None = None) -> Record:
         header, found = read(file)
         if "protocol" not in header or not all(set(each.settings) == {CLAIM} for each in found):
             raise ValueError(f"{file} holds no values of claims; restore it from version control.")
+        for each in found:
+            _check(file, each)
         rows += [(header["protocol"], each) for each in found]
-    return Record(notebook, tuple(sorted(rows, key=lambda row: row[1].made["date"])))
+    return Record(notebook, tuple(sorted(rows, key=lambda row: (row[1].made["date"], row[1].made.get("recorded", "")))))
+
+
+def _check(file: Path, values: Observation) -> None:
+    for variant, by_seed in values.values.items():
+        if not isinstance(by_seed, Mapping) or not all(
+            seed.isdigit() and isinstance(value, int | float) for seed, value in by_seed.items()
+        ):
+            claim = f"{values.settings[CLAIM]} / {variant}"
+            raise ValueError(f"{file}: {claim} is not a mapping of seeds to numbers; restore it from version control.")
 
 
 def record(
@@ -100,7 +112,8 @@ def record(
     Values that do not match `seeds`, or are not finite, raise ValueError and leave the file as it was.
     """
     protocol = json.loads(json.dumps(dict(settings), allow_nan=False))
-    provenance = {**circumstances(), **(made or {}), "device": device}
+    recorded_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    provenance = {**circumstances(), **(made or {}), "device": device, "recorded": recorded_at}
     found = [
         Observation(
             CLAIM,
@@ -112,8 +125,15 @@ def record(
     ]
     key = digest(protocol)
     file = _folder(root) / f"claims-{_number(notebook)}-{key}.jsonl"
-    write(file, {"run": key, "notebook": notebook, "protocol": protocol}, found)
+    write(file, {"run": key, "notebook": notebook, "protocol": protocol}, found, joined=_joined)
     return file
+
+
+def _joined(earlier: Observation, newer: Observation) -> Observation:
+    """Values of the same runs that were recorded in two goes: a seed's newer value stands in for its earlier one."""
+    names = dict.fromkeys((*earlier.values, *newer.values))
+    values = {name: {**earlier.values.get(name, {}), **newer.values.get(name, {})} for name in names}
+    return replace(newer, values=values)
 
 
 def _folder(root: Path | str | None) -> Path:

@@ -257,7 +257,6 @@ def _watched(routing: Routing, name: str, trails: dict[str, Trail]) -> Routing:
             poses.append(combine(coupling, votes))
             return poses[-1]
 
-        watched.ballot = combine.ballot  # which a routing may ask for
         coupling = routing(votes, watched, **prior)
         watched(coupling, votes)
         trails[name] = Trail(torch.stack(couplings), torch.stack(poses), votes)

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,16 @@ def read(file: str | Path) -> tuple[dict[str, Any], list[Observation]]:
     return header, sorted(found, key=lambda each: each.made.get("date", ""))
 
 
-def write(file: str | Path, header: Mapping[str, Any], observations: Iterable[Observation]) -> int:
+def write(
+    file: str | Path,
+    header: Mapping[str, Any],
+    observations: Iterable[Observation],
+    *,
+    joined: Callable[[Observation, Observation], Observation] = lambda earlier, newer: newer,
+) -> int:
     """Add observations to a file, made where it is not there; one by the same maker takes the earlier one's place.
 
+    joined: what is kept of such two, the newer one alone if not given. Lines stay in the order they were first written.
     Returns how many were not there before. The file is written whole under another name, then renamed. Raises
     ValueError for values that are no plain data, and for a file of another run.
     """
@@ -103,9 +110,11 @@ def write(file: str | Path, header: Mapping[str, Any], observations: Iterable[Ob
             raise ValueError(f"{file} is of the run {known['run']}, not of {header['run']}")
         rows = {_line_key(each): each for each in earlier}
         before = len(rows)
-        rows |= {_line_key(each): each for each in observations}
+        for each in observations:
+            key = _line_key(each)
+            rows[key] = joined(rows[key], each) if key in rows else each
         lines = [json.dumps(known, sort_keys=True)]
-        for each in sorted(rows.values(), key=lambda each: (each.measure, str(each.settings), str(each.null))):
+        for each in rows.values():
             row = {
                 name: value
                 for name, value in asdict(each).items()

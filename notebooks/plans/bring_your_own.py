@@ -25,7 +25,7 @@ def content(profile: str) -> dict[str, Any]:
     """A small network on the embedded digits; at long and full more seeds, at full Sabour's network on MNIST.
 
     settings: "drawn", images of each class in the reader's folder, "recipe" for them, "sizes" of the survey, "grid",
-    lines of a grid file that make its networks small.
+    the base of a grid file, whose networks are small.
     """
     every = {"smoke": 1, "quick": 55, "long": 55, "full": 430}[profile]  # steps; half an epoch at quick
     plan = {"watch": {"life": ("life", {})}, "every": every}
