@@ -262,7 +262,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path):
 def test_a_process_does_not_wait_for_itself(tmp_path):
     rows = follow(SPEC, tmp_path)
     next(rows)
-    with pytest.raises(RuntimeError, match="is held by this very process.*go through the rows of that run, or close"):
+    with pytest.raises(RuntimeError, match=r"is held by this very process.*go through the rows of that run, or close"):
         get(SPEC, tmp_path)
     assert len(list(rows)) == 1
     assert len(get(SPEC, tmp_path).history) == 2
