@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from capsnb.data import DataSpec
+from capsnb.measure.observe import observe
 from capsnb.measure.protocol import Measure, find
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import files, runs
@@ -183,6 +184,13 @@ def test_half_a_column_is_not_kept_and_a_whole_one_is(tmp_path, capsys):
     again = get(SPEC, tmp_path, watch={"late": steps})
     assert [row["late"] for row in again.history] == [4, 8]
     assert files.watched_columns(folder) == ["steps", "late"]
+
+
+def test_a_series_asked_of_a_run_that_was_begun_without_it_is_whole(tmp_path):
+    cut(SPEC, tmp_path)
+    (found,) = observe([SPEC], "test accuracy", train=True, watched=True, root_folder=tmp_path, jobs=1)
+    assert found.values["step"] == [4, 8]
+    assert len(found.values["value"]) == 2
 
 
 # ---------------------------------------------------------------- kills, threads, locks

@@ -60,9 +60,10 @@ def observe(
         if not train and not all(ready):
             _complain(specs, found, chosen, "your runs", where)
         if not all(ready):
-            failed = parallel.train({spec: watch for spec in missing}, jobs=jobs, **where)
-            if failed:
-                raise RuntimeError(f"{len(failed)} trainings failed: {failed[0]}")
+            for _ in range(2):  # a run that was begun without being watched is ended first, then made again
+                failed = parallel.train({spec: watch for spec in missing}, jobs=jobs, **where)
+                if failed:
+                    raise RuntimeError(f"{len(failed)} trainings failed: {failed[0]}")
         for spec in missing:
             _take(spec, chosen, settings, null=null, watched=watched, **where)
         found = [_beside(spec, wanted, **where) for spec in specs]
