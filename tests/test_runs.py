@@ -188,7 +188,10 @@ def test_half_a_column_is_not_kept_and_a_whole_one_is(tmp_path, capsys):
 
 def test_a_series_asked_of_a_run_that_was_begun_without_it_is_whole(tmp_path):
     cut(SPEC, tmp_path)
-    (found,) = observe([SPEC], "test accuracy", train=True, watched=True, root_folder=tmp_path, jobs=1)
+    assert [row["late"] for row in get(SPEC, tmp_path, watch={"late": lengths}).history] == [None, None]
+    begun = replace(SPEC, seed=1)
+    cut(begun, tmp_path)
+    (found,) = observe([begun], "test accuracy", train=True, watched=True, root_folder=tmp_path, jobs=1)
     assert found.values["step"] == [4, 8]
     assert len(found.values["value"]) == 2
 
