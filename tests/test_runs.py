@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from capsnb.data import DataSpec
+from capsnb.measure.observe import observe
 from capsnb.measure.protocol import Measure, find
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import files, runs
@@ -185,6 +186,16 @@ def test_half_a_column_is_not_kept_and_a_whole_one_is(tmp_path, capsys):
     assert files.watched_columns(folder) == ["steps", "late"]
 
 
+def test_a_series_asked_of_a_run_that_was_begun_without_it_is_whole(tmp_path):
+    cut(SPEC, tmp_path)
+    assert [row["late"] for row in get(SPEC, tmp_path, watch={"late": lengths}).history] == [None, None]
+    begun = replace(SPEC, seed=1)
+    cut(begun, tmp_path)
+    (found,) = observe([begun], "test accuracy", train=True, watched=True, root_folder=tmp_path, jobs=1)
+    assert found.values["step"] == [4, 8]
+    assert len(found.values["value"]) == 2
+
+
 # ---------------------------------------------------------------- kills, threads, locks
 
 TRAIN_SCRIPT = """
@@ -262,7 +273,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path):
 def test_a_process_does_not_wait_for_itself(tmp_path):
     rows = follow(SPEC, tmp_path)
     next(rows)
-    with pytest.raises(RuntimeError, match="is held by this very process.*go through the rows of that run, or close"):
+    with pytest.raises(RuntimeError, match=r"is held by this very process.*go through the rows of that run, or close"):
         get(SPEC, tmp_path)
     assert len(list(rows)) == 1
     assert len(get(SPEC, tmp_path).history) == 2

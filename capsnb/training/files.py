@@ -87,10 +87,11 @@ def same_weights(file: Path, weights: Mapping[str, Tensor]) -> bool:
 
 
 def read_history(folder: str | Path, watch: Iterable[str] = ()) -> list[Row]:
-    """The rows of a run so far, with these columns of what was watched. ValueError for a damaged file."""
+    """The rows of a run so far, with these columns of what was watched; None where it was not. ValueError: damaged."""
     rows = _read_table(Path(folder) / "history.csv", HISTORY)
     if watch := list(watch):
-        seen = {row["step"]: row for row in _read_table(Path(folder) / "watched.csv", WATCHED)}
+        file = Path(folder) / "watched.csv"
+        seen = {row["step"]: row for row in _read_table(file, WATCHED)} if file.exists() else {}
         for row in rows:
             row |= {name: seen.get(row["step"], {}).get(name) for name in watch}
     return rows

@@ -64,12 +64,12 @@ NAMES: dict[str, tuple[str, int]] = {
 def encode(value: Any) -> Any:
     """A frozen dataclass, tuple or plain value as JSON-able data. Raises ValueError for anything else."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
+        name = name_of(type(value))
+        return {"type": name} | {
             field.name: encode(getattr(value, field.name))
             for field in dataclasses.fields(value)
             if _is_written(field, getattr(value, field.name))
         }
-        return {"type": name_of(type(value)), **fields}
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     if isinstance(value, PLAIN):
