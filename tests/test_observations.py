@@ -138,7 +138,7 @@ def test_where_an_observation_comes_from_in_words():
         (2, '{"run": "a"}\n{"measure": "x", "values": {}, "colour": 1}\n'),
         (
             3,
-            '{"run": "a"}\n{"measure": "x", "values": {}}\n{"measure": "x", "values": {"a": {"uint8": "?", "shape": [1]}}}\n',
+            '{"run": "a"}\n{"measure": "x", "values": {}}\n{"measure": "x", "values": {"uint8": "?", "shape": [1]}}\n',
         ),
     ],
 )
@@ -175,7 +175,8 @@ import sys
 from capsnb.measure.observations import Observation, write
 assert "torch" not in sys.modules
 for number in range(25):
-    write(sys.argv[1], {"run": "a"}, [Observation("m", settings={"who": sys.argv[2], "number": number}, values={"x": 1})])
+    settings = {"who": sys.argv[2], "number": number}
+    write(sys.argv[1], {"run": "a"}, [Observation("m", settings=settings, values={"x": 1})])
 """
 
 
@@ -260,9 +261,7 @@ def test_what_is_missing_is_one_sentence_with_count_and_forecast_and_nothing_is_
     assert sentence.count("\n") == 0
     assert counted == [] and not runs.folder_of(OTHER, root_folder=root).exists()
     store = tmp_path / "store"
-    with pytest.raises(
-        ValueError, match=r"the evidence store has no sum of weights@1 of 1 of 1 runs.*no training would"
-    ):
+    with pytest.raises(ValueError, match=r"store has no sum of weights@1 of 1 of 1 runs.*: no training would bring it"):
         observe([SPEC], "sum of weights", recorded=True, store=store, root_folder=root)
     with pytest.raises(ValueError, match="has no setting 'size'; it has: times"):
         observe([SPEC], "sum of weights", root_folder=root, size=3)
@@ -300,7 +299,7 @@ def test_the_same_of_the_untrained_network(tmp_path, root, counted):
 
 def test_the_store_answers_without_runs_and_without_images(tmp_path, root, counted, monkeypatch):
     store, nowhere = tmp_path / "store", tmp_path / "nowhere"
-    mnist = Spec(model=MODEL, data=DataSpec("mnist", resize=12), recipe=SPEC.recipe)
+    mnist = Spec(model=MODEL, data=DataSpec(name="mnist", resize=12), recipe=SPEC.recipe)
     observe([SPEC], "sum of weights", root_folder=root)
     assert record([SPEC, OTHER], store=store, root_folder=root) == (1, [store / f"{runs.run_name(SPEC)}.jsonl"])
     assert record([SPEC], store=store, root_folder=root)[0] == 0, "nothing is new there"
@@ -308,9 +307,8 @@ def test_the_store_answers_without_runs_and_without_images(tmp_path, root, count
     monkeypatch.setenv("CAPSNB_DATA", str(nowhere))
     assert observe([SPEC], "sum of weights", recorded=True, store=store, root_folder=nowhere) == [beside]
     # a set that is not here is known by its true content
-    write(
-        store / f"{runs.run_name(mnist)}.jsonl", {"run": key(mnist)}, [Observation("sum of weights", values={"sum": 4})]
-    )
+    known = Observation("sum of weights", values={"sum": 4})
+    write(store / f"{runs.run_name(mnist)}.jsonl", {"run": key(mnist)}, [known])
     (found,) = observe([mnist], "sum of weights", recorded=True, store=store, root_folder=nowhere)
     assert found.values == {"sum": 4}
     with pytest.raises(ValueError, match="their training cannot be forecast") as told:
