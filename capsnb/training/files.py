@@ -87,7 +87,8 @@ def read_history(folder: str | Path, watch: Iterable[str] = ()) -> list[Row]:
     """The rows of a run so far, with these columns of what was watched. ValueError for a damaged file."""
     rows = _read_table(Path(folder) / "history.csv")
     if watch := list(watch):
-        seen = {row["step"]: row for row in _read_table(Path(folder) / "watched.csv")}
+        file = Path(folder) / "watched.csv"  # not there where a run was begun unwatched
+        seen = {row["step"]: row for row in (_read_table(file) if file.exists() else [])}
         for row in rows:
             row |= {name: seen.get(row["step"], {}).get(name) for name in watch}
     return rows
