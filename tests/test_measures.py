@@ -157,8 +157,8 @@ def test_what_needs_a_training_is_refused_outside_and_works_while_it_trains(exp_
         assert row["momentum@1"] > 0
         assert row['momentum@1 {"scale": 2.0}'] == 2 * row["momentum@1"]
         assert 0 <= row["test accuracy@1"] <= 1, "the number of {'value': number} alone"
-        assert [len(each) for each in row["pull@1"]["capsule"]] == [8, 4, 10]
-        assert row["life@1"].keys() >= set()
+        assert [len(each) for each in row["pull@1"]["capsule"]] == [18, 4, 10]
+        assert [len(each) for each in row["life@1"]["dead"]] == [18, 4, 10]
     names = plain.model.state_dict()
     assert names.keys() == watched.model.state_dict().keys()
     for name, value in watched.model.state_dict().items():
@@ -201,9 +201,8 @@ def test_every_measure_gives_plain_values_with_its_rows_or_says_why_not(name, ne
         values = measure(network, digits, derive=Affine(kind="c", size=20), side=14)
     else:
         values = measure(network, digits, **settings)
-        assert measure(network, digits, **settings) == pytest.approx(values, nan_ok=True) or values == measure(
-            network, digits, **settings
-        )
+        again = measure(network, digits, **settings)
+        assert observations.pack(again) == observations.pack(values), "what is drawn is seeded"
     assert observations.unpack(json.loads(json.dumps(observations.pack(values)))) is not None
     assert set(measure.rows) <= set(values)
     for row in measure.rows:

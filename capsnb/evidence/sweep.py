@@ -208,8 +208,11 @@ class _Measuring:
         take_all(spec, run, [(measure, {}) for measure in self.measures], data_dir=self.data_dir)
 
 
-def override(spec: Any, path: str, value: Any) -> Any:
-    """A configuration with one part, "recipe.weight_decay", set to a value; ValueError where it has no such part."""
+def override(spec: Any, path: str, value: Any, *, above: str = "") -> Any:
+    """A configuration with one part, "recipe.weight_decay", set to a value; ValueError where it has no such part.
+
+    above: the path of the configuration itself, for the sentence.
+    """
     name, _, rest = path.partition(".")
     known = [field.name for field in dataclasses.fields(spec)] if dataclasses.is_dataclass(spec) else []
     if name not in known:
@@ -218,8 +221,10 @@ def override(spec: Any, path: str, value: Any) -> Any:
         raise ValueError(f"{type(spec).__name__} has no {name!r}; {hint}")
     now = getattr(spec, name)
     if rest and now is None:
-        raise ValueError(f"{path}: {name} is not set, so it has no {rest!r}; give it whole, as a table with its type")
-    return replace(spec, **{name: override(now, rest, value) if rest else _fitting(path, now, value)})
+        raise ValueError(f"{above}{path}: {name} is not set, so it has no {rest!r}; give it whole, with its type")
+    if rest:
+        return replace(spec, **{name: override(now, rest, value, above=f"{above}{name}.")})
+    return replace(spec, **{name: _fitting(f"{above}{path}", now, value)})
 
 
 def _spec(settings: Mapping[str, Any]) -> Spec:
@@ -293,15 +298,14 @@ def _import_own(value: Any) -> None:
 
 def _fitting(path: str, now: Any, value: Any) -> Any:
     """The value in the type of what stands there: 1 and 1.0 are one setting. ValueError for a value of another type."""
-    if isinstance(now, bool) or isinstance(value, bool):
-        wanted: type | None = bool if isinstance(now, bool) else None
-    elif isinstance(now, float) and type(value) is int:
+    if isinstance(now, float) and type(value) is int:
         return float(value)
-    elif dataclasses.is_dataclass(now) and value is not None and not dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(now) and value is not None and not dataclasses.is_dataclass(value):
         raise ValueError(f"{path} = {value!r}: a table with its type is needed, such as {name_of(type(now))}")
-    else:
-        wanted = type(now) if isinstance(now, int | float | str | tuple) else None
-    if wanted is not None and value is not None and not isinstance(value, wanted):
+    wanted = type(now) if isinstance(now, int | float | str | tuple) else None
+    # true is an int to Python, and none to whoever reads a grid
+    unfit = wanted is not None and (not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool))
+    if unfit and value is not None:
         raise ValueError(f"{path} = {value!r}: {wanted.__name__} is needed, such as {now!r}")
     return value
 

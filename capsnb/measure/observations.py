@@ -81,7 +81,7 @@ def read(file: str | Path) -> tuple[dict[str, Any], list[Observation]]:
             else:
                 row["values"] = unpack(row["values"])
                 found.append(Observation(**row))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise ValueError(
                 f"{file}, line {number}, is no observation ({error}): restore it from version control, or delete the "
                 "file and measure again"

@@ -51,16 +51,16 @@ def observe(
         raise ValueError(f"{chosen.name} cannot be both watched and of a null, a network that does not train")
     wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
     where = {"root_folder": root_folder, "data_dir": data_dir}
+    watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
     if recorded:
         found = [_stored(spec, wanted, store, data_dir) for spec in specs]
-        _complain(specs, found, chosen, "the evidence store", where)
+        _complain(specs, found, chosen, "the evidence store", where, None if null is not None else watch)
         return found
     found = [_beside(spec, wanted, **where) for spec in specs]
     if missing := [spec for spec, each in zip(specs, found, strict=True) if each is None]:
-        watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
         todo = [] if null is not None else _unfinished(missing, watch, **where)
         if todo and not train:
-            _complain(specs, found, chosen, "your runs", where)
+            _complain(specs, found, chosen, str(runs.root(root_folder)), where, watch)
         # a run that was begun unwatched goes on to its end first, and is made again by the second
         while todo:
             if failed := parallel.train({spec: watch for spec in todo}, jobs=jobs, **where):
@@ -192,18 +192,27 @@ def _series(rows: list[dict[str, Any]], column: str) -> dict[str, list]:
     return {"step": [row["step"] for row in rows], "epoch": [row["epoch"] for row in rows]} | series
 
 
-def _complain(specs: Sequence[Spec], found: list, measure: Measure, where: str, places: dict[str, Any]) -> None:
+def _complain(
+    specs: Sequence[Spec],
+    found: list,
+    measure: Measure,
+    where: str,
+    places: dict[str, Any],
+    watch: Iterable[str] | None,
+) -> None:
+    """Raise ValueError that counts what is missing, and says what it costs. watch: None where no training is needed."""
     missing = [spec for spec, each in zip(specs, found, strict=True) if each is None]
     if not missing:
         return
     try:
-        seconds = sum(runs.forecast(missing, **places))
-        cost = f"about {seconds / 3600:.2g} core-hours of training" if seconds else "no training"
+        seconds = 0 if watch is None else sum(runs.forecast(missing, watch=watch, **places))
+        cost = f"about {seconds / 3600:.2g} core-hours of training" if seconds else "measuring alone"
+        cost = f"{cost} would bring it"
     except (ValueError, FileNotFoundError) as error:
-        cost = f"their training cannot be forecast ({error})"
+        cost = f"their training cannot be forecast ({' '.join(str(error).split()).rstrip('.')})"
     raise ValueError(
         f"{where} has no {measure.name}@{measure.version} of {len(missing)} of {len(specs)} runs, such as "
-        f"{runs.run_name(missing[0], places['data_dir'])}: {cost} would bring it."
+        f"{runs.run_name(missing[0], places['data_dir'])}: {cost}."
     )
 
 

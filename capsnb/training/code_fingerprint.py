@@ -135,10 +135,13 @@ class _Reader:
 
 def _table(name: str, value: Any) -> Any:
     """A list or mapping that is a constant, as its name in capitals says, as a tuple. Others change while it runs."""
-    if not name.isupper() or not isinstance(value, list | dict):
-        return value
-    rows = value.items() if isinstance(value, dict) else value
-    return tuple(_table(name, row) if isinstance(row, list | dict) else row for row in rows)
+    return _frozen(value) if name.isupper() and isinstance(value, list | dict) else value
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple((name, _frozen(item)) for name, item in value.items())
+    return tuple(map(_frozen, value)) if type(value) in (list, tuple) else value
 
 
 def _classes(value: Any) -> Iterator[type]:

@@ -66,7 +66,7 @@ def encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = name_of(type(value))
         return {"type": name} | {
-            field.name: encode(getattr(value, field.name))
+            field.name: encode(_number(field, getattr(value, field.name)))
             for field in dataclasses.fields(value)
             if _is_written(field, getattr(value, field.name))
         }
@@ -178,6 +178,11 @@ def _is_raised(value: Any) -> bool:
     return version not in ("", "1") or any(
         _is_raised(getattr(value, field.name)) for field in dataclasses.fields(value)
     )
+
+
+def _number(field: dataclasses.Field, value: Any) -> Any:
+    """1 and 1.0 are one setting where a float is meant: specs that are equal have one name."""
+    return float(value) if type(value) is int and field.type in ("float", "float | None", float) else value
 
 
 def _find(kind: str) -> type:

@@ -83,14 +83,17 @@ def train(
     jobs = min(jobs or default_jobs(), len(tasks))
     failed = []
     folder = None if address else Path(where["root_folder"])
-    with _passive_waiting(threads), Display({name: seconds[spec] for name, spec in names.items()}, folder) as display:
-        for name, result in backends.results(work_on, tasks, backend=backend, jobs=jobs, address=address):
-            if isinstance(result, BaseException):
-                result = Failure(name, f"its worker was lost ({_sentence(result)})")
-            if isinstance(result, Failure):
-                failed.append(result)
-                display.tell(f"{result.name} failed: {result.sentence}", tell)
-            display.ended(name)
+    with _passive_waiting(threads):
+        # a cluster that is not there is told before there is a display
+        results = backends.results(work_on, tasks, backend=backend, jobs=jobs, address=address)
+        with Display({name: seconds[spec] for name, spec in names.items()}, folder) as display:
+            for name, result in results:
+                if isinstance(result, BaseException):
+                    result = Failure(name, f"its worker was lost ({_sentence(result)})")
+                if isinstance(result, Failure):
+                    failed.append(result)
+                    display.tell(f"{result.name} failed: {result.sentence}", tell)
+                display.ended(name)
     return failed
 
 
@@ -163,7 +166,7 @@ def _reporter(folder: Path, asker: int) -> Callable[[int, int], None]:
             return
         last[0] = time.monotonic()
         if os.getpid() != asker and os.getppid() != parent:
-            raise SystemExit("the process that asked for this training is gone")
+            os._exit(1)  # as if it were killed: an exception would leave a pool's worker waiting for more work
         with contextlib.suppress(OSError):
             (folder / PROGRESS).write_text(json.dumps([step, total]))
 
