@@ -55,7 +55,7 @@ def write_notebook(path: Path, cells: Sequence[Cell]) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Runs of the tests go to a folder of their own, unless `make test` has named one."""
-    for name in ("CAPSNB_PROFILE", "CAPSNB_DATA"):
+    for name in ("CAPSNB_PROFILE", "CAPSNB_DATA", "CAPSNB_EVIDENCE"):
         os.environ.pop(name, None)
     os.environ.setdefault("CAPSNB_RUNS", str(tmp_path_factory.mktemp("runs")))
 
@@ -94,8 +94,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def executed(
     stand_ins: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The stand-ins executed by a true `capsnb run`: the folder, and the finished process."""
+    """The stand-ins executed by a true `capsnb run`, both at a time: the folder, and the finished process."""
     out = tmp_path_factory.mktemp("executed")
-    command = [sys.executable, "-m", "capsnb.cli", "run", "--profile", "smoke", "--seed", "3"]
+    command = [sys.executable, "-m", "capsnb.cli", "run", "--profile", "smoke", "--seed", "3", "--jobs", "2"]
     command += ["--notebooks", str(stand_ins), "--out", str(out)]
-    return out, subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return out, subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -1,6 +1,9 @@
+"""Notebooks executed for real: stand-ins, side by side and one after the other, failing, killed; and what they train."""
+
 import json
 import os
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -18,11 +21,125 @@ def test_every_notebook_runs_though_one_fails_and_the_failure_is_named(executed)
     assert sorted(path.name for path in out.iterdir()) == ["90_stand_in.ipynb", "91_fails.ipynb"]
 
 
-def test_each_notebook_has_a_progress_bar_with_its_name(executed):
+def test_one_after_the_other_each_notebook_has_a_progress_bar_with_its_name(stand_ins, tmp_path, capfd):
+    chosen = notebooks.select(stand_ins)
+    found = list(notebooks.execute_all(chosen, tmp_path, {"profile": "smoke"}, profile="smoke", jobs=1))
+    assert [(outcome.notebook, outcome.cell) for outcome in found] == [("90_stand_in.ipynb", None), ("91_fails.ipynb", 2)]
+    shown = capfd.readouterr().err
+    assert "90_stand_in: 100%" in shown
+    assert "91_fails: " in shown
+    assert "IPKernelApp" not in shown
+
+
+def test_side_by_side_they_have_no_bars_that_would_break_each_other(executed):
     _, process = executed
-    assert "90_stand_in: 100%" in process.stderr
-    assert "91_fails: " in process.stderr
+    assert "cell/s" not in process.stderr
     assert "IPKernelApp" not in process.stderr
+
+
+WAITS = """import time
+from pathlib import Path
+Path("NAME").touch()
+until = time.monotonic() + 200
+while len(list(Path(".").glob("here-*"))) < 2 and time.monotonic() < until:
+    time.sleep(0.1)
+print(len(list(Path(".").glob("here-*"))))"""
+
+
+def test_two_notebooks_are_under_way_at_a_time(make_notebook, tmp_path):
+    for name in ("96_a", "97_b"):  # each waits until both have begun
+        make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (WAITS.replace("NAME", f"here-{name}"), "")])
+    chosen = notebooks.select(tmp_path)
+    found = list(notebooks.execute_all(chosen, tmp_path / "out", {"profile": "smoke"}, profile="smoke", jobs=2))
+    assert all(outcome.passed for outcome in found), found
+    for outcome in found:
+        assert nbformat.read(outcome.path, as_version=4).cells[-1].outputs[0].text == "2\n"
+
+
+def test_a_killed_process_is_the_failure_of_its_notebook_alone(make_notebook, tmp_path):
+    kills = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\ntime.sleep(60)"
+    for name, code in {"96_kills": kills, "97_fine": "print(7)", "98_dies": "import os\nos._exit(3)"}.items():
+        make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (code, "")])
+    chosen, out = notebooks.select(tmp_path), tmp_path / "out"
+    found = {each.notebook: each for each in notebooks.execute_all(chosen, out, {}, profile="smoke", jobs=2)}
+    assert len(found) == 3
+    assert found["97_fine.ipynb"].passed
+    assert str(found["98_dies.ipynb"]).startswith("98_dies.ipynb: failed in code cell 2: DeadKernelError")
+    lost = str(found["96_kills.ipynb"])
+    assert lost.startswith("96_kills.ipynb: failed in its kernel: its process was lost: ")
+    assert "\n" not in lost and len(lost) < 400
+    # nothing half executed is left, which a report would take for a notebook that passed
+    assert sorted(path.name for path in out.iterdir()) == ["97_fine.ipynb", "98_dies.ipynb"]
+
+
+def test_notebooks_are_refreshed_side_by_side(make_notebook, tmp_path):
+    for name in ("96_a", "97_b", "98_c"):
+        show = "import os\nprint(os.environ['CAPSNB_PROFILE'])"
+        make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (show, "")])
+    chosen = notebooks.select(tmp_path)
+    assert all(outcome.passed for outcome in notebooks.execute_all(chosen, None, None, profile="long", jobs=2))
+    assert [nbformat.read(path, as_version=4).cells[1].outputs[0].text for path in chosen] == ["long\n"] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in chosen]
+
+
+# what is trained before ----------------------------------------------------------------------------------------------
+
+
+def training(*names, seeds=None, profile="smoke"):
+    return notebooks.Training([Path(name) for name in names], profile, seed=0, seeds=seeds, data=None)
+
+
+def test_what_will_be_trained_is_said_then_trained_then_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    name = "00_first_capsule_network.ipynb"
+    first = training(name, seeds=2)
+    lines = list(first.forecast())
+    assert lines[0].startswith("Profile smoke: every cell runs")
+    assert lines[1] == f"{name}:"
+    assert lines[2].startswith("  3 iterations, reconstruction: 2 seeds x 1 epoch on mnist-sample, about ")
+    assert lines[3].startswith("Training takes about ") and lines[3].endswith(" on one core.")
+    assert first.run(2) == []
+    assert len(list(tmp_path.glob("capsnet-mnist-sample-s*/model.pt"))) == 2
+    again = training(name, seeds=2)
+    assert list(again.forecast())[2:] == [
+        "  3 iterations, reconstruction: 2 seeds x 1 epoch on mnist-sample, trained before",
+        "Nothing to train.",
+    ]
+    changed = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert again.run(2) == []
+    assert changed == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_run_of_two_notebooks_is_watched_for_both():
+    both = training("00_first_capsule_network.ipynb", "01_characterization.ipynb", "06_explorer.ipynb")
+    assert list(both.plans) == ["00_first_capsule_network.ipynb", "01_characterization.ipynb"]
+    assert list(both.plans.values())[0].notebook == "00"
+
+
+def test_missing_images_are_told_and_leave_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_DATA", str(tmp_path))
+    lines = list(training("00_first_capsule_network.ipynb", profile="long").forecast())
+    assert len(lines) == 2
+    assert lines[1].startswith("00_first_capsule_network.ipynb: no forecast. mnist ")
+    assert "\n" not in lines[1]
+
+
+def test_notebooks_without_a_plan_train_nothing(executed, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    for name in ("90_stand_in.ipynb", "00_only.ipynb"):  # a number of ours makes no notebook ours
+        none = training(name)
+        assert len(list(none.forecast())) == 1
+        assert none.run() == []
+    assert list(tmp_path.iterdir()) == []
+    _, process = executed
+    assert "Training takes" not in process.stdout and "Nothing to train" not in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (119, "119 s"), (180, "3 min"), (9000, "2 hours"), (400_000, "5 days")]
+)
+def test_durations(seconds, words):
+    assert notebooks._duration(seconds) == words
 
 
 def test_parameters_are_injected(executed):

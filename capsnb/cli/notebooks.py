@@ -70,8 +70,7 @@ def run(
     trained = notebooks.Training(chosen, profile, seed=seed, seeds=seeds, data=data)
     for line in trained.forecast():
         click.echo(line)
-    for failure in trained.run(jobs):
-        click.echo(f"The training of {failure}", err=True)
+    trained.run(jobs, tell=lambda text: click.echo(text, err=True))
     parameters = None if in_place else {"profile": profile, "seed": seed, "seeds": seeds, "data": data and str(data)}
     outcomes = []
     for outcome in notebooks.execute_all(chosen, out, parameters, profile=profile, jobs=jobs):

@@ -8,13 +8,16 @@ import datetime
 import os
 import re
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from capsnb.disk import replacing
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 MISMATCH = (
@@ -89,7 +92,7 @@ class Training:
         self.plans = {
             path.name: plans.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
             for path in chosen
-            if path.name[:2] in planned
+            if planned.get(path.stem[:2]) == path.stem[3:]  # another's notebook 03 is none of ours
         }
         self.work: dict[Any, dict] = {}  # spec -> what is watched, by all the notebooks that train it
         self.seconds: dict[Any, float] = {}
@@ -117,13 +120,13 @@ class Training:
             total = sum(self.seconds.values())
             yield f"Training takes about {_duration(total)} on one core." if total else "Nothing to train."
 
-    def run(self, jobs: int | None = None) -> list[Any]:
-        """Train what `forecast` named and is not there, `jobs` at a time; returns what failed."""
+    def run(self, jobs: int | None = None, *, tell: Callable[[str], None] | None = None) -> list[Any]:
+        """Train what `forecast` named and is not there, `jobs` at a time; returns what failed, told as it fails."""
         if not any(self.seconds.values()):
             return []
         from capsnb.training import parallel  # imports torch
 
-        return parallel.train(self.work, jobs=jobs, data_dir=self.data, seconds=self.seconds)
+        return parallel.train(self.work, jobs=jobs, data_dir=self.data, seconds=self.seconds, tell=tell)
 
 
 def execute_all(
@@ -134,7 +137,10 @@ def execute_all(
     profile: str,
     jobs: int | None = None,
 ) -> Iterator[Outcome]:
-    """Execute notebooks, `jobs` at a time, into a folder with parameters, or in place without; yields outcomes."""
+    """Execute notebooks, `jobs` at a time, into a folder with parameters, or in place without.
+
+    Yields outcomes as they come: whatever becomes of one, the others are executed.
+    """
     import joblib
 
     jobs = min(jobs or joblib.cpu_count(), len(chosen))
@@ -146,9 +152,12 @@ def execute_all(
     from capsnb.training import backends
 
     for name, outcome in backends.results(_execute_one, tasks, backend="processes", jobs=jobs, address=None):
-        lost = isinstance(outcome, BaseException)
-        path = (out or tasks[name][0].parent) / name
-        yield Outcome(name, path, 0.0, None, f"its process was lost ({outcome})") if lost else outcome
+        if isinstance(outcome, BaseException):
+            path = (out or tasks[name][0].parent) / name
+            if parameters is not None:
+                path.unlink(missing_ok=True)  # half executed: nothing for the report
+            outcome = Outcome(name, path, 0.0, None, _one_line(f"its process was lost: {outcome}"))
+        yield outcome
 
 
 def _execute_one(path: Path, out: Path | None, parameters: dict[str, object] | None, how: dict[str, Any]) -> Outcome:
@@ -172,19 +181,16 @@ def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> O
     """
     from capsnb.evidence.offline import lighten
 
-    fresh = source.parent / ".ipynb_checkpoints" / source.name  # on the same disk, and ignored by git
-    fresh.parent.mkdir(exist_ok=True)
     before = os.environ.get("CAPSNB_PROFILE")
     os.environ["CAPSNB_PROFILE"] = profile
     try:
-        outcome = _papermill(source, fresh, {}, progress)
-        if outcome.passed:
-            nbformat.write(lighten(strip(nbformat.read(fresh, as_version=4))), fresh)
-            fresh.replace(source)
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / source.name
+            outcome = _papermill(source, fresh, {}, progress)
+            if outcome.passed:
+                with replacing(source) as temporary:
+                    nbformat.write(lighten(strip(nbformat.read(fresh, as_version=4))), temporary)
     finally:
-        fresh.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            fresh.parent.rmdir()  # unless Jupyter keeps something there
         os.environ.pop("CAPSNB_PROFILE")
         if before is not None:
             os.environ["CAPSNB_PROFILE"] = before
