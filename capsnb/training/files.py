@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from capsnb.disk import replacing
 from capsnb.training.recipe import Row
@@ -61,29 +60,6 @@ def load(file: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds a {type(found).__name__}, not the weights or the state of a run: {remedy}")
     return found
-
-
-def load_weights(file: Path) -> dict[str, Tensor]:
-    """Weights by name, also out of {"state_dict": ...} or {"model": ...} and from under DataParallel's "module."."""
-    found = load(file, "give another one, or the folder of a finished run")
-    for name in ("state_dict", "model"):
-        if isinstance(found.get(name), dict):
-            found = found[name]
-    weights = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if not weights:
-        raise ValueError(f"{file} holds no weights; it has: {', '.join(map(str, found)) or 'nothing'}")
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    return weights
-
-
-def same_weights(file: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds these very weights, bit for bit."""
-    try:
-        found = load(file, "")
-    except ValueError:
-        return False
-    return found.keys() == weights.keys() and all(torch.equal(found[name], weights[name]) for name in weights)
 
 
 def read_history(folder: str | Path, watch: Iterable[str] = ()) -> list[Row]:

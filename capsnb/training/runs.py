@@ -35,6 +35,7 @@ from capsnb.training.loop import Training, Watch
 from capsnb.training.provenance import circumstances
 from capsnb.training.recipe import Row
 from capsnb.training.spec import Spec
+from capsnb.training.weights import check_parts, load_weights, same_weights, start_from
 
 YOUNG = 3600.0  # seconds: what changed since is spared by `prune` unless asked for
 
@@ -108,7 +109,11 @@ def _train(spec: Spec, folder: Path, watch: Watch, threads: int | None, **where:
     if known is not None and known < shown:
         raise ValueError(f"{image_set.name} has {shown} classes, the model only {known}: give it classes={shown}")
     model = spec.build()
-    _start_from(model, spec, **where)
+    check_parts(model, spec.reset)
+    if spec.start is not None:
+        start = spec.start
+        given = get(start, **where).model.state_dict() if isinstance(start, Spec) else load_weights(weights_file(start))
+        start_from(model, given, spec.reset)
     training = Training(model, image_set, spec.recipe, seed=spec.seed, device=device, frozen=spec.frozen)
     state_file = folder / "state.pt"
     begun = _resume(training, state_file)
@@ -158,7 +163,7 @@ def _threads_of(folder: Path) -> int:
 def _finish(folder: Path, training: Training, watch: list[str]) -> None:
     """Write what is kept of a training that ended; what was watched or measured of other weights goes."""
     weights = {name: value.cpu() for name, value in training.model.state_dict().items()}
-    if (folder / "model.pt").exists() and not files.same_weights(folder / "model.pt", weights):
+    if (folder / "model.pt").exists() and not same_weights(folder / "model.pt", weights):
         print(f"{folder.name} was made again, to other weights: what was measured of the earlier ones is gone")
         for name in ("watched.csv", "observations.jsonl"):
             (folder / name).unlink(missing_ok=True)
@@ -344,35 +349,6 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
             training.sums.tolist()  # waits for the device
             times.append(time.perf_counter() - start)
     return min(times) / len(index)
-
-
-def _start_from(model: nn.Module, spec: Spec, **where: Any) -> None:
-    """Put the weights of `spec.start` into a model, but for the parts that `spec.reset` names."""
-    parts = {name for name, _ in model.named_modules() if name} | set(model.state_dict())
-    if unknown := [part for part in spec.reset if part not in parts]:
-        known = ", ".join(name for name, _ in model.named_children())
-        raise ValueError(f"{type(model).__name__} has no part {unknown[0]!r} to reset; it has: {known}")
-    if spec.start is None:
-        return
-    if isinstance(spec.start, Spec):
-        weights = get(spec.start, **where).model.state_dict()
-    else:
-        weights = files.load_weights(weights_file(spec.start))
-    own = model.state_dict()
-    fresh = {name for name in own if any(f"{name}.".startswith(f"{part}.") for part in spec.reset)}
-    wrong = {
-        name: f"{name} is {tuple(weights[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own
-        if name in weights and name not in fresh and weights[name].shape != own[name].shape
-    }
-    missing = {name: f"{name} is not there" for name in own if name not in weights and name not in fresh}
-    if unfit := missing | wrong:
-        named = "; ".join(list(unfit.values())[:4]) + (f"; and {len(unfit) - 4} more" if len(unfit) > 4 else "")
-        heads = ", ".join(repr(name) for name in dict.fromkeys(name.split(".")[0] for name in unfit))
-        raise ValueError(f"the start does not fit the model: {named}. reset=({heads},) would begin these parts fresh")
-    if unused := sorted({name.split(".")[0] for name in weights if name not in own}):
-        print(f"of the start, {', '.join(unused)} has no place in the model and is left out")
-    model.load_state_dict({name: weights[name] for name in own if name not in fresh}, strict=False)
 
 
 def _write_made(folder: Path, threads: int, *, resumed: bool) -> None:
