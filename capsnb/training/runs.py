@@ -170,38 +170,9 @@ def _finish(folder: Path, training: Training, watch: list[str]) -> None:
     files.write_history(folder / "history.csv", training.history, training.columns)
     if watch:
         files.add_watched(folder, training.history, watch)
-    cost = {"epochs": training.history[-1]["epoch"], "seconds": round(training_seconds(training), 1)}
+    cost = {"epochs": training.history[-1]["epoch"], "seconds": round(training.seconds, 1)}
     files.write_json(folder / "made.json", read_made(folder) | cost)
     files.save(folder / "model.pt", weights)
-
-
-def training_seconds(training: Training) -> float:
-    """Seconds that a training took, evaluations left out, also where it was cut: from each row's epoch and images/s."""
-    images, seconds, before = len(training.data.train), 0.0, 0.0
-    for row in training.history:
-        seconds += (row["epoch"] - before) * images / row["images/s"]
-        before = row["epoch"]
-    return seconds
-
-
-def _on_threads(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
-    """Train each row on so many threads, and leave whoever looks at the rows their own number."""
-    while True:
-        with _threads(threads):
-            row = next(rows, None)
-        if row is None:
-            return
-        yield row
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def get(
