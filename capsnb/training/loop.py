@@ -142,7 +142,7 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Seconds that it took so far, evaluations left out, also where it was cut: by each row's epoch and images/s."""
+        """Seconds that it took so far, evaluations left out, also where it was cut: by the rows' images/s."""
         total, before = 0.0, 0.0
         for row in self.history:
             total += (row["epoch"] - before) * len(self.data.train) / row["images/s"]

@@ -175,6 +175,26 @@ def _finish(folder: Path, training: Training, watch: list[str]) -> None:
     files.save(folder / "model.pt", weights)
 
 
+def _on_threads(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
+    """Train each row on so many threads, and leave whoever looks at the rows their own number."""
+    while True:
+        with _threads(threads):
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def get(
     spec: Spec,
     *,
