@@ -60,3 +60,14 @@ def _renew_threads() -> None:
         ctypes.CDLL(None).omp_pause_resource_all(1)
     except (OSError, AttributeError, TypeError):  # another system, or an OpenMP before 5.0
         return
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Inside, torch computes on so many threads of the CPU; afterwards on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

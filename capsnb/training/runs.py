@@ -18,7 +18,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from torch import nn
 from capsnb.data import ImageSet, prepare, short_name
 from capsnb.disk import is_locked, locked, project
 from capsnb.training import files
+from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
 from capsnb.training.identity import decode, digest, encode, key, name_of, weights_file
 from capsnb.training.loop import Training, Watch
@@ -132,7 +132,7 @@ def _train(spec: Spec, folder: Path, watch: Watch, threads: int | None, **where:
             files.write_history(folder / "history.csv", training.history, training.columns)
 
     yield from list(training.history)
-    yield from _on_threads(threads, training.rows(progress=where["progress"], watch=watch, save=save))
+    yield from _rows_on(threads, training.rows(progress=where["progress"], watch=watch, save=save))
     whole = [name for name in watch if all(name in row for row in training.history)]
     if half := [name for name in watch if name not in whole]:
         print(f"{folder.name} was begun without watching {', '.join(half)}, which is not kept: ask once more for it")
@@ -175,24 +175,14 @@ def _finish(folder: Path, training: Training, watch: list[str]) -> None:
     files.save(folder / "model.pt", weights)
 
 
-def _on_threads(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
+def _rows_on(threads: int, rows: Iterator[Row]) -> Iterator[Row]:
     """Train each row on so many threads, and leave whoever looks at the rows their own number."""
     while True:
-        with _threads(threads):
+        with on_threads(threads):
             row = next(rows, None)
         if row is None:
             return
         yield row
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def get(
@@ -333,7 +323,7 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
     training = Training(spec.build(), images, spec.recipe, seed=spec.seed, device=device)
     index = torch.arange(min(spec.recipe.batch, len(images.train)), device=training.device)
     times = []
-    with _threads(1):
+    with on_threads(1):
         for _ in range(steps):
             start = time.perf_counter()
             training._step(images.train.batch(index))
@@ -343,7 +333,7 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
 
 
 def _write_made(folder: Path, threads: int, *, resumed: bool) -> None:
-    with _threads(threads):  # the device is named with them
+    with on_threads(threads):  # the device is named with them
         now = circumstances() | {"threads": threads}
     if resumed:
         earlier = read_made(folder)
