@@ -1,4 +1,4 @@
-"""Notebooks executed for real: stand-ins, side by side and one after the other, failing, killed; and what they train."""
+"""Notebooks executed for real: stand-ins, side by side and one by one, failing, killed; and what is trained before."""
 
 import json
 import os
@@ -115,10 +115,10 @@ def test_what_will_be_trained_is_said_then_trained_then_found(tmp_path, monkeypa
     assert changed == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_a_run_of_two_notebooks_is_watched_for_both():
+def test_plans_are_those_of_the_chosen_notebooks():
     both = training("00_first_capsule_network.ipynb", "01_characterization.ipynb", "06_explorer.ipynb")
     assert list(both.plans) == ["00_first_capsule_network.ipynb", "01_characterization.ipynb"]
-    assert list(both.plans.values())[0].notebook == "00"
+    assert next(iter(both.plans.values())).notebook == "00"
 
 
 def test_missing_images_are_told_and_leave_the_rest(tmp_path, monkeypatch):
