@@ -1,13 +1,14 @@
 import os
 import subprocess
 import sys
-import types
-from pathlib import Path
+import time
 
+import nbformat
 import pytest
 from click.testing import CliRunner
 
 from capsnb import __version__, cli
+from capsnb.disk import locked
 from capsnb.evidence import notebooks, plans
 
 
@@ -33,6 +34,15 @@ def test_help_is_quick_to_come():
     code = "import sys, capsnb.cli; print([m for m in ('torch', 'numpy', 'papermill', 'nbformat') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("line", ["capsnb.cli.main(['--help'])", "capsnb.cli.main(['run', '--help'])", ""])
+def test_neither_help_nor_the_package_loads_torch(line):
+    code = (
+        f"import sys, capsnb{', capsnb.cli' * bool(line)}\ntry:\n    {line or 'pass'}\nexcept SystemExit:\n    pass\n"
+    )
+    code += "assert not {'torch', 'numpy', 'papermill', 'joblib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
 def test_profiles_are_those_of_the_plans():
@@ -125,7 +135,7 @@ def test_an_unknown_profile_in_the_environment_is_one_sentence(bad, monkeypatch)
 
 def test_no_notebooks_anywhere_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.notebooks.places, "project", lambda: tmp_path)
+    monkeypatch.setattr(cli.notebooks.disk, "project", lambda: tmp_path)
     assert "There is no folder notebooks here" in call("run").stderr
 
 
@@ -138,17 +148,17 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(bad, monkeypatch):
 
 def test_a_bug_keeps_its_traceback(bad, monkeypatch):
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(notebooks, "forecast", lambda *args, **more: int("a library's own ValueError"))
+    monkeypatch.setattr(notebooks.Training, "forecast", lambda self: int("a library's own ValueError"))
     result = call("run")
     assert isinstance(result.exception, ValueError)
 
 
 def test_an_unpaired_torchvision_is_one_sentence(bad, monkeypatch):
-    def fail(*args, **more):
+    def fail(self):
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(notebooks, "forecast", fail)
+    monkeypatch.setattr(notebooks.Training, "forecast", fail)
     result = call("run")
     assert (result.exit_code, result.stderr) == (2, f"Error: {notebooks.MISMATCH}\n")
 
@@ -162,46 +172,40 @@ def test_a_true_process_prints_no_traceback(bad):
 
 
 @pytest.fixture
-def executed_with(bad, monkeypatch):
-    """Calls of execute and refresh are recorded in place of being made."""
-    calls = []
-
-    def execute_one(source, target, parameters):
-        calls.append((source, target, parameters))
-        return notebooks.Outcome(source.name, target, 1.0)
-
-    def refresh(source, *, profile):
-        calls.append((source, profile))
-        return notebooks.Outcome(source.name, source, 1.0)
-
+def here(bad, make_notebook, monkeypatch):
+    """The working folder, its notebook one that prints what it was given."""
+    show = "import os\nprint(profile, seed, seeds, data, os.environ.get('CAPSNB_PROFILE'))"
+    parameters = "profile = None\nseed = 0\nseeds = None\ndata = None"
+    make_notebook(bad / "notebooks" / "00_only.ipynb", [(parameters, "parameters"), (show, "")])
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(notebooks, "execute", execute_one)
-    monkeypatch.setattr(notebooks, "refresh", refresh)
-    monkeypatch.setattr(notebooks, "forecast", lambda *args, **more: [f"announced {more}"])
-    return calls
+    return bad
 
 
-def test_options_reach_papermill(executed_with, bad):
-    result = call("run", "0", "--profile", "smoke", "--seed", 2, "--seeds", 3, "--data", "empty", "--out", "o")
+def printed(path):
+    return nbformat.read(path, as_version=4).cells[-1].outputs[0].text.split()
+
+
+def test_options_reach_the_notebook(here):
+    options = ("--profile", "smoke", "--seed", 2, "--seeds", 3, "--data", "empty", "--out", "o", "--jobs", 1)
+    result = call("run", "0", *options)
     assert result.exit_code == 0, result.output
-    (source, target, parameters) = executed_with[0]
-    assert (source.name, str(target)) == ("00_only.ipynb", "o/00_only.ipynb")
-    assert parameters == {"profile": "smoke", "seed": 2, "seeds": 3, "data": str(bad / "empty")}
-    assert result.output.startswith("announced {'seed': 2, 'seeds': 3, ")
+    assert printed(here / "o" / "00_only.ipynb")[:4] == ["smoke", "2", "3", str(here / "empty")]
+    assert result.stdout.startswith("Profile smoke: every cell runs")
+    assert "00_only.ipynb: passed in" in result.stdout
 
 
-def test_the_defaults(executed_with, monkeypatch):
-    call("run")
+def test_the_defaults(here, monkeypatch):
+    assert call("run").exit_code == 0
     monkeypatch.setenv("CAPSNB_PROFILE", "full")
-    call("run")
-    parameters = {"profile": "quick", "seed": 0, "seeds": None, "data": None}
-    assert executed_with[0][1:] == (Path("build/notebooks/00_only.ipynb"), parameters)
-    assert executed_with[1][2] == parameters | {"profile": "full"}
+    assert call("run", "--out", "other").exit_code == 0
+    assert printed(here / "build" / "notebooks" / "00_only.ipynb")[:4] == ["quick", "0", "None", "None"]
+    assert printed(here / "other" / "00_only.ipynb")[:4] == ["full", "0", "None", "None"]
 
 
-def test_in_place(executed_with):
-    assert call("run", "--in-place", "--profile", "quick").exit_code == 0
-    assert executed_with == [(Path("notebooks/00_only.ipynb"), "quick")]
+def test_in_place(here):
+    assert call("run", "--in-place", "--profile", "long").exit_code == 0
+    assert printed(here / "notebooks" / "00_only.ipynb") == ["None", "0", "None", "None", "long"]
+    assert not (here / "build").exists()
 
 
 def test_report_says_where_it_is(executed, tmp_path):
@@ -219,19 +223,54 @@ def test_data_lists_what_is_there(tmp_path):
     assert "capsnb data fetch mnist" in rows["mnist"]
 
 
-def test_runs_list_and_prune(tmp_path):
-    assert call("runs", "list", "--root", tmp_path).output == f"There are no runs in {tmp_path}.\n"
-    for name, file in {"done": "model.pt", "cut": "state.pt"}.items():
+@pytest.fixture
+def some_runs(tmp_path):
+    """A finished run and three that are not: two hours old, being trained now, and cut a minute ago."""
+    for name, file in {"done": "model.pt", "cut": "state.pt", "under-way": "state.pt", "young": "state.pt"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "spec.json").write_text("{}")
         (tmp_path / name / file).write_text("x" * 100_000)
-    listed = call("runs", "list", "--root", tmp_path).output.splitlines()
-    assert [line.split()[:2] for line in listed[1:]] == [["cut", "unfinished"], ["done", "finished"]]
-    assert call("runs", "prune", "--root", tmp_path).output == "Deleted 1 run.\n"
-    assert call("runs", "prune", "--root", tmp_path, "--all", input="n\n").exit_code == 1
-    assert (tmp_path / "done").exists()
-    assert call("runs", "prune", "--root", tmp_path, "--all", "--older-than", 1, "--yes").output == "Deleted 0 runs.\n"
-    assert call("runs", "prune", "--root", tmp_path, "--all", "--yes").output == "Deleted 1 run.\n"
+        (tmp_path / name / "lock").touch()
+        old = time.time() - (60 if name == "young" else 7200)
+        for path in (tmp_path / name).iterdir():
+            os.utime(path, (old, old))
+    with locked(tmp_path / "under-way" / "lock"):
+        os.utime(tmp_path / "under-way" / "lock", (old - 7200, old - 7200))
+        yield tmp_path
+
+
+def left(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_runs_are_listed_with_their_state(some_runs):
+    listed = call("runs", "list", "--root", some_runs).output.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [
+        ["cut", "unfinished"], ["done", "finished"], ["under-way", "training"], ["young", "unfinished"]
+    ]  # fmt: skip
+
+
+def test_no_runs_are_told(tmp_path):
+    assert call("runs", "list", "--root", tmp_path).output == f"There are no runs in {tmp_path}.\n"
+
+
+def test_prune_names_what_goes_and_asks(some_runs):
+    refused = call("runs", "prune", "--root", some_runs, input="n\n")
+    assert (refused.exit_code, refused.stdout) == (1, "cut, unfinished, 0.1 MB\nDelete this run? [y/N]: n\n")
+    assert left(some_runs) == {"done", "cut", "under-way", "young"}
+    allowed = call("runs", "prune", "--root", some_runs, input="y\n")
+    assert (allowed.exit_code, allowed.output.splitlines()[-1]) == (0, "Deleted 1 run.")
+    assert left(some_runs) == {"done", "under-way", "young"}
+
+
+def test_prune_spares_what_is_trained_or_young_or_finished_unless_told(some_runs):
+    assert call("runs", "prune", "--root", some_runs, "--older-than", 1, "--yes").output == "Deleted 0 runs.\n"
+    assert call("runs", "prune", "--root", some_runs, "--yes").output == "Deleted 1 run.\n"
+    assert left(some_runs) == {"done", "under-way", "young"}
+    both = call("runs", "prune", "--root", some_runs, "--all", "--older-than", 0, input="y\n")
+    assert both.stdout.startswith("done, finished, 0.1 MB\nyoung, unfinished, 0.1 MB\nDelete these 2 runs? [y/N]")
+    assert left(some_runs) == {"under-way"}  # whatever was asked for
+    assert call("runs", "prune", "--root", some_runs, "--all", "--older-than", 0).output == "Deleted 0 runs.\n"
 
 
 def test_results_are_written_into_a_readme(bad, monkeypatch):
@@ -240,50 +279,6 @@ def test_results_are_written_into_a_readme(bad, monkeypatch):
     assert call("results", "--readme", "README").exit_code == 0
     table = call("results").output
     assert (bad / "README").read_text() == f"<!-- results:start -->\n{table}<!-- results:end -->\n"
-
-
-def specs(*epochs):
-    return tuple(types.SimpleNamespace(recipe=types.SimpleNamespace(epochs=n), data=DATA) for n in epochs)
-
-
-DATA = types.SimpleNamespace(name="mnist-sample")
-
-
-def announced(monkeypatch, variants, forecast):
-    plan = types.SimpleNamespace(specs=variants, forecast=forecast)
-    monkeypatch.setattr(profiles, "PLANS", {"00": None})
-    monkeypatch.setattr(profiles, "plan", lambda *args, **more: plan)
-    paths = [Path("00_a.ipynb"), Path("77_own.ipynb")]
-    return list(notebooks.forecast(paths, "smoke", seed=0, seeds=None, data=None))
-
-
-def test_what_will_be_trained_is_said_with_about_how_long_it_takes(monkeypatch):
-    lines = announced(
-        monkeypatch,
-        {"a": specs(5, 5), "b": specs(1)},
-        lambda: [100.0, 100.0, 0.0],
-    )
-    assert lines[1:] == [
-        "00_a.ipynb:",
-        "  a: 2 seeds x 5 epochs on mnist-sample, about 3 min",
-        "  b: 1 seed x 1 epoch on mnist-sample, trained before",
-        "Training takes about 3 min on this machine.",
-    ]
-
-
-def test_nothing_to_train_and_missing_data_are_said(monkeypatch):
-    def missing():
-        raise FileNotFoundError("mnist is not\nthere.")
-
-    assert announced(monkeypatch, {"a": specs(1)}, lambda: [0.0])[-1] == "Nothing to train."
-    assert announced(monkeypatch, {"a": specs(1)}, missing)[1:] == ["00_a.ipynb: no forecast. mnist is not there."]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.2, "1 s"), (119, "119 s"), (180, "3 min"), (9000, "2 hours"), (400_000, "5 days")]
-)
-def test_durations(seconds, words):
-    assert notebooks._duration(seconds) == words
 
 
 def test_results_record_says_where(bad, monkeypatch):

@@ -1,4 +1,4 @@
-"""Notebooks executed for real: stand-ins, side by side and one after the other, failing, killed; and what they train."""
+"""Notebooks executed for real: stand-ins, side by side and one by one, failing, killed; and what is trained before."""
 
 import json
 import os
@@ -24,7 +24,10 @@ def test_every_notebook_runs_though_one_fails_and_the_failure_is_named(executed)
 def test_one_after_the_other_each_notebook_has_a_progress_bar_with_its_name(stand_ins, tmp_path, capfd):
     chosen = notebooks.select(stand_ins)
     found = list(notebooks.execute_all(chosen, tmp_path, {"profile": "smoke"}, profile="smoke", jobs=1))
-    assert [(outcome.notebook, outcome.cell) for outcome in found] == [("90_stand_in.ipynb", None), ("91_fails.ipynb", 2)]
+    assert [(outcome.notebook, outcome.cell) for outcome in found] == [
+        ("90_stand_in.ipynb", None),
+        ("91_fails.ipynb", 2),
+    ]
     shown = capfd.readouterr().err
     assert "90_stand_in: 100%" in shown
     assert "91_fails: " in shown
@@ -48,7 +51,9 @@ print(len(list(Path(".").glob("here-*"))))"""
 
 def test_two_notebooks_are_under_way_at_a_time(make_notebook, tmp_path):
     for name in ("96_a", "97_b"):  # each waits until both have begun
-        make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (WAITS.replace("NAME", f"here-{name}"), "")])
+        make_notebook(
+            tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (WAITS.replace("NAME", f"here-{name}"), "")]
+        )
     chosen = notebooks.select(tmp_path)
     found = list(notebooks.execute_all(chosen, tmp_path / "out", {"profile": "smoke"}, profile="smoke", jobs=2))
     assert all(outcome.passed for outcome in found), found
@@ -110,10 +115,10 @@ def test_what_will_be_trained_is_said_then_trained_then_found(tmp_path, monkeypa
     assert changed == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_a_run_of_two_notebooks_is_watched_for_both():
+def test_plans_are_those_of_the_chosen_notebooks():
     both = training("00_first_capsule_network.ipynb", "01_characterization.ipynb", "06_explorer.ipynb")
     assert list(both.plans) == ["00_first_capsule_network.ipynb", "01_characterization.ipynb"]
-    assert list(both.plans.values())[0].notebook == "00"
+    assert next(iter(both.plans.values())).notebook == "00"
 
 
 def test_missing_images_are_told_and_leave_the_rest(tmp_path, monkeypatch):

@@ -121,7 +121,9 @@ def test_long_keeps_the_kernels_groups_and_pairs_of_tables_3_and_4_at_a_smaller_
     assert 0.98 * capsnet < dense <= capsnet
 
 
-@pytest.mark.parametrize(("scale", "groups"), [(ablations.PAPER, [8, 16, 32, 64]), (robustness_ablations.REDUCED, [1, 2, 4, 8])])
+@pytest.mark.parametrize(
+    ("scale", "groups"), [(ablations.PAPER, [8, 16, 32, 64]), (robustness_ablations.REDUCED, [1, 2, 4, 8])]
+)
 def test_groups_cut_the_same_channels_otherwise(scale, groups):
     stems = [config.stem for config, _ in ablations.group_models(scale, own=True).values()]
     assert sorted(stem.types for stem in stems) == groups

@@ -1,6 +1,7 @@
 """What the project says of itself holds: README, environment, citation, import order."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -8,21 +9,26 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from capsnb import __version__, cli
-from capsnb.evidence import report
+from capsnb.evidence import report, sweep
+from capsnb.measure import observations
+from capsnb.training.identity import key
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "capsnb"
 # Data flows downwards: a package imports from those before it only, wherever the import stands.
-ORDER = ["places", "data", "nn", "training", "measure", "plot", "explore", "evidence", "cli"]
+ORDER = ["disk", "data", "nn", "training", "measure", "plot", "explore", "evidence", "cli"]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+RESULTS = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
+SECONDS = 300  # that a process of a test may take on a busy machine
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def imports() -> dict[str, set[str]]:
@@ -53,6 +59,13 @@ def test_nothing_imports_upwards():
         assert not later, f"capsnb.{package} imports from {later}, which come after it"
 
 
+def test_few_packages_and_no_long_module():
+    entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 12, entries
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {str(path.relative_to(PACKAGE)): count for path, count in lines.items() if count > 350} == {}
+
+
 def test_the_core_needs_torch_and_numpy_alone():
     code = """
 import sys
@@ -63,7 +76,7 @@ class Blocked:
         if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Blocked())
-import capsnb.data.transforms, capsnb.nn.models, capsnb.training.runs
+import capsnb.data.transforms, capsnb.nn.models, capsnb.training.runs, capsnb.training.pruning
 """
     names = {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in CONFIG["project"]["dependencies"]}
     modules = {"scikit_learn": "sklearn", "pillow": "PIL", "beautifulsoup4": "bs4"}
@@ -132,13 +145,71 @@ def test_readme_results_are_those_of_the_records():
     assert report.fill_readme(README, table) == README, "capsnb results --readme README.md brings it up to date"
 
 
+def test_readme_shows_a_grid_that_can_be_trained(tmp_path):
+    (text,) = blocks("toml")
+    (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
+    grid = sweep.read_grid(tmp_path / "grid.toml")
+    assert len(grid.unique().specs) == 3 * 2 * 3
+    for spec in grid.specs[::6]:  # one of each case
+        with torch.no_grad():
+            assert spec.build()(torch.zeros(2, 1, 28, 28)).scores.shape == (2, 10)
+
+
+def test_readme_names_files_and_folders_that_are_there():
+    for text in (README, RESULTS, (PROJECT / "data" / "README.md").read_text(encoding="utf-8")):
+        named = re.findall(r"`((?:notebooks|results|capsnb|data|benchmarks)/[\w./-]+)`", text)
+        gone = [name for name in named if not (PROJECT / name).exists() and not name.startswith("data/cache")]
+        assert gone == []
+        for module in re.findall(r"`(capsnb(?:\.\w+)+)", text):
+            assert pkgutil.resolve_name(module) is not None
+
+
+def test_the_evidence_store_holds_what_its_readme_says():
+    files = [observations.read(file) for file in sorted(observations.store_folder().glob("*.jsonl"))]
+    claims = [(header, found) for header, found in files if "protocol" in header]
+    networks = [(header, found) for header, found in files if "spec" in header]
+    assert len(claims) + len(networks) == len(files)
+    variants = [by_seed for _, found in claims for each in found for by_seed in each.values.values()]
+    named = {(header["notebook"], each.settings["claim"]) for header, found in claims for each in found}
+    assert f"of {len(named)} claims of {len({header['notebook'] for header, _ in claims})} notebooks" in RESULTS
+    assert f"{len(variants)} are here, {sum(map(len, variants)):,} numbers" in RESULTS
+    total, twice = (
+        int(number) for number in re.search(r"- (\d+) claim values .*? (\d+) of them", RESULTS, re.S).groups()
+    )
+    assert total - twice == len(variants)
+    recorded = {header["run"] for header, _ in networks}
+    grids = [sweep.read_grid(file).unique().specs for file in (PROJECT / "notebooks" / "sweeps").glob("*.toml")]
+    keys = [{key(spec) for spec in specs} for specs in grids]
+    trained = [found for found in keys if found & recorded]
+    assert all(found <= recorded for found in trained) and set().union(*trained) == recorded
+    rows = sum(map(len, trained))
+    text = f"{rows} networks of {len(trained)} grids (`notebooks/sweeps`): {len(recorded)} files, "
+    assert text + f"as {rows - len(recorded)} networks stand in two grids" in RESULTS
+    assert {len(found) for _, found in networks} == {3}
+    assert sum(file.stat().st_size for file in observations.store_folder().iterdir()) < 20e6
+
+
+def test_a_file_of_the_evidence_store_is_read_without_torch(tmp_path):
+    (code,) = blocks("python", RESULTS)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("long {'error': {")
+    code += "import sys\nassert 'torch' not in sys.modules"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
+    assert process.returncode == 0, process.stderr
+
+
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_readme_code_runs(number, tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that wait for each other cost more than they bring here
     # a file of its own: the dataclass of a run is found again by its module
     (tmp_path / "example.py").write_text(blocks("python")[number], encoding="utf-8")
-    process = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    process = subprocess.run(
+        [sys.executable, "example.py"], capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS
+    )
     assert process.returncode == 0, process.stderr
 
 
