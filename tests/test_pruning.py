@@ -327,7 +327,11 @@ def test_a_stacked_decoder_learns_alone(tmp_path):
         reset=("decoder",),
         frozen=("conv1", "primary", "class"),
     )
-    observed = {"root_folder": tmp_path, "progress": False, "watch": {"sparsity": lambda training: sparsity(training.model)}}
+    observed = {
+        "root_folder": tmp_path,
+        "progress": False,
+        "watch": {"sparsity": lambda training: sparsity(training.model)},
+    }
     before = runs.get(encoder, **observed).model.state_dict()
     run = runs.get(stacked, **observed)
     after, start = run.model.state_dict(), stacked.build().state_dict()
