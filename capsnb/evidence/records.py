@@ -37,8 +37,8 @@ class Record:
 
     def newest(self, claim: str) -> bool:
         """Whether the claim was measured when the notebook was recorded last."""
-        dates = {each.settings[CLAIM]: each.made["date"] for _, each in self.rows}
-        return dates.get(claim) == max(dates.values(), default=None)
+        times = {each.settings[CLAIM]: _time(each) for _, each in self.rows}
+        return times.get(claim) == max(times.values(), default=None)
 
     def measured(self, claim: str) -> dict[str, dict[int, float]]:
         """variant -> seed -> value, of the newest protocol that has the variant."""
@@ -83,7 +83,12 @@ def recorded(notebook: str, root: Path | str | None = None) -> Record:
         for each in found:
             _check(file, each)
         rows += [(header["protocol"], each) for each in found]
-    return Record(notebook, tuple(sorted(rows, key=lambda row: (row[1].made["date"], row[1].made.get("recorded", "")))))
+    return Record(notebook, tuple(sorted(rows, key=lambda row: _time(row[1]))))
+
+
+def notebooks(root: Path | str | None = None) -> list[str]:
+    """Numbers of the notebooks that have a record."""
+    return sorted({file.name.split("-")[1] for file in _folder(root).glob("claims-*-*.jsonl")})
 
 
 def _check(file: Path, values: Observation) -> None:
@@ -134,6 +139,11 @@ def _joined(earlier: Observation, newer: Observation) -> Observation:
     names = dict.fromkeys((*earlier.values, *newer.values))
     values = {name: {**earlier.values.get(name, {}), **newer.values.get(name, {})} for name in names}
     return replace(newer, values=values)
+
+
+def _time(values: Observation) -> tuple[str, str]:
+    """When they were made, then when recorded, which earlier records do not say."""
+    return values.made["date"], values.made.get("recorded", "")
 
 
 def _folder(root: Path | str | None) -> Path:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
 from capsnb import evidence
+from capsnb.evidence import records
 from capsnb.evidence.notebooks import PATTERN, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells
 from capsnb.evidence.verdicts import sample
@@ -98,7 +99,7 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
     shown = [nbformat.read(path, as_version=4) for path in sorted(notebooks.glob(PATTERN))]
     known = {(row["notebook"], row["claim"]): row for notebook in shown for row in _rows(notebook)}
     lines = []
-    for number in [path.name[:2] for path in sorted(notebooks.glob(PATTERN))]:
+    for number in records.notebooks(root):
         record = evidence.recorded(number, root)
         stated = any(notebook == number for notebook, _ in known)
         for name in record.claims:
