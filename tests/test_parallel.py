@@ -181,7 +181,7 @@ def test_two_at_a_time_give_the_weights_of_one_and_a_lost_worker_costs_its_own_t
     deadly = replace(SPEC, seed=7)
     assert train(SPEC, OTHER, deadly, LONG, jobs=1, root_folder=one) == []
     note, told, mark = Note(tmp_path / "done", deadly=7), [], tmp_path / "killed"
-    work = dict.fromkeys((SPEC, OTHER, BAD, deadly), {}) | {LONG: {"killed": KilledOnce(mark)}}
+    work = {spec: {} for spec in (SPEC, OTHER, BAD, deadly)} | {LONG: {"killed": KilledOnce(mark)}}
     seconds = dict.fromkeys(work, 1.0)
     failed = parallel.train(work, jobs=2, root_folder=two, then=note, tell=told.append, seconds=seconds)
     sentences = {each.name: each.sentence for each in failed}
