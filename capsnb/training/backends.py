@@ -22,6 +22,7 @@ Results = Iterator[tuple[str, Any]]
 
 NEEDS = {"processes": ("joblib", "joblib"), "dask": ("distributed", "dask[distributed]"), "ray": ("ray", "ray")}
 CONNECT_SECONDS = 10
+ALONE = 2  # times that a task is tried alone after a kill before it counts as lost
 
 
 def check(backend: str, address: str | None, jobs: int | None) -> None:
@@ -58,13 +59,20 @@ def _processes(function: Function, tasks: Tasks, jobs: int) -> Results:
                 yield key, result
         except BrokenProcessPool:
             # a process was killed (out of memory?), and its pool with it. Which task did it shows when those that may
-            # have been under way are each worked on alone
+            # have been under way are each worked on alone, and once more: a kill from outside is no fault of a task
             for key in list(left)[:jobs]:
-                task = {key: left.pop(key)}
-                try:
-                    yield from _pool(function, task, 2)  # 1 would be this very process
-                except BrokenProcessPool as error:
-                    yield key, error
+                yield key, _alone(function, {key: left.pop(key)})
+
+
+def _alone(function: Function, task: Tasks) -> Any:
+    """The result of a task in a pool of its own, or the exception where its process was killed twice."""
+    for _ in range(ALONE):
+        try:
+            ((_, result),) = _pool(function, task, 2)  # 1 would be this very process
+            return result
+        except BrokenProcessPool as error:
+            lost = error
+    return lost
 
 
 def _pool(function: Function, tasks: Tasks, jobs: int) -> Results:
