@@ -13,7 +13,7 @@ from capsnb.nn.models import ZOO, CapsNetConfig, ConvNetAvgConfig, DepthwiseStem
 from capsnb.nn.routing import Dynamic, Uniform
 from capsnb.training import runs
 from capsnb.training.evaluation import evaluate
-from capsnb.training.hooks import DecoupledDecay, FollowFitness, GrowMargin, KeepNorms
+from capsnb.training.hooks import DecoupledDecay, FollowFitness, GrowMargin, KeepNorms, PartDecay, Revival
 from capsnb.training.identity import decode, encode
 from capsnb.training.loop import Training
 from capsnb.training.recipe import Moment, Recipe
@@ -159,6 +159,118 @@ def test_decoupled_decay_is_that_of_adamw():
     for (name, found), expected in zip(decayed.model.named_parameters(), model.parameters(), strict=True):
         # AdamW shrinks before its step, the hook after it: they differ by the decay of one step, 1e-4 of 1e-3
         assert_close(found, expected, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def weights(training):
+    return {name: each.detach().clone() for name, each in training.model.named_parameters()}
+
+
+def test_decay_of_a_part_and_of_the_rest_are_together_that_of_the_recipe():
+    both = trained((PartDecay(weight_decay=0.5), PartDecay(weight_decay=0.5, on="others")))
+    for (name, found), expected in zip(
+        weights(both).items(), trained((), weight_decay=0.5).model.parameters(), strict=True
+    ):
+        assert_close(found, expected, msg=name)
+
+
+@pytest.mark.parametrize("on", ["transforms", "others"])
+def test_decay_of_a_part_leaves_the_gradients_of_the_rest_alone(on):
+    torch.manual_seed(0)
+    model = SMALL.build()
+    hook = PartDecay(weight_decay=0.5, on=on).build(model)
+    before = {name: torch.randn_like(each) for name, each in model.named_parameters()}
+    for name, each in model.named_parameters():
+        each.grad = before[name].clone()
+    hook.after_backward(model, Moment(0, 0, 1e-3))
+    transforms = {"class.weight", "caps1.weight", "caps2.weight"}
+    assert transforms < before.keys()
+    for name, each in model.named_parameters():
+        decays = (name in transforms) == (on == "transforms")
+        assert_close(each.grad, before[name] + decays * 0.5 * each, msg=name)
+
+
+def test_a_revival_changes_nothing_before_its_epoch_and_what_it_says_from_then_on():
+    plain, late = trained((), 3, weight_decay=0.5), trained((Revival(after=3),), 3, weight_decay=0.5)
+    for name, found in weights(plain).items():
+        assert torch.equal(found, weights(late)[name]), name
+    # from its epoch on it is a training that begins there: fresh moments, no decay
+    revived = trained((Revival(after=3),), 5, weight_decay=0.5, decay=1.0)
+    again = trained((), 3, weight_decay=0.5, decay=1.0)
+    fresh = torch.optim.Adam(again.model.parameters(), lr=1e-3)
+    data = images().train
+    for _ in range(2):
+        fresh.zero_grad()
+        losses.margin(again.model(data.images).scores, data.labels).mean().backward()
+        fresh.step()
+    for name, found in weights(again).items():
+        assert_close(weights(revived)[name], found, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_revival_that_was_cut_goes_on_to_the_same_weights(reset):
+    def begun(epochs):
+        torch.manual_seed(0)
+        recipe = Recipe(batch=12, epochs=5, augment=Augment(), weight_decay=0.5, hooks=(Revival(after=2, reset=reset),))
+        training = Training(SMALL.build(), images(), recipe, device="cpu")
+        for row in training.rows(progress=False):
+            if row["epoch"] == epochs:
+                break
+        return training
+
+    whole, cut, other = begun(5), begun(3), begun(1)
+    other.load_state_dict(cut.state_dict())
+    assert other.hooks[0].done and other.optimizer.param_groups[0]["weight_decay"] == 0
+    for _ in other.rows(progress=False):
+        pass
+    for name, found in weights(whole).items():
+        assert torch.equal(found, weights(other)[name]), name
+
+
+def test_a_revival_keeps_the_moments_where_it_is_told_to():
+    kept, reset = (trained((Revival(after=2, reset=each),), 3) for each in (False, True))
+    for training, steps in ((kept, 3), (reset, 1)):
+        assert {state["step"].item() for state in training.optimizer.state.values()} == {steps}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (lambda: Revival(after=0), "after = 0: at least one epoch"),
+        (lambda: Revival(after=1, weight_decay=-1.0), "weight_decay = -1.0"),
+        (lambda: PartDecay(weight_decay=-1.0), "weight_decay = -1.0"),
+        (lambda: PartDecay(weight_decay=1.0, on="stem"), "on = 'stem' is unknown; allowed: transforms, others"),
+        (lambda: PartDecay(weight_decay=1.0).build(ConvNetAvgConfig(size=28).build()), "no transforms that could"),
+        (lambda: Recipe(optimizer="lion"), "optimizer 'lion' is unknown; allowed: adam, adamw, sgd"),
+        (lambda: Recipe(momentum=0.9), "momentum = 0.9: it is for sgd"),
+        (lambda: Recipe(optimizer="sgd", momentum=1.0), "momentum = 1.0: it is for sgd, from 0 and below 1"),
+    ],
+)
+def test_bad_decay_and_optimisers_are_one_sentence(config, words):
+    with pytest.raises(ValueError, match=words):
+        config()
+
+
+@pytest.mark.parametrize(
+    ("options", "build"),
+    [
+        ({"optimizer": "adamw", "weight_decay": 0.1}, lambda each: torch.optim.AdamW(each, 1e-3, weight_decay=0.1)),
+        (
+            {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+            lambda each: torch.optim.SGD(each, 1e-3, momentum=0.9, weight_decay=0.1),
+        ),
+    ],
+)
+def test_the_optimisers_are_those_of_torch(options, build):
+    found = trained((), 3, decay=1.0, **options)
+    torch.manual_seed(0)
+    model = SMALL.build()
+    optimizer, data = build(model.parameters()), images().train
+    for _ in range(3):
+        optimizer.zero_grad()
+        losses.margin(model(data.images).scores, data.labels).mean().backward()
+        optimizer.step()
+    for (name, weight), expected in zip(found.model.named_parameters(), model.parameters(), strict=True):
+        assert_close(weight, expected, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_a_decay_that_float32_rounds_away_is_told():

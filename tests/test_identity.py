@@ -36,7 +36,7 @@ from capsnb.nn.models import (
 from capsnb.nn.models.backbone import BackboneStem
 from capsnb.nn.routing import Attention, Dynamic, SelfAttention, Uniform
 from capsnb.training import identity, runs
-from capsnb.training.hooks import DecoupledDecay, FollowFitness, GrowMargin, KeepNorms
+from capsnb.training.hooks import DecoupledDecay, FollowFitness, GrowMargin, KeepNorms, PartDecay, Revival
 from capsnb.training.identity import NAMES, decode, encode, key
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity
 from capsnb.training.recipe import Recipe
@@ -76,6 +76,8 @@ EXAMPLES = {
     "grow-margin": GrowMargin(every=10.0),
     "follow-fitness": FollowFitness(field="temperature", start=10.0),
     "decoupled-decay": DecoupledDecay(weight_decay=0.1),
+    "part-decay": PartDecay(weight_decay=0.1, on="others"),
+    "revival": Revival(after=3, reset=False),
     "keep-norms": KeepNorms(weight=2.0),
     "penalty": Penalty(sensitive=False, when="after"),
     "lobster": Lobster(penalty=Penalty(strength=1e-3), images=250),

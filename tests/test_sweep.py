@@ -20,7 +20,7 @@ from capsnb.data import DataSpec
 from capsnb.data.transforms import Affine
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import expand, hidden_means, override, read_grid, rows
-from capsnb.measure import parse_tree
+from capsnb.measure import parse_tree, survey
 from capsnb.measure.observations import read, store_folder
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.nn.routing import Attention, Dynamic, Uniform
@@ -228,10 +228,12 @@ BAD = {
     "[grid]\nseed = []": "seed = [] in [grid]: a list of at least one value is needed; others go to [base]",
     "[grid]\nseed = 3": "seed = 3 in [grid]: a list of at least one value is needed; others go to [base]",
     "base = 3": "base = 3: a table is needed",
+    "nulls = 1": "nulls = 1: a true or false is needed",
+    "watch = ['beauty']": "there is no measure 'beauty'; there are: accuracy, ",
     "cases = 3": "cases = 3: a list is needed",
     "cases = [1]": "cases are tables: write [[cases]], and below it what is set in that case",
     "cases = []": "cases are tables: write [[cases]], and below it what is set in that case",
-    "[network]": "there is no 'network' in a grid; there are: base, grid, cases, measures",
+    "[network]": "there is no 'network' in a grid; there are: base, grid, cases, measures, watch, nulls",
     "measures = ['beauty']": "there is no measure 'beauty'; there are: accuracy, ",
     "base 3": "is not TOML: Expected '=' after a key in a key/value pair",
 }
@@ -407,6 +409,26 @@ def test_record_keeps_the_observations_in_the_evidence_store(folder, monkeypatch
         assert sorted(each.measure for each in found) == ["accuracy", "parse tree"]
     monkeypatch.setenv("CAPSNB_RUNS", str(folder / "none"))
     assert [row["error"] for row in rows(read_grid(file))] == [None, None], "the store alone answers"
+
+
+def test_a_grid_may_watch_its_trainings_and_measure_the_whole_survey_with_its_null(folder):
+    found = read_grid(grid("", "plain.toml"))
+    more = TINY.replace('["accuracy", "parse tree"]', "['survey']\nwatch = ['curve', 'life']\nnulls = true")
+    (folder / "watch.toml").write_text(more)
+    watching = read_grid(folder / "watch.toml")
+    assert watching.specs == found.specs, "what is watched is no part of a network's name"
+    assert watching.measures == tuple(each.name for each in survey.surveyed())
+    assert call("watch.toml", "--jobs", 1).exit_code == 0
+    (spec,) = watching.specs
+    _, seen = read(runs.folder_of(spec) / "observations.jsonl")
+    assert {each.measure for each in seen if each.watched} == {"curve", "life"}
+    for null in (None, "untrained"):
+        names = {each.measure for each in seen if each.null == null and not each.watched}
+        assert names == {*watching.measures}
+    (curve,) = [each.values for each in seen if each.measure == "curve"]
+    history = runs.get(spec).history
+    assert curve["loss"] == pytest.approx([row["loss"] for row in history], rel=1e-5)
+    assert curve["step"] == [row["step"] for row in history]
 
 
 def test_a_killed_sweep_goes_on(folder):

@@ -2,7 +2,9 @@
 
 A grid file (TOML) has a base, lists of values whose product is made, and cases in which one thing changes at a time:
 
-    measures = ["accuracy", "parse tree"]
+    measures = ["accuracy", "parse tree", "survey"]      # "survey": all that a survey has
+    watch = ["life"]                                     # taken at every report of the trainings
+    nulls = true                                         # the untrained networks, too
 
     [base]
     model = "deep-rba-40"                                # of the zoo, or a table: {type = "capsnet", size = 28}
@@ -39,6 +41,7 @@ from typing import Any
 from capsnb.disk import replacing
 from capsnb.measure.observe import observe, record, take_all
 from capsnb.measure.protocol import Measure, find
+from capsnb.measure.survey import surveyed
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import parallel
 from capsnb.training.identity import decode, encode, name_of
@@ -46,7 +49,8 @@ from capsnb.training.parallel import Failure
 from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
 
-TABLES = {"base": dict, "grid": dict, "cases": list, "measures": list}
+TABLES = {"base": dict, "grid": dict, "cases": list, "measures": list, "watch": list, "nulls": bool}
+WORDS = {dict: "table", list: "list", bool: "true or false"}
 PARTS = tuple(field.name for field in dataclasses.fields(Spec))
 MEASURES = ("accuracy", "parse tree", "invariance")  # where a grid names none
 
@@ -55,11 +59,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Grid:
-    """The networks of a sweep: what each is set to (labels too), its spec; and what is measured of all."""
+    """The networks of a sweep: what each is set to (labels too), its spec; what is measured of all, and watched.
+
+    nulls: whether the untrained networks are measured, too.
+    """
 
     settings: tuple[Mapping[str, Any], ...]
     specs: tuple[Spec, ...]
     measures: tuple[str, ...] = MEASURES
+    watch: tuple[str, ...] = ()
+    nulls: bool = False
 
     @property
     def varied(self) -> list[str]:
@@ -95,7 +104,7 @@ def expand(table: Mapping[str, Any]) -> Grid:
         if name not in TABLES:
             raise ValueError(f"there is no {name!r} in a grid; there are: {', '.join(TABLES)}")
         if not isinstance(value, TABLES[name]):
-            raise ValueError(f"{name} = {value!r}: a {'table' if TABLES[name] is dict else 'list'} is needed")
+            raise ValueError(f"{name} = {value!r}: a {WORDS[TABLES[name]]} is needed")
     base, axes, cases = _flat(table.get("base", {})), _dotted(table.get("grid", {})), table.get("cases", [{}])
     if not cases or not all(isinstance(case, Mapping) for case in cases):
         raise ValueError("cases are tables: write [[cases]], and below it what is set in that case")
@@ -108,10 +117,13 @@ def expand(table: Mapping[str, Any]) -> Grid:
     for case in cases:
         for chosen in itertools.product(*axes.values()):
             settings.append(base | _flat(dict(zip(axes, chosen, strict=True))) | _flat(case))
-    measures = tuple(table.get("measures", MEASURES))
-    for name in measures:
+    measures, watch = tuple(table.get("measures", MEASURES)), tuple(table.get("watch", ()))
+    if "survey" in measures:
+        others = tuple(name for name in measures if name != "survey")
+        measures = tuple(dict.fromkeys((*others, *(measure.name for measure in surveyed()))))
+    for name in (*measures, *watch):
         find(name)
-    return Grid(tuple(settings), tuple(map(_spec, settings)), measures)
+    return Grid(tuple(settings), tuple(map(_spec, settings)), measures, watch, table.get("nulls", False))
 
 
 def run(
@@ -128,9 +140,11 @@ def run(
     """
     if out is not None:
         _prepare(Path(out))
-    measures = tuple(find(name) for name in grid.measures)
-    then = _Measuring(measures, data_dir)
-    failed = parallel.train({spec: {} for spec in grid.unique().specs}, data_dir=data_dir, then=then, tell=tell, **how)
+    measures, watched = (tuple(map(find, names)) for names in (grid.measures, grid.watch))
+    watch = {measure.column(): measure.watched() for measure in watched}
+    then = _Measuring(measures, watched, grid.nulls, data_dir)
+    work = {spec: watch for spec in grid.unique().specs}
+    failed = parallel.train(work, data_dir=data_dir, then=then, tell=tell, **how)
     if out is not None:
         write_rows(out, rows(grid, recorded=False, data_dir=data_dir, root_folder=how.get("root_folder")))
     return failed
@@ -202,10 +216,13 @@ class _Measuring:
     """What a worker does once a network is trained."""
 
     measures: tuple[Measure, ...]
+    watched: tuple[Measure, ...]
+    nulls: bool
     data_dir: str | Path | None
 
     def __call__(self, spec: Spec, run: Run) -> None:
-        take_all(spec, run, [(measure, {}) for measure in self.measures], data_dir=self.data_dir)
+        measures, watched = ([(measure, {}) for measure in each] for each in (self.measures, self.watched))
+        take_all(spec, run, measures, nulls=self.nulls, watched=watched, data_dir=self.data_dir)
 
 
 def override(spec: Any, path: str, value: Any, *, above: str = "") -> Any:

@@ -65,6 +65,13 @@ def test_accuracy(model: nn.Module, data: ImageSet) -> dict[str, float]:
     return {"value": evaluate(model, data.test).accuracy}
 
 
+@measurement("curve", paper=NETWORK, needs=("optimizer",))
+def curve(model: nn.Module, data: ImageSet, *, training: Any) -> dict[str, float]:
+    """Loss and accuracy (a share) of training and validation, as the training's own report has them: to be watched."""
+    row = training.history[-1]
+    return {name: row[name] for name in ("loss", "accuracy", "validation loss", "validation accuracy")}
+
+
 @measurement("sparsity", paper=RENZULLI)
 def sparsity(model: nn.Module, data: ImageSet) -> dict[str, float]:
     """See `pruning.sparsity`: the share of weights that are exactly 0, by layer and in "total"."""
@@ -228,6 +235,12 @@ def life(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, li
 def pull(model: nn.Module, data: ImageSet, *, images: int = 256) -> dict[str, list]:
     """See `gradients.pull_of_training`: to be watched."""
     return gradients.pull_of_training(model, data, images=images)
+
+
+@measurement("adam step", paper=MITTERREITER, needs=("optimizer",))
+def adam_step(model: nn.Module, data: ImageSet, *, training: Any) -> dict[str, list]:
+    """See `gradients.last_step`: to be watched."""
+    return gradients.last_step(training)
 
 
 @measurement("compactness", paper=GU, rows=("compactness, mean of six factors, nats", "its bound, nats"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,10 @@ from capsnb.nn import taps
 from capsnb.nn.layers import RoutedCapsules, length
 from capsnb.nn.losses import present
 from capsnb.training.evaluation import batch_loss
-from capsnb.training.recipe import Moment
+from capsnb.training.recipe import Moment, Recipe
+
+if TYPE_CHECKING:
+    from capsnb.training.loop import Training
 
 
 def margin_gradient(
@@ -91,6 +94,48 @@ def pull_of_training(model: nn.Module, data: ImageSet, *, images: int = 256) -> 
     rounded = [[None if part is None else _over_parents(part) for part in each] for each in found]
     names = ("capsule", "transform", "weight")
     return {name: [row[n] for row in rounded if row[n] is not None] for n, name in enumerate(names)}
+
+
+def last_step(training: Training) -> dict[str, list]:
+    """How far Adam's last step moved the transforms: "in", "out": a list per layer that routes, one number per capsule.
+
+    "out": the norm over all transforms of a child; "in": that over all transforms to a parent. lr m / (sqrt(v) + eps)
+    with both moments as Adam corrects them, which the gradient, however small, decides by its direction and steadiness
+    alone; decay that stays apart from the gradient (adamw) is left out. Raises ValueError for another optimiser.
+    """
+    optimizer = training.optimizer
+    if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
+        raise ValueError(f"{type(optimizer).__name__} keeps no moments as Adam does, of which the step is made")
+    group = optimizer.param_groups[0]
+    found: dict[str, list] = {"in": [], "out": []}
+    for edge in layer_taps(training.model)[1]:
+        state = optimizer.state[_layer(training.model, edge).weight]
+        first, second = (1 - beta ** state["step"].item() for beta in group["betas"])
+        step = group["lr"] * state["exp_avg"] / first / ((state["exp_avg_sq"] / second).sqrt() + group["eps"])
+        moved = _transforms(step)
+        found["in"].append(_over_parents(moved.T))
+        found["out"].append(_over_parents(moved))
+    return found
+
+
+def dose(recipe: Recipe, weights: Tensor, steps_per_epoch: int) -> Tensor:
+    """What a recipe's weight decay alone makes of weights that no gradient holds: before each step, and at the end.
+
+    (N,) -> (steps + 1, N). The recipe's own optimiser and learning rates, with a gradient of 0 at every step. Decay
+    that joins Adam's gradient takes about a learning rate a step, whatever its size: lambda alone is no dose. Raises
+    ValueError for a recipe with hooks, which may decay weights themselves.
+    """
+    if recipe.hooks:
+        raise ValueError("a recipe with hooks has no dose of its own: give it without")
+    weight = nn.Parameter(weights.detach().clone())
+    optimizer = recipe.build_optimizer([weight], weight.device)
+    found = [weight.detach().clone()]
+    for step in range(recipe.epochs * steps_per_epoch):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate_at(step, step // steps_per_epoch)
+        optimizer.step()
+        found.append(weight.detach().clone())
+    return torch.stack(found)
 
 
 @dataclass(frozen=True, kw_only=True)

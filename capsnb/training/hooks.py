@@ -2,9 +2,9 @@
 
 `GrowMargin` is Hinton et al.'s. `FollowFitness` is ours: Lin, Li & Ma 2018, sec. 3.1, end on a heuristic that they do
 not try, "the EM operation should be modulated such that the certainty of the resultant association matches the model
-fitness to the data". `DecoupledDecay` and `KeepNorms` are interventions against starving capsules; neither is
-Mitterreiter et al.'s, and what they do is measured in notebook 04. Cures that belong to the model are its fields:
-`Dynamic(temperature=..., leaky=True)`, `Attention`, `hidden_squash`, `residual`.
+fitness to the data". `DecoupledDecay`, `PartDecay`, `KeepNorms` and `Revival` are interventions against starving
+capsules; none is Mitterreiter et al.'s, and what they do is measured in notebook 04. Cures that belong to the model are
+its fields: `Dynamic(temperature=..., leaky=True)`, `Attention`, `hidden_squash`, `residual`.
 """
 
 from __future__ import annotations
@@ -161,6 +161,86 @@ class _Decay(Stateless):
                 f"which {trained[0].dtype} rounds away: give a larger one."
             )
         torch._foreach_mul_(trained, 1 - part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartDecay:
+    """Weight decay that joins the gradient, as `Recipe.weight_decay` does, of a part of the parameters alone.
+
+    on: the "transforms" of the routed capsule layers, or the "others", all parameters but those.
+    """
+
+    weight_decay: float
+    on: str = "transforms"
+
+    def __post_init__(self) -> None:
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay = {self.weight_decay}: it cannot be negative")
+        if self.on not in ("transforms", "others"):
+            raise ValueError(f"on = {self.on!r} is unknown; allowed: transforms, others")
+
+    def build(self, model: nn.Module) -> _PartDecay:
+        """The hook; ValueError for a model without routed capsule layers."""
+        return _PartDecay(model, self)
+
+
+class _PartDecay(Stateless):
+    def __init__(self, model: nn.Module, config: PartDecay) -> None:
+        self.weight_decay = config.weight_decay
+        transforms = [part.weight for part in model.modules() if isinstance(part, RoutedCapsules)]
+        if not transforms:
+            raise ValueError(f"{type(model).__name__} has no transforms that could decay")
+        others = [each for each in model.parameters() if not any(each is one for one in transforms)]
+        self.parameters = transforms if config.on == "transforms" else others
+
+    @torch.no_grad()
+    def after_backward(self, model: nn.Module, moment: Moment) -> None:
+        trained = [each for each in self.parameters if each.grad is not None]
+        torch._foreach_add_([each.grad for each in trained], trained, alpha=self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revival:
+    """After so many epochs another weight decay, from then on; and what the optimiser has gathered reset, or kept.
+
+    Up to then the training is, bit for bit, that without the hook: arms that differ in it alone go on from one network.
+    weight_decay: None leaves it as it is. reset: of Adam both moments and the count of steps, so that its first steps
+    are those of a training's beginning.
+    """
+
+    after: int
+    weight_decay: float | None = 0.0
+    reset: bool = True
+
+    def __post_init__(self) -> None:
+        if self.after < 1:
+            raise ValueError(f"after = {self.after}: at least one epoch is needed")
+        if self.weight_decay is not None and self.weight_decay < 0:
+            raise ValueError(f"weight_decay = {self.weight_decay}: it cannot be negative")
+
+    def build(self, model: nn.Module) -> _Revival:
+        return _Revival(self)
+
+
+class _Revival:
+    def __init__(self, config: Revival) -> None:
+        self.config, self.done = config, False
+
+    def before_step(self, optimizer: torch.optim.Optimizer, moment: Moment) -> None:
+        if self.done or moment.epoch < self.config.after:
+            return
+        self.done = True
+        if self.config.reset:
+            optimizer.state.clear()
+        if self.config.weight_decay is not None:
+            for group in optimizer.param_groups:
+                group["weight_decay"] = self.config.weight_decay
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
 
 
 @dataclass(frozen=True, kw_only=True)

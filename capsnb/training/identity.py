@@ -52,6 +52,8 @@ NAMES: dict[str, tuple[str, int]] = {
     "grow-margin": ("capsnb.training.hooks:GrowMargin", 1),
     "follow-fitness": ("capsnb.training.hooks:FollowFitness", 1),
     "decoupled-decay": ("capsnb.training.hooks:DecoupledDecay", 1),
+    "part-decay": ("capsnb.training.hooks:PartDecay", 1),
+    "revival": ("capsnb.training.hooks:Revival", 1),
     "keep-norms": ("capsnb.training.hooks:KeepNorms", 1),
     "penalty": ("capsnb.training.pruning:Penalty", 1),
     "lobster": ("capsnb.training.pruning:Lobster", 1),

@@ -64,10 +64,7 @@ class Training:
         self.model, self.data, self.recipe, self.seed = model.to(self.device), data.to(self.device), recipe, seed
         self.frozen = freeze(model, frozen)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        fused = self.device.type in ("cuda", "cpu")
-        self.optimizer = torch.optim.Adam(
-            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
-        )
+        self.optimizer = recipe.build_optimizer(trained, self.device)
         self.train_step = TrainStep(
             model,
             recipe.loss,
@@ -159,7 +156,7 @@ class Training:
         self.offset += count
         epoch_ended = self.offset >= len(self.data.train)
         if epoch_ended:
-            self._call_hooks("after_epoch", self.data)
+            self._call_hooks("after_epoch", self.model, self.data)
             self.epoch, self.offset = self.epoch + 1, 0
             self.done = self.epoch >= self.recipe.epochs
         return epoch_ended
@@ -182,10 +179,11 @@ class Training:
         rate = recipe.learning_rate_at(self.step, self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self._call_hooks("after_backward")
+        self._call_hooks("after_backward", self.model)
+        self._call_hooks("before_step", self.optimizer)
         self.optimizer.step()
         self.step += 1
-        self._call_hooks("after_step")
+        self._call_hooks("after_step", self.model)
         with torch.no_grad():
             count = len(batch.labels)
             right = correct(scores, batch.labels).sum()
@@ -196,11 +194,11 @@ class Training:
         named = (hook.loss_options(moment) for hook in self.hooks if hasattr(hook, "loss_options"))
         return {name: torch.tensor(value, device=self.device) for found in named for name, value in found.items()}
 
-    def _call_hooks(self, moment: str, *more: Any) -> None:
+    def _call_hooks(self, moment: str, *what: Any) -> None:
         for hook in self.hooks:
             if method := getattr(hook, moment, None):
                 rate = self.recipe.learning_rate_at(self.step, self.epoch)
-                method(self.model, *more, Moment(self.epoch, self.step, rate))
+                method(*what, Moment(self.epoch, self.step, rate))
 
     def _report(self, speed: float, watch: Watch) -> Row:
         loss, right, count, bad = self.sums.tolist()
@@ -222,11 +220,11 @@ class Training:
             result = evaluate(self.model, split, loss=recipe.loss, reconstruction_weight=recipe.reconstruction_weight)
             row |= {f"{name} loss": result.loss, f"{name} accuracy": result.accuracy}
         row |= {"learning rate": recipe.learning_rate_at(self.step, self.epoch), "images/s": speed}
+        self.history.append(row)
         # a measure may draw random numbers or leave modes changed: neither may reach the training
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), evaluating(self.model, gradients=True):
             row |= {name: _plain(function(self)) for name, function in watch.items()}
-        self.history.append(row)
         self._judge(row)
         return row
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import nn
 
 from capsnb.data import Augment, ImageSet
@@ -12,6 +14,7 @@ from capsnb.nn.losses import LOSSES
 
 Row = dict[str, Any]
 PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 class Diverged(RuntimeError):
@@ -30,6 +33,7 @@ class Hook(Protocol):
     """Something that takes part in training and has state. Its class is named by a frozen configuration with
     `build(model) -> Hook`; a method that it lacks is not called."""
 
+    def before_step(self, optimizer: torch.optim.Optimizer, moment: Moment) -> None: ...
     def after_backward(self, model: nn.Module, moment: Moment) -> None: ...
     def after_step(self, model: nn.Module, moment: Moment) -> None: ...
     def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None: ...
@@ -57,6 +61,7 @@ class Recipe:
         at the end of every `decay_every` epochs. Never below min_learning_rate.
     stop_on: the split whose accuracy `target_accuracy` and whose loss `patience` (in reports) look at.
     keep: "last" weights, or those of the "best" loss on `stop_on`.
+    optimizer: weight_decay joins the gradient in "adam" and "sgd", which has `momentum`; in "adamw" it stays apart.
     precision: "bfloat16" runs convolutions and decoder in it; votes, coupling and poses stay float32.
     hooks: configurations of `Hook`.
     report_every: steps from one row of the history to the next, None: an epoch. Stopping and keep-best look at rows.
@@ -80,6 +85,8 @@ class Recipe:
     precision: str = "float32"
     hooks: tuple[Any, ...] = ()
     report_every: int | None = None
+    optimizer: str = "adam"
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in {
@@ -88,12 +95,15 @@ class Recipe:
             "stop_on": ("validation", "test"),
             "keep": ("last", "best"),
             "precision": PRECISIONS,
+            "optimizer": tuple(OPTIMIZERS),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}")
         for name in ("epochs", "batch", "decay_every", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
+        if not 0 <= self.momentum < 1 or (self.momentum and self.optimizer != "sgd"):
+            raise ValueError(f"momentum = {self.momentum}: it is for sgd, from 0 and below 1")
         if self.report_every is not None and self.report_every < 1:
             raise ValueError(f"report_every = {self.report_every}: it must be a number of steps, at least 1, or None")
 
@@ -101,3 +111,10 @@ class Recipe:
         """The learning rate of a step; both counts start at 0."""
         powers = step / self.decay_every if self.decay_unit == "steps" else epoch // self.decay_every
         return max(self.learning_rate * self.decay**powers, self.min_learning_rate)
+
+    def build_optimizer(self, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+        """The optimiser of these, at the first learning rate, with fused kernels where the device has them."""
+        more = {"momentum": self.momentum} if self.optimizer == "sgd" else {}
+        fused = device.type in ("cuda", "cpu")
+        kind = OPTIMIZERS[self.optimizer]
+        return kind(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused, **more)
