@@ -2,14 +2,16 @@
 
 A notebook asks `plan("00", profile)` and never looks at the profile itself. What it trains stands beside it, in
 notebooks/plans: a module named as the notebook is, less its number, whose `content(profile)` says the variants, the
-seeds, which variants are trained `once` (with the first seed alone), what is watched, `every` how many steps their
-histories have a row, and other sizes.
+seeds that are declared, which variants are trained `once` (with the first seed alone), whether a seed `draws` the data,
+too, what is watched, `every` how many steps their histories have a row, and other sizes. `OPENS`, where the module has
+it, is the profile of a notebook that is opened and executed as it is: a recorded one, drawn from the evidence store.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ from capsnb.data import ImageSet
 from capsnb.disk import project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
-from capsnb.measure.observe import observe
+from capsnb.measure.observe import observe, stored
 from capsnb.training import parallel, runs
 from capsnb.training.identity import encode
 from capsnb.training.loop import Watch
@@ -47,8 +49,9 @@ class Plan:
     """What a notebook works with.
 
     specs: variant -> one spec per seed, or that of the first seed alone. watch: name in a row -> what is watched while
-    the runs train. threads: of each training. settings: the notebook's other sizes, by name. data_dir: folder of the
-    image sets, CAPSNB_DATA when None.
+    the runs train. measures: variant -> what is recorded of it besides the survey. draws: whether a seed is that of the
+    split and of what is derived, too. threads: of each training. settings: the notebook's other sizes, by name.
+    data_dir: folder of the image sets, CAPSNB_DATA when None.
     """
 
     notebook: str
@@ -56,6 +59,8 @@ class Plan:
     seeds: tuple[int, ...]
     specs: dict[str, tuple[Spec, ...]]
     watch: dict[str, Watched] = field(default_factory=dict)
+    measures: dict[str, tuple[Watched, ...]] = field(default_factory=dict)
+    draws: bool = False
     threads: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
     data_dir: Path | None = None
@@ -71,7 +76,7 @@ class Plan:
 
     def protocol(self) -> dict[str, Any]:
         """What names this plan's runs in a record: profile and each variant's spec; seeds are left out, they join."""
-        specs = {variant: encode(seeded(specs[0], 0)) for variant, specs in self.specs.items()}
+        specs = {variant: encode(seeded(specs[0], 0, draws=self.draws)) for variant, specs in self.specs.items()}
         return {"profile": self.profile, "specs": specs}
 
     def made(self) -> dict[str, Any]:
@@ -112,13 +117,47 @@ class Plan:
     def observe(self, variant: str, measure: str, **settings: Any) -> dict[int, Observation]:
         """What a measure says of a variant's runs: seed -> Observation, `observe` with this plan's ways.
 
-        At a recorded profile the evidence store answers, and what it lacks is one sentence; else runs are trained and
-        measured as they are needed.
+        measure: its name, or the name that this plan watches it under: then the series that was watched. At a recorded
+        profile the evidence store answers, without the seeds that it lacks: `told` counts them. Else runs are trained
+        and measured as they are needed. A variant that the profile does not train has no seed.
         """
-        specs = self.specs[variant]
-        where = {"recorded": self.recorded, "train": not self.recorded, "data_dir": self.data_dir}
-        found = observe(specs, measure, **where, **settings)
-        return {spec.seed: each for spec, each in zip(specs, found, strict=True)}
+        if watched := measure in self.watch:
+            measure, settings = self.watch[measure][0], dict(self.watch[measure][1])
+        where = {"recorded": self.recorded, "train": not self.recorded, "watched": watched, "data_dir": self.data_dir}
+        specs = self.specs.get(variant, ())
+        if self.recorded:
+            specs = [spec for spec in specs if self._has(spec, measure, watched, settings)]
+        return {spec.seed: each for spec, each in zip(specs, observe(specs, measure, **where, **settings), strict=True)}
+
+    def told(self) -> str:
+        """A sentence on the declared runs that the evidence store has nothing of, and about what they would cost.
+
+        By the seconds that other seeds of a variant took on what trained them, so that it is the same everywhere.
+        """
+        lacking = {name: [s for s in specs if not self._stored(s)] for name, specs in self.specs.items()}
+        count, total = sum(map(len, lacking.values())), len(self.all_specs())
+        if not count:
+            return f"The evidence store has all {total} runs that are declared."
+        seconds, unknown = 0.0, []
+        for name, specs in lacking.items():
+            known = [each for spec in self.specs[name] for each in self._stored(spec) if "seconds" in each.made]
+            seconds += len(specs) * statistics.fmean([each.made["seconds"] for each in known]) if known else 0
+            unknown += [name] if specs and not known else []
+        more = f", and nobody has run {', '.join(unknown)} yet" if unknown else ""
+        return (
+            f"The evidence store has {total - count} of {total} declared runs; those it lacks of variants that were "
+            f"run would take about {seconds / 3600:.2g} core-hours{more}. A seed more: "
+            f"capsnb campaign --hours 2 {self.notebook}"
+        )
+
+    def _has(self, spec: Spec, measure: str, watched: bool, settings: Mapping[str, Any]) -> bool:
+        chosen, null = protocol.find(measure), settings.get("null")
+        wanted = chosen.settings(**{name: value for name, value in settings.items() if name != "null"})
+        named = (chosen.name, chosen.version, wanted, null, watched)
+        return any(each.answers(*named) for each in self._stored(spec))
+
+    def _stored(self, spec: Spec) -> list[Observation]:
+        return stored(spec, data_dir=self.data_dir)
 
     def forecast(self) -> list[float]:
         """`runs.forecast` of all its specs: about how many seconds each will train."""
@@ -140,9 +179,9 @@ def _renamed(row: Row, names: Mapping[str, str]) -> Row:
     return {names.get(column, column): value for column, value in row.items()}
 
 
-def current(profile: str | None = None) -> str:
-    """The profile asked for, else CAPSNB_PROFILE, else "quick"; ValueError for an unknown one."""
-    name = profile or os.environ.get("CAPSNB_PROFILE") or "quick"
+def current(profile: str | None = None, opens: str = "quick") -> str:
+    """The profile asked for, else CAPSNB_PROFILE, else a notebook's own. ValueError for an unknown one."""
+    name = profile or os.environ.get("CAPSNB_PROFILE") or opens
     if name not in PROFILES:
         raise ValueError(f"profile {name!r} is unknown; allowed: {', '.join(PROFILES)}")
     return name
@@ -174,22 +213,32 @@ def plan(
         raise ValueError(f"there is no notebook {notebook!r} with a plan; there are: {', '.join(names)}")
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds = {seeds}: at least 1 is needed")
-    profile = current(profile)
-    content = _module(names[notebook]).content(profile)
+    module = _module(names[notebook])
+    profile = current(profile, getattr(module, "OPENS", "quick"))
+    content = module.content(profile)
     run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
     content.pop("seeds", None)
     variants, once, every = content.pop("variants"), content.pop("once", ()), content.pop("every", None)
+    draws = content.get("draws", False)
     if every is not None:
         variants = {name: reporting(spec, every) for name, spec in variants.items()}
     seeds_of = {name: run_seeds[:1] if name in once else run_seeds for name in variants}
-    specs = {name: tuple(seeded(spec, number) for number in seeds_of[name]) for name, spec in variants.items()}
+    specs = {
+        name: tuple(seeded(spec, number, draws=draws) for number in seeds_of[name]) for name, spec in variants.items()
+    }
     return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
 
 
-def seeded(spec: Spec, seed: int) -> Spec:
-    """The spec with a seed, and with that of the run it starts from: each seed goes on from its own."""
-    start = seeded(spec.start, seed) if isinstance(spec.start, Spec) else spec.start
-    return replace(spec, seed=seed, start=start)
+def seeded(spec: Spec, seed: int, *, draws: bool = False) -> Spec:
+    """The spec with a seed, and with that of the run it starts from: each seed goes on from its own.
+
+    draws: it also draws the validation split, and what is derived (pairs, shifts).
+    """
+    start = seeded(spec.start, seed, draws=draws) if isinstance(spec.start, Spec) else spec.start
+    data = spec.data
+    if draws:
+        data = replace(data, seed=seed, derive=data.derive and replace(data.derive, seed=seed))
+    return replace(spec, seed=seed, data=data, start=start)
 
 
 def reporting(spec: Spec, every: int) -> Spec:

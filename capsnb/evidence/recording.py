@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import nbformat
 
 from capsnb import evidence
 from capsnb.evidence.notebooks import outputs, select
-from capsnb.evidence.plans import RECORDED, Plan
+from capsnb.evidence.plans import RECORDED, Plan, Watched
 from capsnb.evidence.tables import RUN
 from capsnb.measure import observe, protocol, survey
 from capsnb.training import parallel, runs
@@ -56,14 +56,16 @@ def record(source: Path, number: str, *, only: Collection[str] = (), root: Path 
 def survey_runs(plan: Plan, *, jobs: int | None = None, root: Path | None = None, **how: Any) -> tuple[int, list[Path]]:
     """Measure every finished run of a plan by the whole survey, nulls included, and put that into the evidence store.
 
-    With what was watched while it trained. What is there already is not measured again, what is not trained is passed
-    over. Returns how many observations are new there, and the files. Raises RuntimeError where a measuring failed.
+    With the plan's own measures, and with what was watched while it trained. What is there already is not measured
+    again, what is not trained is passed over. Returns how many observations are new there, and the files. Raises
+    RuntimeError where a measuring failed.
     """
     where = {"data_dir": plan.data_dir}
     finished = [spec for spec in plan.all_specs() if runs.is_finished(runs.folder_of(spec, **where), plan.watching())]
     watched = tuple((protocol.find(name), dict(settings)) for name, settings in plan.watch.values())
     work: dict[Spec, dict] = {spec: {} for spec in finished}
-    failed = parallel.train(work, jobs=jobs, then=_Surveying(watched, plan.data_dir), **where, **how)
+    more = {spec: plan.measures.get(name, ()) for name, specs in plan.specs.items() for spec in specs}
+    failed = parallel.train(work, jobs=jobs, then=_Surveying(watched, more, plan.data_dir), **where, **how)
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(finished)} runs could not be measured; the first was {failed[0]}")
     return observe.record(finished, store=root, **where)
@@ -74,8 +76,10 @@ class _Surveying:
     """What a worker does of a finished run."""
 
     watched: tuple[tuple[protocol.Measure, dict[str, Any]], ...]
+    more: Mapping[Spec, tuple[Watched, ...]]
     data_dir: Path | None
 
     def __call__(self, spec: Spec, run: Run) -> None:
         measures = [(measure, {}) for measure in survey.surveyed()]
+        measures += [(protocol.find(name), dict(settings)) for name, settings in self.more.get(spec, ())]
         observe.take_all(spec, run, measures, nulls=True, watched=self.watched, data_dir=self.data_dir)

@@ -47,7 +47,9 @@ ACTIVE = 0.1  # norm from which a capsule is active; Mitterreiter et al.'s thres
 
 
 def first(split: Any, count: int) -> Split:
-    """The first images of a split, all where it has fewer."""
+    """The first images of a split, all where it has fewer. ValueError for pairs, whose images have two labels each."""
+    if not isinstance(split, Split):
+        raise ValueError("the images are pairs, with two labels each, and this needs images with one")
     return split.select(torch.arange(min(count, len(split)), device=split.labels.device))
 
 
@@ -138,6 +140,12 @@ def routing_entropy(
     return {"value": entropy.layer_entropy(model, data, layer=layer, images=images, split=split)}
 
 
+@measurement("parent shares", paper=LIN)
+def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dict[str, list[float]]:
+    """See `entropy.parent_shares`: to be watched."""
+    return entropy.parent_shares(model, data, images=images)
+
+
 PLANE = "class poses keep the plane of shifts (Spearman)", "null: pixels"
 
 
@@ -145,16 +153,39 @@ PLANE = "class poses keep the plane of shifts (Spearman)", "null: pixels"
 def plane(model: nn.Module, data: ImageSet) -> dict[str, float]:
     """Whether distances between class poses keep those between shifts of an image (section 3.2), as its pixels do."""
     # one object moves, alone: these networks have not learned two. Shrunk, so that it has room at their image's size
-    side = data.image_shape[1]
+    side, test = data.image_shape[1], first(data.test, len(data.test))
     radius = max(2, side // 9)
-    owners = [int((data.test.labels == label).nonzero()[0]) for label in data.test.labels.unique()[:SHIFTED]]
-    small = resize(data.test.images[owners], side - 2 * radius, side - 2 * radius)
+    owners = [int((test.labels == label).nonzero()[0]) for label in test.labels.unique()[:SHIFTED]]
+    small = resize(test.images[owners], side - 2 * radius, side - 2 * radius)
     grid = shift_grid(small, radius)
     sets = [manifold.ShiftSet(grid.images[:, n], grid.offsets, (n, n)) for n in range(len(small))]
     found = {}
     for name, net, tap in zip(PLANE, (model, None), ("class.poses", None), strict=True):
         rows = manifold.manifold(net, sets, tap, seeds=())
         found[name] = sum(row["spearman"] for row in rows) / len(rows)
+    return found
+
+
+@measurement("shift manifold", paper=LIN)
+def shift_manifold(
+    model: nn.Module, data: ImageSet, *, tap: str = "class.poses", sets: int = 2, radius: int = 4, seeds: int = 2
+) -> dict[str, Any]:
+    """See `manifold.shift_manifold`: the paper's own digits, t-SNE and the representation itself (section 3.2)."""
+    return manifold.shift_manifold(model, data, tap, sets=sets, radius=radius, seeds=seeds)
+
+
+@measurement("associations", paper=LIN)
+def associations(model: nn.Module, data: ImageSet, *, images: int = 2000) -> dict[str, dict[str, float]]:
+    """Entropy of every routing on test images: both readings, certainty, that of the most certain child (section 3.1).
+
+    Coupling's tap -> "words", "printed" (nats), "certainty", "most certain child", "bound" (ln J).
+    """
+    batches, found = entropy.evenly_spaced(data.test.to(next(model.parameters()).device), images), {}
+    for tap, each in entropy.associations(model, batches).items():
+        bound = math.log(each.parents)
+        most = 1 - each.per_capsule.min().item() / bound
+        found[tap] = {"words": each.mean, "printed": each.printed, "certainty": each.certainty}
+        found[tap] |= {"most certain child": most, "bound": bound}
     return found
 
 
@@ -279,5 +310,8 @@ def _intervals(model: nn.Module, data: ImageSet, images: int) -> intervals.Inter
 
 
 def _batches(model: nn.Module, data: ImageSet, images: int | None, *, size: int = 50) -> Iterable:
+    device = next(model.parameters()).device
+    if images is not None and not isinstance(data.test, Split):
+        return entropy.evenly_spaced(data.test.to(device), images, batch=size)
     split = data.test if images is None else first(data.test, images)
-    return split.to(next(model.parameters()).device).batches(size)
+    return split.to(device).batches(size)

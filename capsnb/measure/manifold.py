@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from capsnb.data import Split
+from capsnb.data import ImageSet, Split
 from capsnb.data.pixels import centre
 from capsnb.data.transforms import shift_grid
 from capsnb.nn import taps
@@ -246,3 +246,38 @@ def manifold(
             found[seed] = faithfulness(embed(points, seed, perplexity=perplexity), offsets)._asdict()
         rows += [place | {"seed": seed} | scores for seed, scores in found.items()]
     return rows
+
+
+def shift_manifold(
+    model: nn.Module,
+    data: ImageSet,
+    tap: str,
+    *,
+    digits: Sequence[tuple[int, int]] = DIGITS,
+    sets: int = 2,
+    radius: int = 4,
+    seeds: int = 2,
+    perplexity: float = 30.0,
+) -> dict[str, Any]:
+    """The scores of section 3.2 on the test images, means over sets (and t-SNE seeds), those of the pixels as null.
+
+    "tsne ...": of t-SNE's plane; "own ...": of the representation itself; "pictures": "fixed, moving" -> points of the
+    first set in the plane (S, 2), of t-SNE seed 0. Images of a set of pairs are taken before they are paired.
+    Raises ValueError for a tap that the model has not, and as `shift_sets` does.
+    """
+    if tap not in taps.names(model):
+        raise ValueError(f"{type(model).__name__} has no {tap}, whose plane of shifts is asked for")
+    single = getattr(data.test, "base", data.test).to(next(model.parameters()).device)
+    chosen = shift_sets(single, digits, count=sets, radius=radius, size=data.image_shape[1])
+    found: dict[str, Any] = {}
+    for prefix, net, place in (("", model, tap), ("null: pixels, ", None, None)):
+        rows = manifold(net, chosen, place, seeds=range(seeds), perplexity=perplexity)
+        for kind, own in (("tsne", False), ("own", True)):
+            kept = [row for row in rows if (row["seed"] is None) == own]
+            for score in SCORES[own:]:
+                found[f"{prefix}{kind} {score}"] = float(np.mean([row[score] for row in kept]))
+    pictures = {}
+    for first in chosen[::sets]:
+        points = embed(representation(model, first.images, tap), perplexity=perplexity)
+        pictures[", ".join(map(str, first.labels))] = normalised(points).round(4).tolist()
+    return found | {"pictures": pictures}

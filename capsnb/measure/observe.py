@@ -124,6 +124,12 @@ def record(
     return count, changed
 
 
+def stored(spec: Spec, *, store: str | Path | None = None, data_dir: str | Path | None = None) -> list[Observation]:
+    """All that the evidence store has of a run."""
+    file = _store_file(spec, store, data_dir)
+    return read(file)[1] if file.exists() else []
+
+
 def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
     """The first line of a run's file of observations."""
     return {"run": key(spec, data_dir), "spec": encode(spec)}
@@ -216,4 +222,4 @@ def _complain(
     )
 
 
-__all__ = ["NULL", "OBSERVATIONS", "header", "observe", "record", "take_all"]
+__all__ = ["NULL", "OBSERVATIONS", "header", "observe", "record", "stored", "take_all"]
