@@ -18,6 +18,7 @@ from capsnb.measure.entropy import (
     layer_entropy,
     mean_entropy,
     mean_path,
+    parent_shares,
 )
 from capsnb.measure.protocol import find
 from capsnb.nn import taps
@@ -171,6 +172,37 @@ def test_a_layer_is_measured_on_images_spread_over_the_split():
     assert layer_entropy(model, image_set(split), layer="caps2") is None
     plain = NeuronNetConfig(size=11, classes=4, width=2, primary=2, kernel=3, hidden=(3,)).build()
     assert layer_entropy(plain, image_set(split)) is None
+
+
+def test_shares_of_parents_by_a_loop_and_none_without_couplings():
+    model, data = build(), image_set(pictures(12))
+    found = parent_shares(model, data, images=12)
+    with torch.no_grad(), taps.record(model, *coupling_taps(model)) as seen:
+        model(data.validation.images)
+    for tap, shares in found.items():
+        coupling = seen[tap]  # (B, I, J)
+        for parent, share in enumerate(shares):
+            own = [coupling[b, i, parent].item() for b in range(12) for i in range(coupling.shape[1])]
+            assert share == pytest.approx(sum(own) / len(own), abs=1e-5)
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+    assert list(found) == ["caps1.coupling", "class.coupling"]
+    even = parent_shares(build(CapsNetConfig(**{**vars(SMALL), "routing": Uniform()})), data)
+    assert even["class.coupling"] == [0.25] * 4
+    plain = NeuronNetConfig(size=11, classes=4, width=2, primary=2, kernel=3, hidden=(3,)).build()
+    assert parent_shares(plain, data) == {"value": None}
+    assert find("parent shares").watched()(type("Training", (), {"model": plain, "data": data})) is None
+
+
+def test_all_routings_after_training_are_those_of_associations():
+    model, data = build(), image_set(pictures(12))
+    found = find("associations")(model, data, images=12)
+    by_hand = associations(model, data.test.batches(5))
+    for tap, each in by_hand.items():
+        assert found[tap]["words"] == pytest.approx(each.mean)
+        assert found[tap]["printed"] == pytest.approx(each.mean / each.parents)
+        assert found[tap]["certainty"] == pytest.approx(1 - each.mean / math.log(each.parents))
+        most = 1 - each.per_capsule.min().item() / math.log(each.parents)
+        assert found[tap]["most certain child"] == pytest.approx(most)
 
 
 def test_pairs_are_measured_too():

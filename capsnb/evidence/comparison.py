@@ -3,17 +3,63 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from capsnb.evidence.records import recorded
 from capsnb.evidence.rules import align
 from capsnb.evidence.verdicts import MINIMUM_SEEDS, interval
+from capsnb.measure.entropy import mean_path
 from capsnb.measure.robustness import AtAccuracy, at_accuracy
 from capsnb.training.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from capsnb.evidence.plans import Plan
+
+
+def finals(plan: Plan, variant: str, measure: str, value: str, **settings: Any) -> dict[int, float]:
+    """One value of a measure of a variant's finished runs: seed -> number; empty where none is there."""
+    return {seed: each.values[value] for seed, each in plan.observe(variant, measure, **settings).items()}
+
+
+def series(plan: Plan, variant: str | None, watched: str) -> dict[int, dict[str, list]]:
+    """What was watched of a variant under the plan's name for it: seed -> {"step": [...], value: [...]}.
+
+    Empty for no variant, for one that the profile lacks, and where nothing was there to be watched.
+    """
+    found = plan.observe(variant, watched) if variant else {}
+    return {seed: dict(each.values) for seed, each in found.items() if each.values["step"]}
+
+
+def bands(
+    found: Mapping[str, Mapping[int, Mapping[str, Sequence]]], value: str = "value"
+) -> dict[str, dict[str, list]]:
+    """Mean and standard deviation over seeds at every step: name -> seed -> `series` becomes name -> x, mean, std."""
+    rows = {
+        name: [
+            [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)] for each in seeds.values()
+        ]
+        for name, seeds in found.items()
+    }
+    return {name: mean_path(histories, value) for name, histories in rows.items()}
+
+
+def correlations(first: Sequence[Mapping[int, float]], second: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Spearman's rank correlation over settings, for each seed that all of them have: seed -> -1 to 1.
+
+    A seed whose values are all equal on one side has none. first, second: seed -> value, one for each setting.
+    """
+    from scipy.stats import spearmanr
+
+    seeds = set.intersection(*map(set, (*first, *second))) if first else set()
+    columns = {seed: ([each[seed] for each in first], [each[seed] for each in second]) for seed in sorted(seeds)}
+    return {
+        seed: round(float(spearmanr(*pair).statistic), 9)
+        for seed, pair in columns.items()
+        if all(len(set(values)) > 1 for values in pair)
+    }
 
 
 def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -124,21 +124,20 @@ def layer_entropy(
     return associations(model, evenly_spaced(getattr(data, split).to(device), images), [tap])[tap].mean
 
 
-def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dict[str, list[float]]:
+def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dict[str, list[float] | None]:
     """How much of all coupling each parent gets, mean over validation images and children: tap -> (J,), of sum 1.
 
-    A parent that starves has nearly 0, an even share is 1/J. Raises ValueError for a model without couplings.
+    A parent that starves has nearly 0, an even share is 1/J. A model without couplings has None, as "value".
     """
     chosen = coupling_taps(model)
-    if not chosen:
-        raise ValueError(f"{type(model).__name__} has no coupling that parents could share.")
-    device, totals, seen_images = next(model.parameters()).device, dict.fromkeys(chosen, 0), 0
-    for batch in evenly_spaced(data.validation.to(device), images):
+    totals, count = dict.fromkeys(chosen, 0), 0
+    for batch in evenly_spaced(data.validation.to(next(model.parameters()).device), images):
         with taps.record(model, *chosen) as seen, torch.no_grad():
             model(batch.images)
-        seen_images += len(batch.images)
+        count += len(batch.images)
         totals = {name: totals[name] + seen[name].double().mean(1).sum(0) for name in chosen}
-    return {name: [round(share, 6) for share in (total / seen_images).tolist()] for name, total in totals.items()}
+    shares = {name: [round(share, 6) for share in (total / count).tolist()] for name, total in totals.items()}
+    return shares or {"value": None}
 
 
 def evenly_spaced(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:
