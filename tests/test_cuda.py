@@ -1,7 +1,8 @@
 """CUDA against the CPU: every model's forward pass, loss and gradients, and measures; skipped where there is no CUDA.
 
 Tolerances are relative, of a tensor's norm: 1e-6 in float64, where nothing but the order of sums differs, 1e-2 in
-float32 without TF32, where routing carries roundings on; of measures 1e-4. `make gpu` runs this file.
+float32 without TF32, where routing carries roundings on; of measures 1e-4, and 1e-2 where each device turns the images
+itself and a pixel may be rounded the other way. `make gpu` runs this file.
 """
 
 import copy
@@ -22,8 +23,8 @@ from capsnb.training.recipe import Recipe
 NEAR = {torch.float64: 1e-6, torch.float32: 1e-2}
 MODEL = CapsNetConfig(size=14, stem=StridedStem(channels=4, kernel=5, types=2), hidden=((4, 8),), decoder_widths=(8,))
 SIZES = Sizes(images=12, few=3, parts=2)
-TAKEN = ("accuracy", "intervals", "perturbed", "path", "part-whole", "certainty", "plane", "keys", "parse tree")
-TAKEN += ("turned", "compactness", "robustness")
+EXACT = ("accuracy", "intervals", "perturbed", "path", "part-whole", "certainty", "plane", "keys", "parse tree")
+TAKEN = dict.fromkeys(EXACT, 1e-4) | dict.fromkeys(("turned", "compactness", "robustness"), 1e-2)
 NEEDED = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 
 
@@ -95,7 +96,7 @@ def test_a_model_is_the_same_function_with_the_same_gradients(name, dtype):
 @NEEDED
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_measure_has_the_same_values(name, double):
-    assert values(name, "cuda") == pytest.approx(values(name, "cpu"), rel=1e-4, abs=1e-6)
+    assert values(name, "cuda") == pytest.approx(values(name, "cpu"), rel=TAKEN[name], abs=1e-6)
 
 
 @NEEDED
