@@ -5,13 +5,14 @@ READY := .venv/ready
 # Where this is set, every one of the many kernels would compile torch's sources again: 5 to 15 s each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help reproduce test lab explore notebooks bench
+.PHONY: help reproduce test lab explore notebooks bench gpu
 help:
 	@echo "make reproduce   execute every notebook (profile quick) and write build/report.html"
 	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make explore     serve the explorers as a web page on this machine"
 	@echo "make bench       time training against a textbook implementation and against the bare convolutions"
+	@echo "make gpu         on a machine with CUDA, in ten minutes: compare it with the CPU, time compiled training steps"
 	@echo "make notebooks   execute the committed notebooks again, in place"
 
 $(READY): pyproject.toml
@@ -50,3 +51,7 @@ notebooks: $(READY)
 # Ratios of one alternating run; a machine that does nothing else meanwhile gives the narrowest spread.
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
+
+# Ends with status 2 and a sentence where there is no CUDA.
+gpu: $(READY)
+	@$(BIN)/python benchmarks/gpu.py

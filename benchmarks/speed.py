@@ -1,6 +1,6 @@
 """How fast capsnb trains: ratios measured in one alternating run, with peak memory; `make bench` runs it.
 
-    python benchmarks/speed.py                         every task, into results/bench_<device>.json
+    python benchmarks/speed.py                         every task, into results/bench_cpu.json, or bench_cuda_ways.json
     python benchmarks/speed.py capsnet_dec --rounds 3 --batch 128
 
 Four ways to take one step on the same images are timed in turn, round after round, so that what else the machine does
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", help="batch sizes in place of each task's own")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="JSON file; results/bench_<device>.json when every task runs")
+    parser.add_argument("--out", type=Path, help="JSON file; one in results/ when every task runs")
     parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if unknown := set(given.tasks) - set(TASKS):
@@ -260,7 +260,9 @@ def main() -> None:
     if given.peak:
         print(peak(given.tasks[0], given.batch[0], given.peak, device))
         return
-    out = given.out or (None if given.tasks else project() / "results" / f"bench_{device.type}.json")
+    # bench_cuda.json is what gpu.py records
+    name = "bench_cuda_ways.json" if device.type == "cuda" else f"bench_{device.type}.json"
+    out = given.out or (None if given.tasks else project() / "results" / name)
     record: dict = {**circumstances(), "rounds": given.rounds, "tasks": []}
     for task in given.tasks or TASKS:
         for batch in given.batch or BATCHES.get(task, (128,)):

@@ -56,9 +56,9 @@ def warp(images: Tensor, matrix: Tensor, shift: Tensor, height: int, width: int)
     a, b, c, d = matrix.flatten(1).unbind(1)
     inverse = torch.stack((d, -b, -c, a), 1) / (a * d - b * c)[:, None]  # the canvas asks where a pixel came from
     inverse, shift = inverse.float().to(images.device), shift.float().to(images.device)
-    x = torch.arange(width, device=images.device) - (width - 1) / 2
-    y = torch.arange(height, device=images.device) - (height - 1) / 2
-    half = torch.tensor((images.shape[3], images.shape[2]), device=images.device) / 2
+    x = torch.arange(width, dtype=torch.float32, device=images.device) - (width - 1) / 2
+    y = torch.arange(height, dtype=torch.float32, device=images.device) - (height - 1) / 2
+    half = torch.tensor((images.shape[3], images.shape[2]), dtype=torch.float32, device=images.device) / 2
     parts = []
     for part, m, t in zip(*(v.split(_rows(images, height, width)) for v in (images, inverse, shift)), strict=True):
         dx = (x - t[:, :1])[:, None, :]  # (B, 1, W)

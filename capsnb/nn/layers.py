@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.fast.votes import Combine, VoteReader
+from capsnb.nn.precision import autocast
 from capsnb.nn.routing import Routing
 
 
@@ -209,7 +210,7 @@ class RoutedCapsules(Units, nn.Module):
             wanted = (self.children_count, self.weight.shape[1])
             raise ValueError(f"the layer routes poses (B, {wanted[0]}, {wanted[1]}), not {tuple(poses.shape)}")
         # float32 also under autocast, see `full`
-        with torch.autocast(poses.device.type, enabled=False):
+        with autocast(poses.device, enabled=False):
             poses = poses.to(self.weight.dtype)
             activate = (lambda total: self._activate(total + poses)) if self.residual else self._activate
             constant = self._constant_coupling()

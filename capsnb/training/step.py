@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from capsnb.data import Batch
+from capsnb.nn.precision import autocast
 from capsnb.training.evaluation import batch_loss
 
 WORTH = 2000  # steps: below that, compiling takes longer than it saves
@@ -37,7 +38,7 @@ class TrainStep:
 
     def value(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss (a scalar) and scores (B, K), with their graph."""
-        with torch.autocast(batch.images.device.type, torch.bfloat16) if self.low else nullcontext():
+        with autocast(batch.images.device, torch.bfloat16) if self.low else nullcontext():
             output = self.model(batch.images, batch.labels)
         total = batch_loss(output, batch, self.loss, self.reconstruction_weight, self.options)
         return total.mean(), output.scores

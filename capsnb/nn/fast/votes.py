@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from capsnb.nn.fast import refuse_graph, switched_off
+from capsnb.nn.precision import autocast
 
 MOST_PARENTS = 16  # in one block-diagonal product: beyond it, the zeros cost more than another pass
 
@@ -56,7 +57,7 @@ class VoteReader:
 
     def _read(self, agree: bool, x: Tensor) -> Tensor:
         x = x.to(self.votes.dtype)  # exact under autocast too
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast(x.device, enabled=False):
             if len(self._parts) == 1:
                 return self._parts[0].read(agree, x)
             shares = zip(self._parts, x.tensor_split(len(self._parts), 1), strict=True)

@@ -14,6 +14,7 @@ from capsnb.nn.convolution import Conv2d
 from capsnb.nn.layers import Stage, Units, by_position
 from capsnb.nn.models.base import Model, ModelConfig, check_positive
 from capsnb.nn.models.stems import check_size
+from capsnb.nn.precision import autocast
 
 AT_ONCE = 2**20  # votes' numbers that are routed together on a CPU: what a core's cache holds
 START_A = -10.0  # of beta_a, see `MatrixCapsNetConfig`
@@ -165,7 +166,7 @@ class MatrixCapsules(Units, nn.Module):
         return offset.flatten(2).flatten(0, 1)
 
     def forward(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(poses.device.type, enabled=False):
+        with autocast(poses.device, enabled=False):
             poses, activations = poses.to(self.weight.dtype), activations.to(self.weight.dtype)
             routed = self._in_parts(poses, activations)
         return self.poses(routed[0].flatten(1, 2)), self.activations(routed[1].flatten(1, 2).sigmoid())
