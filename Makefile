@@ -28,7 +28,7 @@ reproduce: $(READY)
 
 # The smoke runs of pytest and of nbval share one fresh folder of trained runs. A process per core, each on one thread:
 # threads of several processes wait for each other. A file, or a notebook, stays with one process, which takes 1 GB.
-SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test: export CAPSNB_RUNS = $(CURDIR)/build/test-runs
 test: export OMP_NUM_THREADS = 1
 test: $(READY)
