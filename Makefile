@@ -11,7 +11,7 @@ help:
 	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make explore     serve the explorers as a web page on this machine"
-	@echo "make bench       time training against a textbook implementation and against the bare convolutions"
+	@echo "make bench       time training against a textbook implementation, the bare convolutions, and side by side"
 	@echo "make gpu         on a machine with CUDA, in ten minutes: compare it with the CPU, time compiled training steps"
 	@echo "make notebooks   execute the committed notebooks again, in place"
 
@@ -27,14 +27,17 @@ $(READY): pyproject.toml
 reproduce: $(READY)
 	@status=0; $(BIN)/capsnb run --profile quick || status=$$?; $(BIN)/capsnb report || exit $$?; exit $$status
 
-# The smoke runs of pytest and of nbval share one fresh folder of trained runs.
+# The smoke runs of pytest and of nbval share one fresh folder of trained runs. A process per core, each on one thread:
+# threads of several processes wait for each other. A file, or a notebook, stays with one process, which takes 1 GB.
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test: export CAPSNB_RUNS = $(CURDIR)/build/test-runs
+test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	@rm -rf build/test-runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
-	CAPSNB_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(BIN)/pytest $(SIDE_BY_SIDE)
+	CAPSNB_PROFILE=smoke $(BIN)/pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
@@ -51,6 +54,7 @@ notebooks: $(READY)
 # Ratios of one alternating run; a machine that does nothing else meanwhile gives the narrowest spread.
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/jobs.py
 
 # Ends with status 2 and a sentence where there is no CUDA.
 gpu: $(READY)

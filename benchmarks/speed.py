@@ -155,7 +155,7 @@ def measure(task: str, batch: int, rounds: int, device: torch.device) -> dict:
             name: {
                 "seconds": statistics.median(found),
                 "images/s": batch / statistics.median(found),
-                RATIO: _spread([t / ours for t, ours in zip(found, times["capsnb"], strict=True)]),
+                RATIO: spread([t / ours for t, ours in zip(found, times["capsnb"], strict=True)]),
             }
             for name, found in times.items()
         }
@@ -178,7 +178,8 @@ def _memory(device: torch.device) -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _spread(ratios: list[float]) -> list[float]:
+def spread(ratios: list[float]) -> list[float]:
+    """Median, least and most."""
     return [statistics.median(ratios), min(ratios), max(ratios)]
 
 
@@ -216,7 +217,7 @@ def whole_epochs(device: torch.device) -> dict:
         rows = list(train(model, images, Recipe(epochs=2), seed=seed, device=device, progress=False))
         step = min(step, *(seconds(timed.train, x, y) for _ in range(2)))
         ratios.append(rows[-1]["images/s"] * step / 128)
-    return {"epoch's images/s over the bare step's": _spread(ratios)}
+    return {"epoch's images/s over the bare step's": spread(ratios)}
 
 
 START = """

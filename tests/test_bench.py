@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import jobs
 import speed
 import stopwatch
 import textbook
@@ -136,3 +137,14 @@ def test_a_table_of_speeds_has_ratios_and_peaks():
     last = speed.table({"tasks": tasks}).splitlines()[-1]
     name = "matrix capsules 32-32-32-32, 28x28, batch 8"
     assert last == f"| {name} | 200 images/s | 2.0 x | 5.0 x | 4.0 x | 0.40, 2.60 GB |"
+
+
+def test_side_by_side_is_told_in_ratios_of_times_of_one_round():
+    times = dict(zip(jobs.WAYS, ([10, 30, 10], [5, 10, 10], [10, 25, 15]), strict=True))
+    assert list(jobs.summary(times).values()) == [[2.0, 1.0, 3.0], [2.0, 1.5, 2.5]]
+
+
+def test_busy_processes_are_there_for_the_block_alone():
+    with jobs.busy(2) as others:
+        assert len(others) == 2 and all(each.poll() is None for each in others)
+    assert all(each.poll() is not None for each in others)

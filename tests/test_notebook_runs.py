@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from capsnb.evidence import notebooks
+from capsnb.training import backends
 
 
 def test_every_notebook_runs_though_one_fails_and_the_failure_is_named(executed):
@@ -61,7 +62,8 @@ def test_two_notebooks_are_under_way_at_a_time(make_notebook, tmp_path):
         assert nbformat.read(outcome.path, as_version=4).cells[-1].outputs[0].text == "2\n"
 
 
-def test_a_killed_process_is_the_failure_of_its_notebook_alone(make_notebook, tmp_path):
+def test_a_killed_process_is_the_failure_of_its_notebook_alone(make_notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "ALONE", 1)  # each try is slow; tests of backends have both
     kills = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\ntime.sleep(60)"
     for name, code in {"96_kills": kills, "97_fine": "print(7)", "98_dies": "import os\nos._exit(3)"}.items():
         make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (code, "")])

@@ -1,11 +1,11 @@
 """Runs on disk: found again, resumed after a kill bit for bit, watched, locked, damaged, started from other weights."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -198,27 +198,35 @@ def test_a_series_asked_of_a_run_that_was_begun_without_it_is_whole(tmp_path):
 
 # ---------------------------------------------------------------- kills, threads, locks
 
-TRAIN_SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_runs import LONG
-from capsnb.training import runs
-for row in runs.follow(LONG, root_folder=Path(sys.argv[1]), progress=False, device="cpu"):
-    print(row["step"], flush=True)
-"""
 LONG = replace(SPEC, recipe=Recipe(epochs=40, batch=16, learning_rate=3e-3, report_every=7))
+# new processes are forked from one that has done nothing but import: torch's import takes longer than a training here
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch._dynamo", "capsnb.measure.observe", "capsnb.nn.models", "capsnb.training.runs"])
 
 
-def start(folder: Path) -> subprocess.Popen:
-    script = TRAIN_SCRIPT.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+def train_and_tell(folder, pipe):
+    for row in runs.follow(LONG, root_folder=folder, progress=False, device="cpu"):
+        pipe.send(row["step"])
 
 
-def finish(folder: Path) -> None:
-    with start(folder) as process:
-        process.communicate(timeout=240)
-    assert process.returncode == 0
+@contextlib.contextmanager
+def started(folder):
+    """A process that trains LONG, and where it tells its steps; it has ended when the block has."""
+    steps, end = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=train_and_tell, args=(folder, end))
+    process.start()
+    end.close()
+    try:
+        yield process, steps
+    finally:
+        process.join()
+
+
+def finish(folder):
+    with started(folder) as (process, _):
+        process.join(240)
+        process.kill()
+    assert process.exitcode == 0
 
 
 def test_sigkill_at_random_moments_and_resume_give_the_uncut_weights_bit_for_bit(tmp_path):
@@ -226,13 +234,13 @@ def test_sigkill_at_random_moments_and_resume_give_the_uncut_weights_bit_for_bit
     chance = random.Random(20171107)
     kills = 0
     while kills < 3:
-        with start(tmp_path / "cut") as process:
+        with started(tmp_path / "cut") as (process, steps):
             # past its start-up, then somewhere inside the work, saving included
-            process.stdout.readline()
+            steps.recv()
             time.sleep(chance.uniform(0.0, 0.15))
-            if process.poll() is not None:
-                break
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
+        if process.exitcode != -signal.SIGKILL:
+            break
         kills += 1
     assert kills == 3, "the run ended before it could be killed three times: make it longer"
     folder = runs.folder_of(LONG, root_folder=tmp_path / "cut")
@@ -245,15 +253,17 @@ def test_sigkill_at_random_moments_and_resume_give_the_uncut_weights_bit_for_bit
 
 
 def test_a_second_process_waits_for_the_first_and_does_not_train_again(tmp_path, capfd):
-    with start(tmp_path) as first:
-        first.stdout.readline()
+    with started(tmp_path) as (first, there):
+        told = [there.recv()]
         folder = runs.folder_of(LONG, root_folder=tmp_path)
         (listed,) = runs.list_runs(tmp_path)
         assert listed["locked"] and not listed["finished"]
         steps = []
         run = runs.get(LONG, root_folder=tmp_path, device="cpu", progress=lambda step, total: steps.append(step))
-        told = [int(line) for line in first.stdout.read().split()]
-    assert first.returncode == 0
+        with contextlib.suppress(EOFError):
+            while True:
+                told.append(there.recv())
+    assert first.exitcode == 0
     assert f"waiting for {folder.name}, which another process is training" in capfd.readouterr().out
     assert steps == [], "nothing was trained here"
     assert told[-1] == run.history[-1]["step"] == 160
@@ -261,11 +271,11 @@ def test_a_second_process_waits_for_the_first_and_does_not_train_again(tmp_path,
 
 
 def test_a_killed_holder_frees_the_lock(tmp_path):
-    with start(tmp_path) as process:
-        process.stdout.readline()
+    with started(tmp_path) as (process, steps):
+        steps.recv()
         folder = runs.folder_of(LONG, root_folder=tmp_path)
         assert runs.is_locked(folder / "lock")
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
     assert not runs.is_locked(folder / "lock")
     assert len(list(follow(LONG, tmp_path))) == 23  # 160 steps, a row every 7 and one at the end
 
