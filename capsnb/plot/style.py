@@ -8,9 +8,20 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 
-PALETTE = tuple(sns.color_palette("colorblind").as_hex())
+# seaborn's "colorblind"; seaborn itself takes seconds to import
+PALETTE = (
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#fbafe4",
+    "#949494",
+    "#ece133",
+    "#56b4e9",
+)
 BLUE, ORANGE, GREEN, RED, PURPLE = PALETTE[:5]
 GREY = "#949494"
 PALE = "#e9edf2"
