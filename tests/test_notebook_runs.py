@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,6 +61,28 @@ def test_two_notebooks_are_under_way_at_a_time(make_notebook, tmp_path):
     assert all(outcome.passed for outcome in found), found
     for outcome in found:
         assert nbformat.read(outcome.path, as_version=4).cells[-1].outputs[0].text == "2\n"
+
+
+def test_the_longest_begin_first_by_their_last_execution(make_notebook, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    last = {"00_a": {"seconds": 5.0, "error": None}, "02_c": {"seconds": 30.0, "error": None}}
+    last |= {"03_d": {"seconds": 1.0, "error": "it stopped early"}, "04_e": None, "05_f": {}}
+    for name in ("00_a", "01_b", *list(last)[1:], "07_g"):
+        make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters")])
+    for name, told in last.items():
+        text = "no json" if told is None else json.dumps({"metadata": {"capsnb": told} if told else {}})
+        (out / f"{name}.ipynb").write_text(text)
+    order = [path.stem for path in notebooks.longest_first(notebooks.select(tmp_path), out)]
+    # 01 and 07 are known to be long; of the others that have not told theirs, one may be
+    assert order == ["01_b", "07_g", "03_d", "04_e", "05_f", "02_c", "00_a"]
+    without = notebooks.longest_first(notebooks.select(tmp_path, ["0", "1"]), None)
+    assert [path.stem for path in without] == ["01_b", "00_a"]
+
+
+def test_a_process_that_executes_a_notebook_does_not_load_torch():
+    code = "import sys, capsnb.evidence.notebooks; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_killed_process_is_the_failure_of_its_notebook_alone(make_notebook, tmp_path, monkeypatch):

@@ -11,28 +11,21 @@
 Verdicts are computed from values, never typed.
 """
 
-from capsnb.evidence.records import Record, record, recorded
-from capsnb.evidence.rules import Bound, Difference, Equivalence, Exact, Order, Rule, Value
-from capsnb.evidence.tables import MIME, Claim, ClaimsTable, table, verdict
-from capsnb.evidence.verdicts import WORDS, Verdict, interval
+import importlib
+from typing import Any
 
-__all__ = [
-    "MIME",
-    "WORDS",
-    "Bound",
-    "Claim",
-    "ClaimsTable",
-    "Difference",
-    "Equivalence",
-    "Exact",
-    "Order",
-    "Record",
-    "Rule",
-    "Value",
-    "Verdict",
-    "interval",
-    "record",
-    "recorded",
-    "table",
-    "verdict",
-]
+# loaded when asked for: the processes that execute notebooks need none of it, and it imports torch
+_NAMES = {
+    "records": ("Record", "record", "recorded"),
+    "rules": ("Bound", "Difference", "Equivalence", "Exact", "Order", "Rule", "Value"),
+    "tables": ("MIME", "Claim", "ClaimsTable", "table", "verdict"),
+    "verdicts": ("WORDS", "Verdict", "interval"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

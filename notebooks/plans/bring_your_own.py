@@ -43,6 +43,9 @@ def content(profile: str) -> dict[str, Any]:
         settings["sizes"] = Sizes(images=1000, few=100)
     else:
         spec = Spec(model=NETWORK, data=DataSpec(crop=20), recipe=RECIPE)
+    if profile == "quick":
+        spec = replace(spec, recipe=replace(RECIPE, epochs=2))
+        settings["sizes"] = Sizes(images=100, few=10)
     return plan | {
         "seeds": {"quick": 1, "long": 3, "full": 3}[profile],
         "variants": {"capsnet": spec},

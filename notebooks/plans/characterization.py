@@ -124,15 +124,15 @@ def _quick() -> dict[str, Any]:
     data = DataSpec(crop=20)
     recipe = replace(PAPER, batch=50, learning_rate=3e-3)
     recipes = {
-        "dr": replace(recipe, epochs=8),
-        "em": replace(recipe, epochs=8, loss="spread", hooks=(GrowMargin(every=60),), **FALLING | {"decay": 0.7}),
-        "efficient": replace(recipe, epochs=8),
-        "rescaps": replace(recipe, epochs=3, loss="spread"),
+        "dr": replace(recipe, epochs=5),
+        "em": replace(recipe, epochs=5, loss="spread", hooks=(GrowMargin(every=40),), **FALLING | {"decay": 0.7}),
+        "efficient": replace(recipe, epochs=5),
+        "rescaps": replace(recipe, epochs=2, loss="spread"),
     }
     variants = _networks("mnist", REDUCED, data, recipes)
     few = replace(variants["mnist/dr"], data=replace(data, train=200), recipe=replace(recipe, batch=20, epochs=12))
-    sizes = {"images": 250, "filters": (1, 2, 4, 8, 16, 24), "units": (1, 2, 3, 5, 10, 20, 50, 100, 200, 288)}
-    sizes |= {"perturbed": 12, "effects": 4, "overlap": 25, "smooth": 4, "shuffles": 5}
+    sizes = {"statistics": 1_000, "images": 150, "filters": (1, 4, 12, 24), "units": (1, 3, 10, 50, 200)}
+    sizes |= {"perturbed": 8, "effects": 4, "overlap": 25, "smooth": 4, "shuffles": 5}
     return {
         "seeds": 1,
         "variants": variants | {"few/dr": few},

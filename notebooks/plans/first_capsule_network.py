@@ -23,7 +23,7 @@ def content(profile: str) -> dict[str, Any]:
         data = DataSpec(train=256, validation=100, test=100)
         return plan | {"variants": {name: Spec(model=SMALLEST, data=data, recipe=Recipe(epochs=1))}}
     if profile == "quick":
-        return plan | {"variants": {name: Spec(model=REDUCED, recipe=Recipe(epochs=15))}}
+        return plan | {"variants": {name: Spec(model=REDUCED, recipe=Recipe(epochs=8))}}
     mnist = DataSpec(name="mnist")
     if profile == "long":
         return plan | {"variants": {name: Spec(model=CapsNetConfig(), data=mnist, recipe=Recipe(epochs=6))}}
