@@ -35,7 +35,7 @@ from capsnb.measure import (
 )
 from capsnb.measure.protocol import measurement
 from capsnb.training import pruning
-from capsnb.training.evaluation import evaluate
+from capsnb.training.evaluation import evaluate, predict
 
 TAWALBEH, LIN, RENZULLI = "1 Tawalbeh & Oramas", "2 Lin et al.", "3 Renzulli et al."
 MITTERREITER, GU = "4 Mitterreiter et al.", "5 Gu et al."
@@ -65,6 +65,15 @@ def accuracy(model: nn.Module, data: ImageSet) -> dict[str, float]:
 def test_accuracy(model: nn.Module, data: ImageSet) -> dict[str, float]:
     """The share of test images that are right: to be watched."""
     return {"value": evaluate(model, data.test).accuracy}
+
+
+@measurement("confusion", paper=NETWORK)
+def confusion(model: nn.Module, data: ImageSet) -> dict[str, list]:
+    """How many test images of each class (a row) are taken for each (a column): "matrix"."""
+    split, count = first(data.test, len(data.test)), len(data.classes)
+    guesses = predict(model, split).scores.argmax(dim=1)
+    cells = torch.bincount(split.labels * count + guesses, minlength=count * count)
+    return {"matrix": cells.view(count, count).tolist()}
 
 
 @measurement("curve", paper=NETWORK, needs=("optimizer",))
