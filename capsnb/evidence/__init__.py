@@ -11,10 +11,11 @@
 Verdicts are computed from values, never typed.
 """
 
+from capsnb.evidence.claims import Claim, Explanation, verdict
 from capsnb.evidence.records import Record, record, recorded
 from capsnb.evidence.rules import Bound, Difference, Equivalence, Exact, Order, Rule, Value
-from capsnb.evidence.tables import MIME, Claim, ClaimsTable, table, verdict
-from capsnb.evidence.verdicts import WORDS, Verdict, interval
+from capsnb.evidence.tables import MIME, ClaimsTable, table
+from capsnb.evidence.verdicts import WORDS, Verdict, holm, interval
 
 __all__ = [
     "MIME",
@@ -25,11 +26,13 @@ __all__ = [
     "Difference",
     "Equivalence",
     "Exact",
+    "Explanation",
     "Order",
     "Record",
     "Rule",
     "Value",
     "Verdict",
+    "holm",
     "interval",
     "record",
     "recorded",
