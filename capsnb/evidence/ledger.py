@@ -14,7 +14,7 @@ import nbformat
 from capsnb.evidence import records
 from capsnb.evidence.notebooks import PATTERN, duration, outputs
 from capsnb.evidence.tables import MIME, current
-from capsnb.evidence.verdicts import MOST_SEEDS, OPEN, STILL, WORDS
+from capsnb.evidence.verdicts import MOST_SEEDS, OPEN, STILL
 from capsnb.measure.observations import store_folder
 
 WHOSE = {"paper": "The papers' claims", "ours": "Our own hypotheses"}
@@ -34,11 +34,12 @@ def displayed(notebooks: Path) -> list[dict[str, Any]]:
 
 def why(row: Mapping[str, Any], run: str = "recorded ") -> str:
     """Why a claim is open, in a few words that are the same for many claims."""
-    if row[f"{run}verdict"] == "not run":
+    reason = row[f"{run}reason"]
+    if row[f"{run}verdict"] == "not run" or reason.startswith("not run"):
         return "not run"
-    if re.match(r"\d+ of (at least )?\d+ (declared )?seeds", row[f"{run}reason"]):
+    if re.match(r"\d+ of (at least )?\d+ (declared )?seeds", reason):
         return "too few seeds"
-    return "no spread over seeds" if STILL in row[f"{run}reason"] else "interval too wide"
+    return "no spread over seeds" if STILL in reason else "interval too wide"
 
 
 def tally(rows: Iterable[Mapping[str, Any]], run: str = "recorded ") -> dict[str, dict[str, Counter[str]]]:
@@ -56,12 +57,10 @@ def counted(rows: Iterable[Mapping[str, Any]], run: str = "recorded ") -> list[s
     lines = []
     for whose, found in tally(rows, run).items():
         total = sum(each.total() for each in found.values())
-        words = [(word, found["decided"][word]) for word in WORDS if found["decided"][word]]
-        parts = [("decided", words), ("undecided", found["undecided"].most_common()), ("met by null", [])]
-        shown = [
-            f"{found[name].total()} {name}" + (f" ({', '.join(f'{n} {word}' for word, n in inner)})" if inner else "")
-            for name, inner in parts
-        ]
+        shown = []
+        for name, words in found.items():
+            inner = ", ".join(f"{number} {word}" for word, number in words.most_common() if word != name)
+            shown.append(f"{words.total()} {name}" + (f" ({inner})" if inner else ""))
         if total:
             lines.append(f"{WHOSE[whose]}: {total}; {', '.join(shown)}.")
     return lines
@@ -69,10 +68,9 @@ def counted(rows: Iterable[Mapping[str, Any]], run: str = "recorded ") -> list[s
 
 def open_claims(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = False) -> Table:
     """The claims that the record leaves open, a line each as `COLUMNS` says. cost: forecast it by trying steps."""
-    open_rows = [row for row in displayed(notebooks) if row["recorded verdict"] in OPEN]
     lines = []
-    for row in open_rows:
-        if not numbers or row["notebook"] in numbers:
+    for row in displayed(notebooks):
+        if row["recorded verdict"] in OPEN and (not numbers or row["notebook"] in numbers):
             seeds, asked = (str(row[f"recorded {name}"] or "-") for name in ("n", "asked"))
             spent = _cost(row, seeds, asked) if cost else "-"
             lines.append((row["notebook"], row["claim"], row["of"], why(row), seeds, asked, spent))

@@ -50,7 +50,10 @@ def printed(published: Sequence[float]) -> float | None:
 
 
 class _Sampled:
-    """What rules share that judge one sample, a mean or a paired difference: its interval against a region."""
+    """What rules share that judge one sample, a mean or a paired difference: its interval against a region.
+
+    A printed number agrees with a mean within the rule's tolerance, of a rule without one if the interval contains it.
+    """
 
     text: str
 
@@ -131,11 +134,8 @@ class Value(_Sampled):
             reason = "seeds scatter more than the tolerance" if spilled else self.text
             return None if spilled else True, reason, max(found.mean - low, high - found.mean)
         holds, reason, gap = super().decide(found, low, high)
-        return (
-            holds,
-            reason if holds is False else "the mean is outside the tolerance, its interval reaches into it",
-            gap,
-        )
+        reaches = "the mean is outside the tolerance, its interval reaches into it"
+        return holds, reason if holds is False else reaches, gap
 
 
 @dataclass(frozen=True)

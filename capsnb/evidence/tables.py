@@ -11,7 +11,7 @@ from typing import Any
 from capsnb.evidence.claims import EXPLAINING, NULL, Claim, kind, verdict
 from capsnb.evidence.records import recorded
 from capsnb.evidence.rules import Difference, Equivalence, Measured
-from capsnb.evidence.verdicts import OPEN, OURS, Verdict, holm
+from capsnb.evidence.verdicts import DECIDED, OURS, Verdict, holm
 
 MIME = "application/vnd.capsnb.claims+json"
 RUN = "application/vnd.capsnb.run+json"
@@ -26,7 +26,8 @@ COLUMNS = (
     "this run",
     "verdict",
 )
-RUNS = ("recorded ", "")  # before the columns of a verdict: of the record, of this run
+RUNS = ("recorded ", "")  # before what a row says of a verdict, `SAID`: of the record, of this run
+SAID = ("verdict", "reason", "size", "null", "n", "asked")
 # sign and colour of a verdict: the sign carries it alone, the colours are told apart in every kind of colour vision
 YES, NO, PARTLY, NONE = "#0173b2", "#d55e00", "#029e73", "#949494"
 MARKS = {
@@ -101,9 +102,7 @@ def table(
         )
         for run, each in zip(RUNS, (then, now), strict=True):
             found[run].append(each)
-            rows[-1] |= {
-                f"{run}{name}": getattr(each, name) for name in ("verdict", "reason", "size", "null", "n", "asked")
-            }
+            rows[-1] |= {f"{run}{name}": getattr(each, name) for name in SAID}
     for run, verdicts in found.items():
         for row, survives in zip(rows, holm(verdicts), strict=True):
             row[f"{run}holm"] = survives
@@ -127,7 +126,7 @@ def current(row: Mapping[str, Any]) -> dict[str, Any]:
     words = {f"{run}verdict": row[f"{run}verdict"] for run in RUNS if f"{run}verdict" in row}
     if whose == "ours":
         words = {name: OURS.get(word, word) for name, word in words.items()}
-    unknown = {f"{run}{name}": "" for run in RUNS for name in ("size", "null", "asked", "n")}
+    unknown = {f"{run}{name}": "" for run in RUNS for name in SAID[2:]}
     return {**row, **unknown, **words, "of": whose, "variants": [], "recorded holm": None, "holm": None}
 
 
@@ -177,7 +176,7 @@ class ClaimsTable:
         """Of how many decided claims the correction for many claims on one page leaves the verdict."""
         lines = []
         for run, name in zip(RUNS, ("recorded run", "this run"), strict=True):
-            kept = [row[f"{run}holm"] for row in self.rows if row[f"{run}verdict"] not in OPEN]
+            kept = [row[f"{run}holm"] for row in self.rows if row[f"{run}verdict"] in DECIDED]
             tested = sum(row[f"{run}holm"] is not None for row in self.rows)
             if decided := len([each for each in kept if each is not None]):
                 sign = f"; {LOST} marks the others" if kept.count(False) else ""
@@ -203,7 +202,7 @@ class ClaimsTable:
 
 def _marked(row: Mapping[str, Any], run: str) -> str:
     word = row[f"{run}verdict"]
-    return f"{MARKS[word][0]} {word}" + LOST * (row[f"{run}holm"] is False and word not in OPEN)
+    return f"{MARKS[word][0]} {word}" + LOST * (row[f"{run}holm"] is False and word in DECIDED)
 
 
 def _both(row: Mapping[str, Any], name: str) -> str:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Word = Literal[
-    "reproduced",
-    "direction only",
-    "published size excluded",
-    "not reproduced",
-    "supported",
-    "refuted",
-    "met by null",
-    "undecided",
-    "not run",
-]
-WORDS: tuple[Word, ...] = Word.__args__
+Decided = Literal["reproduced", "direction only", "published size excluded", "not reproduced", "supported", "refuted"]
+Open = Literal["undecided", "not run"]
+Word = Decided | Literal["met by null"] | Open
+DECIDED, OPEN = get_args(Decided), get_args(Open)
+WORDS: tuple[Word, ...] = (*DECIDED, "met by null", *OPEN)
 # what a rule's word is called for a hypothesis of our own: only the claims of a paper can be reproduced
 OURS: dict[str, Word] = {"reproduced": "supported", "direction only": "undecided", "not reproduced": "refuted"}
-OPEN = ("undecided", "not run")  # the words of claims that nothing decides
 Size = Literal["agrees", "excluded", "open", "-"]
 MINIMUM_SEEDS = 3
 MOST_SEEDS = 100  # a claim that would need more needs another rule
