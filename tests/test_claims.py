@@ -23,6 +23,7 @@ from capsnb.evidence import (
     table,
     verdict,
 )
+from capsnb.evidence.verdicts import STILL
 from capsnb.training.provenance import code_version
 
 T2 = 4.302652729911275  # two-sided 95 % quantile of Student's t with 2 degrees of freedom, from a printed table: 4.303
@@ -78,7 +79,9 @@ def test_value_states_what_it_rests_on():
 def test_value_that_beats_the_paper_counts_where_the_rule_says_so():
     errors = {"a": [0.09, 0.10, 0.11]}
     assert judge(Value("a", tolerance=0.05), errors, [0.25]).verdict == "not reproduced"
-    assert judge(Value("a", tolerance=0.05, better="lower"), errors, [0.25]).verdict == "reproduced"
+    assert judge(Value("a", tolerance=0.05, better="lower"), errors, [0.25]).verdict == "published size excluded"
+    near = {"a": [0.21, 0.22, 0.23]}
+    assert judge(Value("a", tolerance=0.05, better="lower"), near, [0.25]).verdict == "reproduced"
     assert judge(Value("a", tolerance=0.05, better="higher"), errors, [0.25]).verdict == "not reproduced"
 
 
@@ -103,7 +106,8 @@ def test_a_difference_is_paired_by_seed():
         ([-0.9, -1.0, -1.1], "not reproduced"),
         ([0.0, 1.0, 2.0], "undecided"),  # (-1.48, 3.48)
         ([0.0, 0.0, 0.1], "undecided"),
-        ([0.0, 0.0, 0.0], "not reproduced"),
+        ([0.0, 0.0, 0.0], "undecided"),  # nothing random was measured, so nothing was decided
+        ([1.0, 1.0, 1.0], "undecided"),
         ([0.0, 0.0], "undecided"),
         ([1.0, 1.0], "undecided"),
     ],
@@ -116,10 +120,36 @@ def test_difference_direction(difference, word, direction):
 
 
 @pytest.mark.parametrize("published", [(94.0, 90.0), (4.0,)])
-def test_a_difference_of_another_size_is_direction_only(published):
-    measured = {"a": [2.0, 2.1, 1.9], "b": [0.0, 0.0, 0.0]}
-    assert judge(Difference("a", "b", "higher", tolerance=3.0), measured, published).verdict == "reproduced"
-    assert judge(Difference("a", "b", "higher", tolerance=1.0), measured, published).verdict == "direction only"
+def test_the_printed_size_is_judged_apart_from_the_direction(published):
+    measured = {"a": [2.0, 2.1, 1.9], "b": [0.0, 0.0, 0.0]}  # interval (1.75, 2.25)
+    for tolerance, size, word in (
+        (3.0, "agrees", "reproduced"),
+        (1.8, "open", "direction only"),  # 2.2 is in the interval, the mean is not in the tolerance
+        (1.0, "excluded", "published size excluded"),
+        (None, "excluded", "published size excluded"),  # 4 is not in the interval
+    ):
+        found = judge(Difference("a", "b", "higher", tolerance=tolerance), measured, published)
+        assert (found.holds, found.size, found.verdict) == (True, size, word)
+    lower = judge(Difference("a", "b", "lower"), measured, published)
+    assert (lower.holds, lower.size, lower.verdict) == (False, "excluded", "not reproduced")
+
+
+@pytest.mark.parametrize(
+    ("rule", "published", "size", "word"),
+    [
+        (Difference("a", "b", "higher"), (9.0,), "excluded", "published size excluded"),  # 1 +- 2.48 has 0, not 9
+        (Difference("a", "b", "higher"), (3.0,), "open", "undecided"),
+        (Difference("a", "b", "higher"), (), "-", "undecided"),
+        (Bound("a", below=9), (7.0,), "excluded", "published size excluded"),  # 3 +- 2.48
+        (Bound("a", below=9), (4.0,), "agrees", "reproduced"),
+        (Equivalence("a", "b", 5.0), (4.0, 2.0), "agrees", "reproduced"),
+        (Equivalence("a", "b", 5.0), (-7.0,), "excluded", "published size excluded"),
+        (Exact("a", within=2), (3.0,), "agrees", "reproduced"),
+    ],
+)
+def test_the_printed_size_of_every_rule(rule, published, size, word):
+    found = judge(rule, {"a": [2.0, 3.0, 4.0], "b": [2.0, 2.0, 2.0]}, published)
+    assert (found.size, found.verdict) == (size, word)
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("higher", 1), ("lower", -1)])
@@ -128,7 +158,7 @@ def test_difference_margin(direction, sign):
     assert judge(Difference("a", "b", direction, margin=0.5), measured).verdict == "reproduced"
     assert judge(Difference("a", "b", direction, margin=1.0), measured).verdict == "undecided"
     assert judge(Difference("a", "b", direction, margin=2.0), measured).verdict == "not reproduced"
-    slightly_worse = {"a": [-sign * 0.1] * 3, "b": [0.0, 0.0, 0.0]}
+    slightly_worse = {"a": [-sign * 0.1, -sign * 0.11, -sign * 0.09], "b": [0.0, 0.0, 0.0]}
     assert judge(Difference("a", "b", direction, margin=-0.2), slightly_worse).verdict == "reproduced"
     assert judge(Difference("a", "b", direction), slightly_worse).verdict == "not reproduced"
     assert Difference("a", "b", "higher", margin=-0.2).text == "a not lower than b by more than 0.2"
@@ -155,7 +185,7 @@ def test_equivalence_needs_the_whole_interval_inside(difference, word):
 
 # Order ----------------------------------------------------------------------------------------------------------------
 
-LADDER = {"a": [3.0, 3.1, 2.9], "b": [2.0, 2.1, 1.9], "c": [1.0, 1.1, 0.9]}
+LADDER = {"a": [3.0, 3.1, 2.9], "b": [2.0, 1.9, 2.1], "c": [1.0, 1.1, 0.9]}
 
 
 def test_order():
@@ -169,12 +199,14 @@ def test_order_of_neighbours_that_cannot_be_told_apart_is_undecided():
     found = judge(Order(("a", "b", "c")), LADDER | {"b": [1.0, 1.2, 0.8]})
     assert found.verdict == "undecided"
     assert found.reason == "the interval contains 0 between b and c"
+    still = judge(Order(("a", "b")), {"a": [3.0, 3.1, 2.9], "b": [2.0, 2.1, 1.9]})
+    assert (still.verdict, still.reason) == ("undecided", f"{STILL} between a and b")
     assert judge(Order(("a", "b")), {"a": [2.0, 2.0], "b": [1.0, 1.0]}).verdict == "undecided"
 
 
 def test_order_of_a_part_is_direction_only():
     claim = Claim("order", "a > b > c", Order(("a", "b", "c")), source="text")
-    some = verdict(claim, {"a": LADDER["a"], "c": LADDER["c"]})
+    some = verdict(claim, {"a": LADDER["a"], "c": [1.1, 1.0, 0.9]})
     assert (some.verdict, some.reason) == ("direction only", "not run: b; the others agree")
     assert verdict(claim, {"a": LADDER["a"]}).verdict == "not run"
 
@@ -290,7 +322,7 @@ def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):
     wanted = {"notebook", "claim", "source", "published", "recorded run", "this run", "verdict", "reason"}
     assert wanted <= set(json.loads(json.dumps(bundle[evidence.MIME]))[0])
     assert "&lt;profile&gt;" in bundle["text/html"] and "<profile>" not in bundle["text/html"]
-    assert "○ error: not run (<profile>)" in bundle["text/plain"]
+    assert "○ error (paper): not run (<profile>)" in bundle["text/plain"]
     output = nbformat.v4.new_output("execute_result", bundle, execution_count=1)
     cell = nbformat.v4.new_code_cell("table", outputs=[output], execution_count=1)
     nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))

@@ -281,6 +281,13 @@ def test_results_are_written_into_a_readme(bad, monkeypatch):
     assert (bad / "README").read_text() == f"<!-- results:start -->\n{table}<!-- results:end -->\n"
 
 
+def test_what_the_record_leaves_open_is_listed(bad, monkeypatch):
+    monkeypatch.chdir(bad)
+    output = call("results", "open").output
+    assert output.startswith("| notebook | claim | of | why it is open | seeds | seeds asked for | cost here |")
+    assert "| networks of | not observed | of | cost here |" in output
+
+
 def test_results_record_says_where(bad, monkeypatch):
     monkeypatch.chdir(bad)
     monkeypatch.setattr(

@@ -169,7 +169,7 @@ def test_notebooks_without_a_plan_train_nothing(executed, tmp_path, monkeypatch)
     ("seconds", "words"), [(0.2, "1 s"), (119, "119 s"), (180, "3 min"), (9000, "2 hours"), (400_000, "5 days")]
 )
 def test_durations(seconds, words):
-    assert notebooks._duration(seconds) == words
+    assert notebooks.duration(seconds) == words
 
 
 def test_parameters_are_injected(executed):

@@ -109,21 +109,22 @@ def test_the_results_table_comes_from_the_records(tmp_path):
     output = v4.new_output("display_data", data={evidence.MIME: [row]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
-    assert "| 00 | error | 0.25 % error | 3 iterations 0.27 ± 0.02 (3) | - |" in table
+    assert "| 00 | error | paper | 0.25 % error | 3 iterations 0.27 ± 0.02 (3) | - | - | - |" in table
     assert "a device" in table
 
 
 def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
     values = {"better": {"a": {0: 1.0}, "b": {0: 2.0}}, "half": {"a": {0: 1.0}}}
     evidence.record("00", values, seeds=[0], settings={}, device="a device", root=tmp_path)
-    base = {"notebook": "00", "published": "1", "recorded origin": "a device"}
+    base = {"notebook": "00", "published": "1", "recorded origin": "a device", "recorded reason": "it is wide"}
     better = base | {"claim": "better", "recorded run": "-1 (n=1)", "recorded verdict": "undecided"}
     half = base | {"claim": "half", "recorded run": "", "recorded verdict": "not run"}
     output = v4.new_output("display_data", data={evidence.MIME: [better, half]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
-    assert "| 00 | better | 1 | -1 (n=1) | undecided |" in table
+    assert "| 00 | better | paper | 1 | -1 (n=1) | undecided | - | - |" in table
     assert "half" not in table
+    assert "The papers' claims: 2; 0 decided, 2 undecided (1 interval too wide, 1 not run), 0 met by null." in table
 
 
 def test_the_results_table_leaves_out_what_no_notebook_states_any_more(tmp_path):
@@ -136,7 +137,9 @@ def test_the_results_table_leaves_out_what_no_notebook_states_any_more(tmp_path)
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
     table = report.results_table(tmp_path, tmp_path)
     assert (
-        "old" not in table and "| 00 | kept | 1 | a 3 (1) | - |" in table and "| 00 | new | - | a 4 (1) | - |" in table
+        "old" not in table
+        and "| 00 | kept | paper | 1 | a 3 (1) | - |" in table
+        and "| 00 | new | - | - | a 4 (1) | - |" in table
     )
 
 

@@ -113,6 +113,7 @@ def results(ctx: click.Context, readme: Path | None) -> None:
     capsnb results
     capsnb results --readme README.md
     capsnb results record 00
+    capsnb results open
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -139,6 +140,26 @@ def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
     from capsnb.evidence import recording
 
     click.echo(f"Recorded in {recording.record(source, number, only=only)}")
+
+
+@results.command("open")
+@click.argument("numbers", metavar="[NN]...", nargs=-1)
+@click.option(
+    "--cost", is_flag=True, help="Forecast what the missing trainings cost here, by trying a few steps of each."
+)
+def open_results(numbers: tuple[str, ...], cost: bool) -> None:
+    """List what the record leaves open: claims and why, then plans and grids whose networks were not observed.
+
+    \b
+    capsnb results open
+    capsnb results open 03 04 --cost
+    """
+    from capsnb.evidence import ledger
+
+    numbers, notebooks = tuple(number.zfill(2) for number in numbers), _notebooks()
+    click.echo(ledger.markdown(ledger.COLUMNS, ledger.open_claims(notebooks, numbers, cost=cost)))
+    head = ("networks of", "not observed", "of", "cost here")
+    click.echo("\n" + ledger.markdown(head, ledger.unobserved(notebooks, numbers, cost=cost)))
 
 
 @results.command("survey")

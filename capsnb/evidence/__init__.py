@@ -16,10 +16,11 @@ from typing import Any
 
 # loaded when asked for: the processes that execute notebooks need none of it, and it imports torch
 _NAMES = {
+    "claims": ("Claim", "Explanation", "verdict"),
     "records": ("Record", "record", "recorded"),
     "rules": ("Bound", "Difference", "Equivalence", "Exact", "Order", "Rule", "Value"),
-    "tables": ("MIME", "Claim", "ClaimsTable", "table", "verdict"),
-    "verdicts": ("WORDS", "Verdict", "interval"),
+    "tables": ("MIME", "ClaimsTable", "table"),
+    "verdicts": ("WORDS", "Verdict", "holm", "interval"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

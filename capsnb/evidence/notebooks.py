@@ -116,12 +116,12 @@ class Training:
             self.seconds |= costs
             for variant, specs in plan.specs.items():
                 todo = sum(costs[spec] for spec in specs)
-                done = f"about {_duration(todo)}" if todo else "trained before"
+                done = f"about {duration(todo)}" if todo else "trained before"
                 size = f"{_count(len(specs), 'seed')} x {_count(specs[0].recipe.epochs, 'epoch')}"
                 yield f"  {variant}: {size} on {specs[0].data.name}, {done}"
         if self.work:
             total = sum(self.seconds.values())
-            yield f"Training takes about {_duration(total)} on one core." if total else "Nothing to train."
+            yield f"Training takes about {duration(total)} on one core." if total else "Nothing to train."
 
     def run(self, jobs: int | None = None, *, tell: Callable[[str], None] | None = None) -> list[Any]:
         """Train what `forecast` named and is not there, `jobs` at a time; returns what failed, told as it fails."""
@@ -329,7 +329,8 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """So many seconds in the unit that fits: "3 hours"."""
     for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from capsnb.evidence.claims import EXPLAINING, NULL
 from capsnb.measure.observations import Observation, read, store_folder, write
 from capsnb.training.identity import digest
 from capsnb.training.provenance import circumstances
@@ -164,6 +165,7 @@ def _named(row: Row) -> str:
 
 def _protocol_of(variant: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
     specs = protocol.get("specs", {})
+    variant = variant.removeprefix(NULL).removeprefix(EXPLAINING)  # of the same trainings
     return {**protocol, "specs": specs[variant]} if variant in specs else protocol
 
 

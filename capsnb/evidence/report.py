@@ -13,8 +13,8 @@ from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
 from capsnb import evidence
-from capsnb.evidence import records
-from capsnb.evidence.notebooks import PATTERN, outputs, strip
+from capsnb.evidence import ledger, records
+from capsnb.evidence.notebooks import PATTERN, strip
 from capsnb.evidence.offline import ASSETS, cells
 from capsnb.evidence.verdicts import sample
 
@@ -84,7 +84,7 @@ def read(path: Path) -> Page:
         setting=_setting(parameters),
         time=f"{about['seconds']:.0f} s" if "seconds" in about else "",
         finished=about.get("finished", ""),
-        claims=_claims_table(_rows(notebook)),
+        claims=_claims_table(ledger.rows(notebook)),
         body=Markup(_own_ids(body, number)),
     )
 
@@ -96,8 +96,8 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
     notebook has shown since it was recorded has the mean of every variant instead. What only earlier records hold
     and no notebook states any more is left out.
     """
-    shown = [nbformat.read(path, as_version=4) for path in sorted(notebooks.glob(PATTERN))]
-    known = {(row["notebook"], row["claim"]): row for notebook in shown for row in _rows(notebook)}
+    shown = ledger.displayed(notebooks)
+    known = {(row["notebook"], row["claim"]): row for row in shown}
     lines = []
     for number in records.notebooks(root):
         record = evidence.recorded(number, root)
@@ -110,12 +110,14 @@ def results_table(notebooks: Path, root: Path | None = None) -> str:
             if not row and stated and not record.newest(name):
                 continue
             means = (f"{variant} {_mean(list(found.values()))}" for variant, found in record.measured(name).items())
-            published, verdict = (row.get(column) or "-" for column in ("published", "recorded verdict"))
-            lines.append((number, name, published, measured or ", ".join(means), verdict, record.origin(name)))
+            told = (row.get(f"recorded {column}") or "-" for column in ("verdict", "size", "null"))
+            whose, published = (row.get(column) or "-" for column in ("of", "published"))
+            lines.append((number, name, whose, published, measured or ", ".join(means), *told, record.origin(name)))
     if not lines:
         return "No run has been recorded yet."
-    head = ("notebook", "claim", "published", "measured", "verdict", "from")
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ("---",) * len(head), *lines])
+    head = ("notebook", "claim", "of", "published", "measured", "verdict", "printed size", "null", "from")
+    counted = ledger.counted(row for row in shown if "recorded verdict" in row)
+    return "\n".join([ledger.markdown(head, lines), *(f"\n{line}" for line in counted)])
 
 
 def fill_readme(text: str, table: str) -> str:
@@ -133,14 +135,10 @@ def _css() -> str:
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{own}"
 
 
-def _rows(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
-    """The rows of the claims tables that a notebook displayed."""
-    return [row for data in outputs(notebook) for row in data.get(evidence.MIME, ())]
-
-
 def _claims_table(rows: Sequence[dict[str, Any]]) -> Markup:
     try:
-        return Markup(evidence.ClaimsTable(tuple(rows)).html() if rows else "")
+        counts = "".join(f"<p>Recorded. {escape(line)}</p>" for line in ledger.counted(rows))
+        return Markup(evidence.ClaimsTable(tuple(rows)).html() + counts if rows else "")
     except KeyError as missing:
         return Markup(f"<p>These claims come from another version of capsnb: {escape(str(missing))} is missing.</p>")
 

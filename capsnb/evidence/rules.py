@@ -2,7 +2,9 @@
 
 Measured values are given per variant: a sequence with one number per seed, all variants in the same order of seeds, or
 a mapping seed -> number (then variants are paired on the seeds they share). Intervals are two-sided 95 % t-intervals.
-Everything but `Exact` needs three seeds; with fewer the verdict is "undecided".
+Everything but `Exact` needs three seeds that differ; with fewer, or without a spread, the verdict is "undecided". An
+interval is no narrower than a `Floor` allows. Where a number is printed, what the interval says of it stands apart from
+the direction (`Verdict.size`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import ClassVar, Literal
 
-from capsnb.evidence.verdicts import FEW, Sample, Verdict, describe, judged, sample, significant
+from capsnb.evidence.verdicts import MINIMUM_SEEDS, Floor, Sample, Verdict, describe, sample, show, size, word
 
 Values = float | Sequence[float] | Mapping[int, float]
 Measured = Mapping[str, Values]
@@ -42,14 +44,69 @@ def align(measured: Measured, *variants: str) -> list[list[float]]:
     return aligned
 
 
-def difference(measured: Measured, variant: str, against: str) -> Sample:
-    """Summary of `variant - against`, paired by seed."""
-    values, others = align(measured, variant, against)
-    return sample([value - other for value, other in zip(values, others, strict=True)])
+def printed(published: Sequence[float]) -> float | None:
+    """The number or the difference that a source prints: () -> None, (value,), (variant's value, against's value)."""
+    return published[0] - published[1] if len(published) == 2 else published[0] if published else None
+
+
+class _Sampled:
+    """What rules share that judge one sample, a mean or a paired difference: its interval against a region.
+
+    A printed number agrees with a mean within the rule's tolerance, of a rule without one if the interval contains it.
+    """
+
+    text: str
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return tuple(getattr(self, name) for name in ("variant", "against") if hasattr(self, name))
+
+    def found(self, measured: Measured, floor: Floor | None = None) -> Sample:
+        """The sample that decides: of the variant, or of `variant - against` paired by seed."""
+        first, *second = columns = align(measured, *self.variants)
+        values = [value - other for value, other in zip(first, *second, strict=True)] if second else first
+        least = floor.half(*(sample(column).mean for column in columns)) if floor else 0.0
+        return sample(values, least)
+
+    def judge(self, measured: Measured, published: Sequence[float] = (), floor: Floor | None = None) -> Verdict:
+        """published: the numbers that a source prints, as many as `published` allows."""
+        low, high = self.region(published)
+        found, number = self.found(measured, floor), printed(published)
+        signed, tolerance = len(self.variants) > 1, getattr(self, "tolerance", None)
+        shared = {"mean": found.mean, "std": found.std, "n": found.n, "interval": found.interval}
+        shared["shown"] = show(found, signed=signed)
+        if found.interval is None:
+            asked = "" if found.n >= MINIMUM_SEEDS else str(MINIMUM_SEEDS)
+            return Verdict("undecided", found.lack, size=size(found, number, None, None), asked=asked, **shared)
+        holds, reason, gap = self.decide(found, low, high)
+        agreement = size(found, number, tolerance, holds)
+        name, p = word(holds, agreement), found.p(low, high, holds)
+        if agreement == "excluded" and holds is not False:
+            reason += f"; the printed {number:{'+' if signed else ''}.4g} is excluded"
+            p = p if holds else found.p(number - (tolerance or 0.0), number + (tolerance or 0.0), False)
+        elif agreement == "open" and holds:
+            reason += "; the interval only reaches into the tolerance of the printed number"
+        asked = found.asked(gap) if name == "undecided" else ""
+        return Verdict(name, reason, holds=holds, size=agreement, p=p, asked=asked, **shared)
+
+    def region(self, published: Sequence[float]) -> tuple[float, float]:
+        """Where the whole interval has to lie."""
+        raise NotImplementedError
+
+    def decide(self, found: Sample, low: float, high: float) -> tuple[bool | None, str, float]:
+        """Whether the claim holds, why, and how far the mean is from the end of the region that keeps it open."""
+        if low < found.interval[0] and found.interval[1] < high:
+            return True, self.text, 0.0
+        if found.interval[1] <= low or found.interval[0] >= high:
+            side = f"below {low + 0.0:g}" if found.interval[1] <= low else f"above {high + 0.0:g}"
+            return False, f"the whole interval lies {side}", 0.0
+        ends = [end for end in (low, high) if found.interval[0] <= end <= found.interval[1]]
+        reason = f"the interval contains {' and '.join(f'{end + 0.0:g}' for end in ends)}"
+        return None, reason, min(abs(found.mean - end) for end in (low, high))
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(_Sampled):
     """The mean of one variant lies within `tolerance` of the published value (in its unit).
 
     An interval wholly outside the band is not reproduced; one that only touches it, or that spills over both of its
@@ -62,39 +119,32 @@ class Value:
     published: ClassVar[tuple[int, ...]] = (1,)
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
-
-    @property
     def text(self) -> str:
         side = f", or {self.better}" if self.better else ""
         return f"mean within {self.tolerance:g} of the published value{side}"
 
-    def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
-        """published: (value,)."""
-        (values,) = align(measured, self.variant)
-        found = sample(values)
+    def region(self, published: Sequence[float]) -> tuple[float, float]:
         low = -math.inf if self.better == "lower" else published[0] - self.tolerance
-        high = math.inf if self.better == "higher" else published[0] + self.tolerance
-        if found.interval is None:
-            return judged("undecided", found, FEW.format(n=found.n))
-        if found.interval[1] < low or found.interval[0] > high:
-            return judged("not reproduced", found, f"the interval lies outside {self.text}")
-        if not low <= found.mean <= high:
-            return judged("undecided", found, "the mean is outside the tolerance, its interval reaches into it")
-        if found.interval[0] < low and found.interval[1] > high:
-            return judged("undecided", found, "seeds scatter more than the tolerance")
-        return judged("reproduced", found, self.text)
+        return low, math.inf if self.better == "higher" else published[0] + self.tolerance
+
+    def decide(self, found: Sample, low: float, high: float) -> tuple[bool | None, str, float]:
+        """The mean decides, unless seeds scatter too much to say anything."""
+        spilled = found.interval[0] < low and found.interval[1] > high
+        if low <= found.mean <= high:
+            reason = "seeds scatter more than the tolerance" if spilled else self.text
+            return None if spilled else True, reason, max(found.mean - low, high - found.mean)
+        holds, reason, gap = super().decide(found, low, high)
+        reaches = "the mean is outside the tolerance, its interval reaches into it"
+        return holds, reason if holds is False else reaches, gap
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(_Sampled):
     """One variant is higher (or lower) than another, by more than `margin`, paired by seed.
 
-    The interval of `variant - against` decides: with the margin inside it the claim is undecided, unless every seed's
-    difference is the margin itself (zero, as a rule): then there is none, and nothing to wait for. Where a published
-    difference is known (two published numbers, or one that is the difference) and `tolerance` is given, a difference
-    of the right sign but another size is "direction only". A negative margin asks for "not worse by more than".
+    The interval of `variant - against` decides: with the margin inside it the claim is undecided. `tolerance` is that
+    of the published difference (two published numbers, or one that is the difference). A negative margin asks for "not
+    worse by more than".
     """
 
     variant: str
@@ -105,10 +155,6 @@ class Difference:
     published: ClassVar[tuple[int, ...]] = (0, 1, 2)
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant, self.against)
-
-    @property
     def text(self) -> str:
         other = {"higher": "lower", "lower": "higher"}[self.direction]
         sense = f"not {other}" if self.margin < 0 else self.direction
@@ -116,33 +162,16 @@ class Difference:
         size = f", difference within {self.tolerance:g} of the published one" if self.tolerance is not None else ""
         return f"{self.variant} {sense} than {self.against}{by}{size}"
 
-    def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
-        """published: () or (difference,) or (variant's value, against's value)."""
-        found = difference(measured, self.variant, self.against)
-        if found.interval is None:
-            return judged("undecided", found, FEW.format(n=found.n), signed=True)
-        way = 1 if self.direction == "higher" else -1
-        sign = way * significant(found.interval, way * self.margin)
-        if sign == 0 and found.interval[0] == found.interval[1]:
-            return judged("not reproduced", found, f"the difference is {found.mean:g} in every seed", signed=True)
-        if sign == 0:
-            reason = f"the interval of the difference contains {way * self.margin + 0.0:g}"
-            return judged("undecided", found, reason, signed=True)
-        if sign < 0:
-            return judged("not reproduced", found, "the whole interval lies on the other side", signed=True)
-        expected = published[0] - published[1] if len(published) == 2 else published[0] if published else None
-        if self.tolerance is not None and expected is None:
+    def region(self, published: Sequence[float]) -> tuple[float, float]:
+        if self.tolerance is not None and not published:
             raise ValueError(
                 f"Difference({self.variant!r}) has a tolerance but no published difference to compare with."
             )
-        if self.tolerance is not None and abs(found.mean - expected) > self.tolerance:
-            reason = f"right sign; the published difference {expected:+.4g} is further than {self.tolerance:g} away"
-            return judged("direction only", found, reason, signed=True)
-        return judged("reproduced", found, self.text, signed=True)
+        return (self.margin, math.inf) if self.direction == "higher" else (-math.inf, -self.margin)
 
 
 @dataclass(frozen=True)
-class Equivalence:
+class Equivalence(_Sampled):
     """The paired difference `variant - against` stays within `tolerance` of zero, its whole interval."""
 
     variant: str
@@ -151,24 +180,11 @@ class Equivalence:
     published: ClassVar[tuple[int, ...]] = (0, 1, 2)
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant, self.against)
-
-    @property
     def text(self) -> str:
         return f"{self.variant} and {self.against} differ by at most {self.tolerance:g}"
 
-    def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
-        """published is shown, not used."""
-        found = difference(measured, self.variant, self.against)
-        if found.interval is None:
-            return judged("undecided", found, FEW.format(n=found.n), signed=True)
-        low, high = found.interval
-        if -self.tolerance <= low and high <= self.tolerance:
-            return judged("reproduced", found, self.text, signed=True)
-        if low > self.tolerance or high < -self.tolerance:
-            return judged("not reproduced", found, f"they differ by more than {self.tolerance:g}", signed=True)
-        return judged("undecided", found, f"the interval is not inside ±{self.tolerance:g}", signed=True)
+    def region(self, published: Sequence[float]) -> tuple[float, float]:
+        return -self.tolerance, self.tolerance
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,8 @@ class Order:
     """The means of the variants fall (`direction="lower"`: rise) in the order they are listed.
 
     Every neighbouring pair must differ by seed-paired intervals that exclude zero. One pair that is surely the other
-    way round is enough for "not reproduced". When only some variants were run and those agree: "direction only".
+    way round is enough for "not reproduced". When only some variants were run and those agree: "direction only". The
+    printed size is that of the neighbours' differences; where a pair's direction is open, so is the whole.
     """
 
     order: tuple[str, ...]
@@ -195,30 +212,43 @@ class Order:
     def text(self) -> str:
         return (" > " if self.direction == "higher" else " < ").join(self.order)
 
-    def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
-        """published is shown, not used. At least two of the variants must be there."""
+    def judge(self, measured: Measured, published: Sequence[float] = (), floor: Floor | None = None) -> Verdict:
+        """published: () or a number for each variant. At least two of the variants must be there."""
         present = [name for name in self.order if name in measured]
         shown = ", ".join(f"{name} {describe(sample(align(measured, name)[0]).mean)}" for name in present)
-        signs = {}
-        for first, second in combinations(present, 2):
-            found = difference(measured, first, second)
-            if found.interval is None:
-                return Verdict("undecided", FEW.format(n=found.n), n=found.n, shown=shown)
-            signs[first, second] = significant(found.interval) * (1 if self.direction == "higher" else -1)
-        n = found.n
-        if reversed_pairs := [pair for pair, sign in signs.items() if sign < 0]:
-            first, second = reversed_pairs[0]
-            return Verdict("not reproduced", f"{first} and {second} are the other way round", n=n, shown=shown)
-        if open_pairs := [pair for pair in pairwise(present) if signs[pair] == 0]:
-            pairs = ", ".join(f"{first} and {second}" for first, second in open_pairs)
-            return Verdict("undecided", f"the interval contains 0 between {pairs}", n=n, shown=shown)
+        numbers = dict(zip(self.order, published, strict=True)) if published else {}
+        pairs = {
+            pair: Difference(*pair, self.direction).judge(measured, [numbers[name] for name in pair if numbers], floor)
+            for pair in combinations(present, 2)
+        }
+        near = [pairs[pair] for pair in pairwise(present)]
+        shared = {"n": near[0].n, "shown": shown, "size": "open" if published else "-"}
+        if few := next((found for found in pairs.values() if found.n < MINIMUM_SEEDS), None):
+            return Verdict("undecided", few.reason, asked=few.asked, **shared | {"n": few.n})
+        tested = [found.p for found in near if found.p is not None]
+        if reversed_pairs := [pair for pair, found in pairs.items() if found.holds is False]:
+            # any pair would have been enough, so each had its chance
+            p = min(1.0, len(pairs) * min(pairs[pair].p for pair in reversed_pairs))
+            reason = f"{' and '.join(reversed_pairs[0])} are the other way round"
+            return Verdict("not reproduced", reason, holds=False, p=p, **shared)
+        if open_pairs := [pair for pair in pairwise(present) if pairs[pair].holds is None]:
+            reason = pairs[open_pairs[0]].reason.partition(";")[0]
+            named = ", ".join(" and ".join(pair) for pair in open_pairs)
+            asked = [pairs[pair].asked for pair in open_pairs if pairs[pair].asked]
+            most = max(asked, key=lambda text: (not text.isdecimal(), text.isdecimal() and int(text)), default="")
+            p = max(tested) if len(tested) == len(near) else None
+            return Verdict("undecided", f"{reason} between {named}", p=p, asked=most, **shared)
+        shared |= {"holds": True, "p": max(tested)}
         if missing := [name for name in self.order if name not in measured]:
-            return Verdict("direction only", f"not run: {', '.join(missing)}; the others agree", n=n, shown=shown)
-        return Verdict("reproduced", self.text, n=n, shown=shown)
+            return Verdict("direction only", f"not run: {', '.join(missing)}; the others agree", **shared)
+        sizes = {found.size for found in near}
+        shared["size"] = "excluded" if "excluded" in sizes else sizes.pop()
+        off = "; a printed difference is excluded" if shared["size"] == "excluded" else ""
+        return Verdict(word(True, shared["size"]), self.text + off, **shared)
 
 
 @dataclass(frozen=True)
-class Bound:
+class Bound(_Sampled):
     """The mean of a variant lies above and (or) below a threshold, with its whole interval."""
 
     variant: str
@@ -231,26 +261,12 @@ class Bound:
             raise ValueError(f"Bound({self.variant!r}) needs a threshold: below=..., above=..., or both.")
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
-
-    @property
     def text(self) -> str:
         sides = {"above": self.above, "below": self.below}
         return f"{self.variant} " + " and ".join(f"{side} {at:g}" for side, at in sides.items() if at is not None)
 
-    def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
-        """published is shown, not used."""
-        found = sample(align(measured, self.variant)[0])
-        if found.interval is None:
-            return judged("undecided", found, FEW.format(n=found.n))
-        low = -math.inf if self.above is None else self.above
-        high = math.inf if self.below is None else self.below
-        if low < found.interval[0] and found.interval[1] < high:
-            return judged("reproduced", found, self.text)
-        if found.interval[1] <= low or found.interval[0] >= high:
-            return judged("not reproduced", found, "the whole interval lies beyond the threshold")
-        return judged("undecided", found, "the interval contains the threshold")
+    def region(self, published: Sequence[float]) -> tuple[float, float]:
+        return -math.inf if self.above is None else self.above, math.inf if self.below is None else self.below
 
 
 @dataclass(frozen=True)
@@ -271,16 +287,18 @@ class Exact:
         number = "the published number" if self.value is None else f"{self.value:g}"
         return f"equals {number}" + (f" within {self.within:g}" if self.within else "")
 
-    def judge(self, measured: Measured, published: Sequence[float]) -> Verdict:
+    def judge(self, measured: Measured, published: Sequence[float] = (), floor: Floor | None = None) -> Verdict:
         """published: (value,), or () when the rule has its own value."""
         if self.value is None and not published:
             raise ValueError(f"Exact({self.variant!r}) has nothing to compare with: give value=... or a published key.")
         expected = published[0] if self.value is None else self.value
         values = align(measured, self.variant)[0]
         off = max((abs(value - expected) for value in values), default=math.nan)
-        name = "reproduced" if off <= self.within else "not reproduced"
-        reason = self.text if off <= self.within else f"off by {describe(off)}"
-        return Verdict(name, reason, mean=values[0], n=len(values), shown=describe(values[0]))
+        holds = off <= self.within
+        reason = self.text if holds else f"off by {describe(off)}"
+        agreement = ("agrees" if holds else "excluded") if published else "-"
+        shared = {"mean": values[0], "n": len(values), "shown": describe(values[0])}
+        return Verdict("reproduced" if holds else "not reproduced", reason, holds=holds, size=agreement, **shared)
 
 
 Rule = Value | Difference | Equivalence | Order | Bound | Exact

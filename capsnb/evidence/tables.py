@@ -3,74 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from capsnb.evidence.published import Published, lookup
+from capsnb.evidence.claims import EXPLAINING, NULL, Claim, kind, verdict
 from capsnb.evidence.records import recorded
-from capsnb.evidence.rules import Difference, Equivalence, Measured, Rule
-from capsnb.evidence.verdicts import Verdict
+from capsnb.evidence.rules import Difference, Equivalence, Measured
+from capsnb.evidence.verdicts import DECIDED, OURS, Verdict, holm
 
 MIME = "application/vnd.capsnb.claims+json"
 RUN = "application/vnd.capsnb.run+json"
-COLUMNS = ("claim", "published", "recorded run", "recorded verdict", "this run", "verdict")
+COLUMNS = (
+    "claim",
+    "of",
+    "published",
+    "recorded run",
+    "recorded verdict",
+    "printed size",
+    "null",
+    "this run",
+    "verdict",
+)
+RUNS = ("recorded ", "")  # before what a row says of a verdict, `SAID`: of the record, of this run
+SAID = ("verdict", "reason", "size", "null", "n", "asked")
 # sign and colour of a verdict: the sign carries it alone, the colours are told apart in every kind of colour vision
+YES, NO, PARTLY, NONE = "#0173b2", "#d55e00", "#029e73", "#949494"
 MARKS = {
-    "reproduced": ("✓", "#0173b2"),
-    "direction only": ("≈", "#029e73"),
-    "not reproduced": ("✗", "#d55e00"),
-    "undecided": ("?", "#949494"),
-    "not run": ("○", "#949494"),
+    "reproduced": ("✓", YES),
+    "supported": ("✓", YES),
+    "direction only": ("≈", PARTLY),
+    "published size excluded": ("≠", PARTLY),
+    "not reproduced": ("✗", NO),
+    "refuted": ("✗", NO),
+    "met by null": ("∅", NONE),
+    "undecided": ("?", NONE),
+    "not run": ("○", NONE),
 }
+LOST = "†"  # does not survive Holm's correction
 CELL = 'style="text-align:left;vertical-align:top;padding:.45em .7em;max-width:24em"'
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One sentence of a paper, the numbers it rests on, and the rule that decides, all stated before measuring.
-
-    published: keys of `published` in the order of the rule's variants, one key alone, or () for a statement
-    without a number; then `source` says where it stands. Keys unknown, or too few or many, raise ValueError.
-    """
-
-    name: str
-    text: str
-    rule: Rule
-    published: str | tuple[str, ...] = ()
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if len(self.numbers) not in self.rule.published:
-            allowed = " or ".join(map(str, self.rule.published))
-            kind = type(self.rule).__name__
-            raise ValueError(f"Claim {self.name!r} has {len(self.numbers)} published keys; {kind} takes {allowed}.")
-
-    @property
-    def numbers(self) -> tuple[Published, ...]:
-        keys = (self.published,) if isinstance(self.published, str) else self.published
-        return tuple(lookup(key) for key in keys)
-
-    @property
-    def cited(self) -> str:
-        """Paper and place of every number, each once; `source` where given."""
-        return self.source or "; ".join(dict.fromkeys(number.source for number in self.numbers))
-
-
-def verdict(claim: Claim, measured: Measured | None, reason: str = "not in this profile") -> Verdict:
-    """Judge measured values (variant -> one value per seed) by the claim's rule.
-
-    Where values of a needed variant are missing the verdict is "not run", with `reason`. Variants that are compared
-    seed by seed but differ in their number of seeds raise ValueError.
-    """
-    given = (measured or {}).items()
-    measured = {name: values for name, values in given if isinstance(values, int | float) or len(values)}
-    missing = [name for name in claim.rule.variants if name not in measured]
-    present = len(claim.rule.variants) - len(missing)
-    if present < (2 if getattr(claim.rule, "partial", False) else len(claim.rule.variants)):
-        return Verdict("not run", f"{reason} (missing: {', '.join(missing)})" if present else reason)
-    return claim.rule.judge(measured, [number.value for number in claim.numbers])
 
 
 def table(
@@ -78,6 +50,10 @@ def table(
     claims: Iterable[Claim],
     measured: Mapping[str, Measured],
     *,
+    nulls: Mapping[str, Measured] | None = None,
+    explaining: Mapping[str, Measured] | None = None,
+    images: int | Mapping[str, int] | None = None,
+    declared: int | Mapping[str, int] | None = None,
     not_run: str | Mapping[str, str] = "not in this profile",
     settings: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
@@ -86,39 +62,72 @@ def table(
     """Judge every claim of a notebook on this run and on the record; the last expression of a notebook.
 
     measured: claim's name -> variant -> one value per seed; a name that no claim has raises ValueError.
+    nulls, explaining: the same, measured in the variant's place: of the untrained twin, say, and of what a claim's
+    `explained` names. images, declared: those of a claim (`Claim`) that has none of its own, for all or by name.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
     settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
     `capsnb results record` can keep it.
     """
-    claims = list(claims)
+    claims = [
+        replace(claim, images=_own(claim, "images", images), declared=_own(claim, "declared", declared))
+        for claim in claims
+    ]
     names = [claim.name for claim in claims]
-    if unknown := set(measured) - set(names):
+    if unknown := {*measured, *(nulls or {}), *(explaining or {})} - set(names):
         raise ValueError(f"Values for {sorted(unknown)}, but the claims are: {', '.join(names)}.")
+    marked = (("", measured), (NULL, nulls or {}), (EXPLAINING, explaining or {}))
     history = recorded(notebook, root)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    found: dict[str, list[Verdict]] = {run: [] for run in RUNS}
     for claim in claims:
         why = not_run if isinstance(not_run, str) else not_run.get(claim.name, "not in this profile")
-        now = verdict(claim, measured.get(claim.name), why)
+        values = {f"{mark}{v}": each for mark, given in marked for v, each in given.get(claim.name, {}).items()}
+        now = verdict(claim, values, why)
         then = verdict(claim, history.measured(claim.name), "no run recorded")
         rows.append(
             {
                 "notebook": notebook,
                 "claim": claim.name,
                 "text": claim.text,
-                "rule": claim.rule.text,
+                "rule": claim.rule.text + _conditions(claim),
+                "variants": list(claim.rule.variants),
                 "source": claim.cited,
+                "of": claim.kind,
                 "published": quote(claim),
                 "recorded run": then.shown,
-                "recorded verdict": then.verdict,
-                "recorded reason": then.reason,
                 "recorded origin": history.origin(claim.name),
                 "this run": now.shown,
-                "verdict": now.verdict,
-                "reason": now.reason,
-                "values": _by_seed(measured.get(claim.name, {})),
+                "values": _by_seed(values),
             }
         )
+        for run, each in zip(RUNS, (then, now), strict=True):
+            found[run].append(each)
+            rows[-1] |= {f"{run}{name}": getattr(each, name) for name in SAID}
+    for run, verdicts in found.items():
+        for row, survives in zip(rows, holm(verdicts), strict=True):
+            row[f"{run}holm"] = survives
     return ClaimsTable(tuple(rows), dict(settings or {}), dict(made or {}))
+
+
+def _own(claim: Claim, name: str, given: int | Mapping[str, int] | None) -> int | None:
+    return getattr(claim, name) or (given.get(claim.name) if isinstance(given, Mapping) else given)
+
+
+def _conditions(claim: Claim) -> str:
+    images = f"; of {claim.images:,} test images" if claim.images else ""
+    return images + (f"; {claim.declared} seeds declared" if claim.declared else "")
+
+
+def current(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as this version writes it: of an earlier one, in today's words and with nothing where it knew nothing."""
+    if "of" in row:
+        return dict(row)
+    whose = kind(row.get("source", ""))
+    words = {f"{run}verdict": row[f"{run}verdict"] for run in RUNS if f"{run}verdict" in row}
+    if whose == "ours":
+        words = {name: OURS.get(word, word) for name, word in words.items()}
+    unknown = {f"{run}{name}": "" for run in RUNS for name in SAID[2:]}
+    return {**row, **unknown, **words, "of": whose, "variants": [], "recorded holm": None, "holm": None}
 
 
 def _by_seed(measured: Measured) -> dict[str, dict[str, float]]:
@@ -155,10 +164,27 @@ class ClaimsTable:
     def __repr__(self) -> str:
         lines = []
         for row in self.rows:
-            lines.append(f"{MARKS[row['verdict']][0]} {row['claim']}: {row['verdict']} ({row['reason']})")
+            sign, _, word = _marked(row, "").partition(" ")
+            lines.append(f"{sign} {row['claim']} ({row['of']}): {word} ({row['reason']})")
             lines.append(f"    published {row['published'] or '-'} | this run {row['this run'] or '-'}")
-            lines.append(f"    recorded run {row['recorded run'] or '-'}: {row['recorded verdict']}")
-        return "\n".join(lines)
+            lines.append(f"    recorded run {row['recorded run'] or '-'}: {_marked(row, 'recorded ')}")
+            sizes, nulls = (_both(row, name) for name in ("size", "null"))
+            lines.append(f"    printed size {sizes} | null {nulls}")
+        return "\n".join([*lines, *self.footer()])
+
+    def footer(self) -> list[str]:
+        """Of how many decided claims the correction for many claims on one page leaves the verdict."""
+        lines = []
+        for run, name in zip(RUNS, ("recorded run", "this run"), strict=True):
+            kept = [row[f"{run}holm"] for row in self.rows if row[f"{run}verdict"] in DECIDED]
+            tested = sum(row[f"{run}holm"] is not None for row in self.rows)
+            if decided := len([each for each in kept if each is not None]):
+                sign = f"; {LOST} marks the others" if kept.count(False) else ""
+                lines.append(
+                    f"{name}: {kept.count(True)} of {decided} tested and decided claims survive Holm's correction over "
+                    f"the {tested} that were tested{sign}"
+                )
+        return lines
 
     def _repr_mimebundle_(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, Any]:
         bundle = {"text/plain": repr(self), "text/html": self.html(), MIME: [dict(row) for row in self.rows]}
@@ -170,21 +196,36 @@ class ClaimsTable:
         head = "".join(f"<th {CELL}>{name}</th>" for name in COLUMNS)
         body = "".join(f"<tr>{''.join(f'<td {CELL}>{cell}</td>' for cell in _cells(row))}</tr>" for row in self.rows)
         style = 'class="capsnb-claims" style="border-collapse:collapse;font-size:90%"'
-        return f"<table {style}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        foot = "".join(f'<p style="font-size:90%">{escape(line)}.</p>' for line in self.footer())
+        return f"<table {style}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
+
+
+def _marked(row: Mapping[str, Any], run: str) -> str:
+    word = row[f"{run}verdict"]
+    return f"{MARKS[word][0]} {word}" + LOST * (row[f"{run}holm"] is False and word in DECIDED)
+
+
+def _both(row: Mapping[str, Any], name: str) -> str:
+    """What the record and this run say, once where they say the same."""
+    then, now = (row[f"{run}{name}"] or "-" for run in RUNS)
+    return then if now in ("-", then) else f"this run: {now}" if then == "-" else f"{then}; this run: {now}"
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    def badge(word: str, reason: str) -> str:
-        sign, colour = MARKS[word]
-        return f'<b style="color:{colour};white-space:nowrap">{sign} {word}</b>{_small(reason)}'
+    def badge(run: str) -> str:
+        colour = MARKS[row[f"{run}verdict"]][1]
+        return f'<b style="color:{colour};white-space:nowrap">{_marked(row, run)}</b>{_small(row[f"{run}reason"])}'
 
     return [
         f"<b>{escape(row['claim'])}</b>{_small(row['text'])}{_small('Rule: ' + row['rule'])}",
+        row["of"],
         escape(row["published"] or "-") + _small(row["source"]),
         escape(row["recorded run"] or "-") + _small(row["recorded origin"]),
-        badge(row["recorded verdict"], row["recorded reason"]),
+        badge("recorded "),
+        escape(_both(row, "size")),
+        escape(_both(row, "null")),
         escape(row["this run"] or "-"),
-        badge(row["verdict"], row["reason"]),
+        badge(""),
     ]
 
 

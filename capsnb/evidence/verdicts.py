@@ -1,16 +1,25 @@
-"""A verdict, the sample it rests on, and the interval that decides."""
+"""A verdict, the sample it rests on, the interval that decides, and Holm's correction over a page of verdicts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Word = Literal["reproduced", "direction only", "not reproduced", "undecided", "not run"]
-WORDS: tuple[Word, ...] = ("reproduced", "direction only", "not reproduced", "undecided", "not run")
+Decided = Literal["reproduced", "direction only", "published size excluded", "not reproduced", "supported", "refuted"]
+Open = Literal["undecided", "not run"]
+Word = Decided | Literal["met by null"] | Open
+DECIDED, OPEN = get_args(Decided), get_args(Open)
+WORDS: tuple[Word, ...] = (*DECIDED, "met by null", *OPEN)
+# what a rule's word is called for a hypothesis of our own: only the claims of a paper can be reproduced
+OURS: dict[str, Word] = {"reproduced": "supported", "direction only": "undecided", "not reproduced": "refuted"}
+Size = Literal["agrees", "excluded", "open", "-"]
 MINIMUM_SEEDS = 3
+MOST_SEEDS = 100  # a claim that would need more needs another rule
 FEW = "{n} of at least 3 seeds"
+DECLARED = "{n} of {declared} declared seeds"
+STILL = "no spread over seeds: nothing random was measured"
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,9 @@ class Verdict:
     """What a rule made of the measured values. `shown` is the measurement as a table prints it.
 
     mean, std (over n - 1) and interval are those of the value or of the paired difference that the rule judges.
+    holds: whether the direction is as claimed, None while that is open. size: what the interval says of the printed
+    number, "-" where none is printed. p: of the rule's test, None where nothing was tested. asked: how many seeds the
+    seen variance asks for while the claim is undecided. null: what the rule made of the null.
     """
 
     verdict: Word
@@ -27,16 +39,73 @@ class Verdict:
     n: int = 0
     interval: tuple[float, float] | None = None
     shown: str = ""
+    holds: bool | None = None
+    size: Size = "-"
+    p: float | None = None
+    asked: str = ""
+    null: str = ""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """How finely so many test images resolve an accuracy: what the choice of the images alone leaves open.
+
+    unit: what the values are, percent (0 to 100) or share (0 to 1) of the images.
+    """
+
+    images: int
+    unit: Literal["percent", "share"] = "percent"
+
+    def half(self, *means: float) -> float:
+        """Half the 95 % interval of one accuracy, or of a difference of two, as if they were of other images each."""
+        whole = {"percent": 100.0, "share": 1.0}[self.unit]
+        shares = [mean / whole for mean in means if not math.isnan(mean)]
+        if bad := [share * whole for share in shares if not 0 <= share <= 1]:
+            raise ValueError(
+                f"{bad[0]:g} is no {self.unit} of {self.images} images: the claim's images or unit is wrong."
+            )
+        return 1.96 * whole * math.sqrt(sum(share * (1 - share) for share in shares) / self.images)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Mean, standard deviation and 95 % t-interval of seeds; the interval is None for fewer than three."""
+    """Mean, standard deviation and 95 % t-interval of seeds; no interval for fewer than three, or without a spread."""
 
     mean: float
     std: float | None
     n: int
     interval: tuple[float, float] | None
+    floor: float = 0.0  # the least half width that its interval may have
+
+    @property
+    def lack(self) -> str:
+        """Why there is no interval."""
+        return FEW.format(n=self.n) if self.n < MINIMUM_SEEDS else STILL
+
+    def beyond(self, gap: float) -> float:
+        """Chance of a mean so far or further on that side of a true value `gap` below it."""
+        from scipy.stats import t
+
+        half = (self.interval[1] - self.interval[0]) / 2
+        return float(t.sf(gap * t.ppf(0.975, self.n - 1) / half, self.n - 1))
+
+    def p(self, low: float, high: float, holds: bool | None) -> float:
+        """Below 0.05 where the interval lies inside the region (two one-sided tests), outside it, or either: None."""
+        inside = 2 * max(self.beyond(self.mean - low), self.beyond(high - self.mean))
+        outside = 2 * min(self.beyond(low - self.mean), self.beyond(self.mean - high))
+        return min(1.0, {True: inside, False: outside, None: min(inside, outside)}[holds])
+
+    def asked(self, gap: float) -> str:
+        """How many seeds of this spread have an interval that ends short of a threshold `gap` away from the mean."""
+        from scipy.stats import t
+
+        if not self.std:
+            return ""
+        if gap <= self.floor:
+            return "more test images"
+        seeds = range(MINIMUM_SEEDS, MOST_SEEDS + 1)
+        found = (n for n in seeds if float(t.ppf(0.975, n - 1)) * self.std / math.sqrt(n) < gap)
+        return str(next(found, "another rule"))
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -52,19 +121,54 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return mean - half, mean + half
 
 
-def sample(values: Sequence[float]) -> Sample:
-    """Summary of the seeds of one variant, or of one paired difference."""
+def sample(values: Sequence[float], floor: float = 0.0) -> Sample:
+    """Summary of the seeds of one variant, or of one paired difference; `floor` is the least half width."""
     n = len(values)
     if n == 0:
         return Sample(math.nan, None, 0, None)
     mean = math.fsum(values) / n
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
-    return Sample(mean, std, n, interval(values) if n >= MINIMUM_SEEDS else None)
+    if n < MINIMUM_SEEDS:
+        return Sample(mean, std, n, None)
+    low, high = interval(values)
+    half = max(floor, (high - low) / 2)
+    # differences of equal numbers may differ in their last bits
+    still = half <= 1e-12 * max(map(abs, values))
+    return Sample(mean, std, n, None if still else (mean - half, mean + half), floor)
 
 
-def significant(bounds: tuple[float, float], threshold: float = 0.0) -> int:
-    """+1 when the whole interval lies above the threshold, -1 when below, 0 when it contains it."""
-    return (bounds[0] > threshold) - (bounds[1] < threshold)
+def size(found: Sample, printed: float | None, tolerance: float | None, holds: bool | None) -> Size:
+    """What an interval says of the printed number, with a tolerance of the number give or take that."""
+    if printed is None:
+        return "-"
+    if found.interval is None:
+        return "open"
+    slack = tolerance or 0.0
+    if found.interval[1] < printed - slack or found.interval[0] > printed + slack:
+        return "excluded"
+    near = tolerance is None or abs(found.mean - printed) <= tolerance
+    return "agrees" if near and holds is not None else "open"
+
+
+def word(holds: bool | None, size: Size) -> Word:
+    """The verdict on a claim of a paper."""
+    if holds is False:
+        return "not reproduced"
+    if size == "excluded":
+        return "published size excluded"
+    return "undecided" if holds is None else "direction only" if size == "open" else "reproduced"
+
+
+def holm(verdicts: Iterable[Verdict], level: float = 0.05) -> list[bool | None]:
+    """Whether each verdict survives Holm's correction over all that were tested; None where nothing was tested."""
+    ps = [found.p for found in verdicts]
+    tested = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    kept = [None if p is None else False for p in ps]
+    for rank, (p, place) in enumerate(tested):
+        if p > level / (len(tested) - rank):
+            break
+        kept[place] = True
+    return kept
 
 
 def describe(value: float) -> str:
@@ -74,13 +178,13 @@ def describe(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def judged(word: Word, found: Sample, reason: str, *, signed: bool = False) -> Verdict:
-    """The verdict on one sample, with the text a table shows: mean ± std, or a signed difference with its interval."""
+def show(found: Sample, *, signed: bool = False) -> str:
+    """A sample as a table prints it: mean ± std, or a signed difference with its interval."""
     if found.n == 0:
-        return Verdict(word, reason)
+        return ""
     shown = f"{found.mean:+.4g}" if signed else describe(found.mean)
     if signed and found.interval:
         shown += f" [{found.interval[0]:+.3g}, {found.interval[1]:+.3g}]"
     elif found.std is not None:
         shown += f" ± {found.std:.2g}"
-    return Verdict(word, reason, found.mean, found.std, found.n, found.interval, f"{shown} (n={found.n})")
+    return f"{shown} (n={found.n})"
