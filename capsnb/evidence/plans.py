@@ -50,8 +50,8 @@ class Plan:
 
     specs: variant -> one spec per seed, or that of the first seed alone. watch: name in a row -> what is watched while
     the runs train. measures: variant -> what is recorded of it besides the survey. draws: whether a seed is that of the
-    split and of what is derived, too. threads: of each training. settings: the notebook's other sizes, by name.
-    data_dir: folder of the image sets, CAPSNB_DATA when None.
+    split and of what is derived, too. threads: of each training. opens: the notebook's own profile.
+    settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
     """
 
     notebook: str
@@ -62,6 +62,7 @@ class Plan:
     measures: dict[str, tuple[Watched, ...]] = field(default_factory=dict)
     draws: bool = False
     threads: int = 1
+    opens: str = "quick"
     settings: dict[str, Any] = field(default_factory=dict)
     data_dir: Path | None = None
 
@@ -82,11 +83,15 @@ class Plan:
     def made(self) -> dict[str, Any]:
         """Code, versions, device and date of this plan's finished runs; where they differ, each one is named.
 
-        Empty at the profiles that are never recorded.
+        Those of the evidence store where the notebook is drawn from it. Empty at the profiles that are never recorded.
         """
-        folders = [runs.folder_of(spec, data_dir=self.data_dir) for spec in self.all_specs()]
-        finished = [folder for folder in folders if runs.is_finished(folder) and self.profile in RECORDED]
-        found = [runs.read_made(folder) for folder in finished]
+        if self.recorded and self.opens in RECORDED:
+            newest = [each[-1].made for spec in self.all_specs() if (each := self._stored(spec))]
+            found = sorted(newest, key=lambda made: made["date"])
+        else:
+            folders = [runs.folder_of(spec, data_dir=self.data_dir) for spec in self.all_specs()]
+            finished = [folder for folder in folders if runs.is_finished(folder) and self.profile in RECORDED]
+            found = [runs.read_made(folder) for folder in finished]
         # a run that was cut names its versions "one, then another"
         parts = {name: [part for made in found for part in made[name].split(", then ")] for name in ("code", "device")}
         texts = {name: ", ".join(dict.fromkeys(each)) for name, each in parts.items()}
@@ -214,10 +219,12 @@ def plan(
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds = {seeds}: at least 1 is needed")
     module = _module(names[notebook])
-    profile = current(profile, getattr(module, "OPENS", "quick"))
+    opens = getattr(module, "OPENS", "quick")
+    profile = current(profile, opens)
     content = module.content(profile)
     run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
     content.pop("seeds", None)
+    content["opens"] = opens
     variants, once, every = content.pop("variants"), content.pop("once", ()), content.pop("every", None)
     draws = content.get("draws", False)
     if every is not None:

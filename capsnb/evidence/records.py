@@ -54,7 +54,7 @@ class Record:
 
         Values that joined those of an earlier run name it after the newest: "...; also 2026-02-01, ...".
         """
-        return "; also ".join(dict.fromkeys(_named(row) for row, _ in self._counted(claim)))
+        return "; also ".join(dict.fromkeys(named(row[0], row[1].made) for row, _ in self._counted(claim)))
 
     def _counted(self, claim: str) -> Iterator[tuple[Row, dict[str, dict[int, float]]]]:
         """Each recording whose values of the claim count, the newest first, without those a newer one stands in for."""
@@ -157,10 +157,10 @@ def _number(notebook: str) -> str:
     return notebook
 
 
-def _named(row: Row) -> str:
-    protocol, each = row
+def named(protocol: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+    """Where values come from: "2026-03-01, NVIDIA H100, profile full, code 1a2b3c4"."""
     profile = f"profile {protocol['profile']}, " if "profile" in protocol else ""
-    return f"{each.made['date'][:10]}, {each.made['device']}, {profile}code {each.made['code']}"
+    return f"{made['date'][:10]}, {made['device']}, {profile}code {made['code']}"
 
 
 def _protocol_of(variant: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.evidence.claims import EXPLAINING, NULL, Claim, kind, verdict
-from capsnb.evidence.records import recorded
+from capsnb.evidence.records import named, recorded
 from capsnb.evidence.rules import Difference, Equivalence, Measured
 from capsnb.evidence.verdicts import DECIDED, OURS, Verdict, holm
 
@@ -55,6 +55,7 @@ def table(
     images: int | Mapping[str, int] | None = None,
     declared: int | Mapping[str, int] | None = None,
     not_run: str | Mapping[str, str] = "not in this profile",
+    stored: bool = False,
     settings: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
@@ -64,6 +65,8 @@ def table(
     measured: claim's name -> variant -> one value per seed; a name that no claim has raises ValueError.
     nulls, explaining: the same, measured in the variant's place: of the untrained twin, say, and of what a claim's
     `explained` names. images, declared: those of a claim (`Claim`) that has none of its own, for all or by name.
+    stored: the values come from the evidence store (`Plan.recorded`): they are the recorded run, of this run there is
+    nothing to show; claims without values fall back on what was recorded of them before.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
     settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
     `capsnb results record` can keep it.
@@ -83,7 +86,11 @@ def table(
         why = not_run if isinstance(not_run, str) else not_run.get(claim.name, "not in this profile")
         values = {f"{mark}{v}": each for mark, given in marked for v, each in given.get(claim.name, {}).items()}
         now = verdict(claim, values, why)
-        then = verdict(claim, history.measured(claim.name), "no run recorded")
+        then = verdict(claim, history.measured(claim.name), why if stored else "no run recorded")
+        origin = history.origin(claim.name)
+        if stored:
+            then, origin = (now, named(settings or {}, made)) if values and made else (then, origin)
+            now = then
         rows.append(
             {
                 "notebook": notebook,
@@ -95,8 +102,8 @@ def table(
                 "of": claim.kind,
                 "published": quote(claim),
                 "recorded run": then.shown,
-                "recorded origin": history.origin(claim.name),
-                "this run": now.shown,
+                "recorded origin": origin,
+                "this run": "" if stored else now.shown,
                 "values": _by_seed(values),
             }
         )
@@ -106,7 +113,7 @@ def table(
     for run, verdicts in found.items():
         for row, survives in zip(rows, holm(verdicts), strict=True):
             row[f"{run}holm"] = survives
-    return ClaimsTable(tuple(rows), dict(settings or {}), dict(made or {}))
+    return ClaimsTable(tuple(rows), dict(settings or {}), dict(made or {}), stored)
 
 
 def _own(claim: Claim, name: str, given: int | Mapping[str, int] | None) -> int | None:
@@ -154,20 +161,24 @@ def quote(claim: Claim) -> str:
 class ClaimsTable:
     """Rows ready to be displayed; the report collects them from executed notebooks under the type `MIME`.
 
-    settings, made: of the run, for its record; a second output of type `RUN` carries them.
+    settings, made: of the run, for its record; a second output of type `RUN` carries them. stored: the values are those
+    of the evidence store, so that there is no column for this run.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
+    stored: bool = False
 
     def __repr__(self) -> str:
         lines = []
         for row in self.rows:
             sign, _, word = _marked(row, "").partition(" ")
             lines.append(f"{sign} {row['claim']} ({row['of']}): {word} ({row['reason']})")
-            lines.append(f"    published {row['published'] or '-'} | this run {row['this run'] or '-'}")
-            lines.append(f"    recorded run {row['recorded run'] or '-'}: {_marked(row, 'recorded ')}")
+            run = "recorded run" if self.stored else "this run"
+            lines.append(f"    published {row['published'] or '-'} | {run} {row[run] or '-'}")
+            if not self.stored:
+                lines.append(f"    recorded run {row['recorded run'] or '-'}: {_marked(row, 'recorded ')}")
             sizes, nulls = (_both(row, name) for name in ("size", "null"))
             lines.append(f"    printed size {sizes} | null {nulls}")
         return "\n".join([*lines, *self.footer()])
@@ -175,7 +186,7 @@ class ClaimsTable:
     def footer(self) -> list[str]:
         """Of how many decided claims the correction for many claims on one page leaves the verdict."""
         lines = []
-        for run, name in zip(RUNS, ("recorded run", "this run"), strict=True):
+        for run, name in list(zip(RUNS, ("recorded run", "this run"), strict=True))[: 1 if self.stored else 2]:
             kept = [row[f"{run}holm"] for row in self.rows if row[f"{run}verdict"] in DECIDED]
             tested = sum(row[f"{run}holm"] is not None for row in self.rows)
             if decided := len([each for each in kept if each is not None]):
@@ -193,8 +204,10 @@ class ClaimsTable:
 
     def html(self) -> str:
         """The table with its own few styles, so that it looks the same in a notebook and in the report."""
-        head = "".join(f"<th {CELL}>{name}</th>" for name in COLUMNS)
-        body = "".join(f"<tr>{''.join(f'<td {CELL}>{cell}</td>' for cell in _cells(row))}</tr>" for row in self.rows)
+        columns = len(COLUMNS) - 2 * self.stored  # those of this run are the last
+        head = "".join(f"<th {CELL}>{name}</th>" for name in COLUMNS[:columns])
+        cells = [_cells(row)[:columns] for row in self.rows]
+        body = "".join(f"<tr>{''.join(f'<td {CELL}>{cell}</td>' for cell in each)}</tr>" for each in cells)
         style = 'class="capsnb-claims" style="border-collapse:collapse;font-size:90%"'
         foot = "".join(f'<p style="font-size:90%">{escape(line)}.</p>' for line in self.footer())
         return f"<table {style}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
