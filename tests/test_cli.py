@@ -200,6 +200,7 @@ def test_the_defaults(here, monkeypatch):
     assert call("run", "--out", "other").exit_code == 0
     assert printed(here / "build" / "notebooks" / "00_only.ipynb")[:4] == ["quick", "0", "None", "None"]
     assert printed(here / "other" / "00_only.ipynb")[:4] == ["full", "0", "None", "None"]
+    assert "CAPSNB_EVIDENCE" not in os.environ, "only the call itself shows what it trained"
 
 
 def test_in_place(here):

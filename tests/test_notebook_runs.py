@@ -221,7 +221,7 @@ def test_in_place_execution_is_clean_byte_identical_and_uses_this_python(make_no
     same = f"print(sys.executable == {sys.executable!r})"
     cells = [("profile = None", "parameters"), (show, ""), (widget, ""), (same, "")]
     source = make_notebook(tmp_path / "in" / "93_again.ipynb", cells)
-    outcome = notebooks.refresh(source, progress=False)
+    outcome = notebooks.refresh(source, profile="quick", progress=False)
     assert outcome.passed, outcome
     first = source.read_bytes()
     notebook = nbformat.reads(first.decode(), as_version=4)
@@ -229,12 +229,34 @@ def test_in_place_execution_is_clean_byte_identical_and_uses_this_python(make_no
     assert notebook.cells[1].outputs[0].text == "quick None in\n"
     assert notebook.cells[2].outputs == []
     assert notebook.cells[3].outputs[0].text == "True\n"
-    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "capsnb"}
+    assert notebook.metadata["capsnb"] == {"code": notebooks.code_digest(nbformat.read(source, as_version=4))}
     assert [dict(cell.metadata) for cell in notebook.cells] == [{"tags": ["parameters"]}, {}, {}, {}]
     assert os.environ["CAPSNB_PROFILE"] == "full"
-    assert notebooks.refresh(source, progress=False).passed
+    assert notebooks.refresh(source, profile="quick", progress=False).passed
     assert source.read_bytes() == first
     assert [path.name for path in source.parent.iterdir()] == [source.name]
+
+
+def test_in_place_without_a_profile_is_the_notebooks_own_whatever_the_environment_says(
+    make_notebook, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CAPSNB_PROFILE", "full")
+    source = make_notebook(
+        tmp_path / "94_own.ipynb", [("import os\nprint(os.environ.get('CAPSNB_PROFILE'))", "parameters")]
+    )
+    assert notebooks.refresh(source, progress=False).passed
+    assert nbformat.read(source, as_version=4).cells[0].outputs[0].text == "None\n"
+    assert os.environ["CAPSNB_PROFILE"] == "full"
+
+
+def test_changed_code_has_another_digest_and_changed_prose_has_not(make_notebook, tmp_path):
+    notebook = nbformat.read(make_notebook(tmp_path / "95_code.ipynb", [("a = 1", ""), ("b = 2", "")]), as_version=4)
+    digest = notebooks.code_digest(notebook)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("prose"))
+    assert notebooks.code_digest(notebook) == digest
+    notebook.cells[0].source = "a = 2"
+    assert notebooks.code_digest(notebook) != digest
 
 
 def test_a_failure_in_place_leaves_the_committed_file(make_notebook, tmp_path):

@@ -76,10 +76,16 @@ def test_small(path):
 @each
 def test_no_traces_of_the_execution(path):
     notebook = nbformat.read(path, as_version=4)
-    assert not {"papermill", "capsnb", "widgets"} & set(notebook.metadata)
+    assert not {"papermill", "widgets"} & set(notebook.metadata)
     for cell in notebook.cells:
         assert not {"papermill", "execution"} & set(cell.metadata)
         assert "injected-parameters" not in tags(cell)
+
+
+@each
+def test_the_code_is_that_which_was_executed(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata["capsnb"] == {"code": notebooks.code_digest(notebook)}, "make notebooks executes it again"
 
 
 @each

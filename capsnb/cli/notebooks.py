@@ -1,5 +1,7 @@
 """The commands about notebooks: capsnb run, report, results."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -36,7 +38,8 @@ def run(
 
     First says what will be trained and about how long that takes, and trains it, as many networks side by side as there
     are cores; runs that are on disk are not trained again. Then the notebooks are executed, side by side too. They
-    themselves stay as they are. Exit status 1 when one failed; the others are executed all the same.
+    themselves stay as they are. Exit status 1 when one failed; the others are executed all the same. In place, each is
+    executed at its own profile unless one is given; what is drawn from the evidence store needs no training.
 
     \b
     capsnb run
@@ -44,20 +47,18 @@ def run(
     capsnb run 03 --profile full --seeds 5 --jobs 16 --data ~/datasets
     capsnb run --notebooks my-notebooks --out build/mine
     """
-    import os
-
     from capsnb.evidence import notebooks
 
     source = source or _notebooks()
     chosen = notebooks.select(source, numbers)
     from capsnb.evidence import plans  # imports torch
 
-    profile = plans.current(profile)
     if in_place:
         if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:
             raise click.UsageError(f"--in-place takes no --{given[0]}: committed notebooks are runs of the defaults.")
         seeds = data = None
     else:
+        profile = plans.current(profile)
         out = out or Path("build/notebooks")
         if out.resolve() == source.resolve():
             raise click.UsageError(f"--out {out} is the folder of the notebooks themselves: choose another.")
@@ -67,6 +68,10 @@ def run(
         for path in chosen:
             notebooks.require_parameters(path)
     data = data and data.resolve()
+    if not in_place and profile in plans.RECORDED:  # what is trained here is shown, not what others have recorded
+        context = click.get_current_context()
+        context.call_on_close(partial(_restore, "CAPSNB_EVIDENCE", os.environ.get("CAPSNB_EVIDENCE")))
+        os.environ.setdefault("CAPSNB_EVIDENCE", "runs")
     trained = notebooks.Training(chosen, profile, seed=seed, seeds=seeds, data=data)
     for line in trained.forecast():
         click.echo(line)
@@ -78,6 +83,12 @@ def run(
         outcomes.append(outcome)
     if failed := [outcome for outcome in outcomes if not outcome.passed]:
         raise click.ClickException(f"{len(failed)} of {len(outcomes)} notebooks failed.")
+
+
+def _restore(name: str, value: str | None) -> None:
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def _notebooks() -> Path:

@@ -5,6 +5,7 @@ Executed with parameters into another folder, or in place for the committed ones
 
 import contextlib
 import datetime
+import hashlib
 import json
 import math
 import os
@@ -83,20 +84,26 @@ def require_parameters(source: Path) -> None:
 
 
 class Training:
-    """What notebooks train before they are executed: all their plans' runs, each once, side by side."""
+    """What notebooks train before they are executed: all their plans' runs, each once, side by side.
+
+    profile: None is each notebook's own. Nothing is trained for one that is drawn from the evidence store.
+    """
 
     def __init__(
-        self, chosen: Iterable[Path], profile: str, *, seed: int, seeds: int | None, data: Path | None
+        self, chosen: Iterable[Path], profile: str | None, *, seed: int, seeds: int | None, data: Path | None
     ) -> None:
         from capsnb.evidence import plans  # imports torch
 
-        self.header = f"Profile {profile}: {plans.PROFILES[profile]}."
+        self.header = f"Profile {profile}: {plans.PROFILES[profile]}." if profile else "Each at its own profile."
         planned = plans.planned()
-        self.plans = {
-            path.name: plans.plan(path.name[:2], profile, seed=seed, seeds=seeds, data=data)
+        found = {
+            path.name: plans.plan(
+                path.name[:2], profile or plans.opens(path.name[:2]), seed=seed, seeds=seeds, data=data
+            )
             for path in chosen
             if planned.get(path.stem[:2]) == path.stem[3:]  # another's notebook 03 is none of ours
         }
+        self.plans = {name: plan for name, plan in found.items() if not plan.recorded}
         self.work: dict[Any, dict] = {}  # spec -> what is watched, by all the notebooks that train it
         self.seconds: dict[Any, float] = {}
         self.data = data
@@ -137,7 +144,7 @@ def execute_all(
     out: Path | None,
     parameters: dict[str, object] | None,
     *,
-    profile: str,
+    profile: str | None,
     jobs: int | None = None,
 ) -> Iterator[Outcome]:
     """Execute notebooks, `jobs` at a time, into a folder with parameters, or in place without.
@@ -194,27 +201,37 @@ def execute(source: Path, target: Path, parameters: dict[str, object], *, progre
     return _papermill(source, target, parameters, progress)
 
 
-def refresh(source: Path, *, profile: str = "quick", progress: bool = True) -> Outcome:
+def refresh(source: Path, *, profile: str | None = None, progress: bool = True) -> Outcome:
     """Execute a committed notebook in place: no injected cell, no timings, so that a second run changes no byte.
 
-    A notebook that fails leaves the old file as it was.
+    profile: None is the one that the notebook opens at, whatever CAPSNB_PROFILE says. The digest of the code that was
+    executed stays in the file. A notebook that fails leaves the old file as it was.
     """
     from capsnb.evidence.offline import lighten
 
-    before = os.environ.get("CAPSNB_PROFILE")
-    os.environ["CAPSNB_PROFILE"] = profile
+    before = os.environ.pop("CAPSNB_PROFILE", None)
+    if profile is not None:
+        os.environ["CAPSNB_PROFILE"] = profile
     try:
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / source.name
             outcome = _papermill(source, fresh, {}, progress)
             if outcome.passed:
+                notebook = lighten(strip(nbformat.read(fresh, as_version=4)))
+                notebook.metadata["capsnb"] = {"code": code_digest(notebook)}
                 with replacing(source) as temporary:
-                    nbformat.write(lighten(strip(nbformat.read(fresh, as_version=4))), temporary)
+                    nbformat.write(notebook, temporary)
     finally:
-        os.environ.pop("CAPSNB_PROFILE")
+        os.environ.pop("CAPSNB_PROFILE", None)
         if before is not None:
             os.environ["CAPSNB_PROFILE"] = before
     return outcome
+
+
+def code_digest(notebook: nbformat.NotebookNode) -> str:
+    """Sixteen hex digits of the code cells' sources: what a notebook's outputs were made by."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
 
 
 def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -192,6 +192,11 @@ def current(profile: str | None = None, opens: str = "quick") -> str:
     return name
 
 
+def opens(notebook: str) -> str:
+    """The profile at which a notebook, named by its number, is opened and executed as it is."""
+    return getattr(_module(planned()[notebook]), "OPENS", "quick")
+
+
 def planned(folder: Path | None = None) -> dict[str, str]:
     """Number of each notebook that has a plan -> the name of the plan's module."""
     folder = folder or project() / "notebooks"
@@ -218,13 +223,11 @@ def plan(
         raise ValueError(f"there is no notebook {notebook!r} with a plan; there are: {', '.join(names)}")
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds = {seeds}: at least 1 is needed")
-    module = _module(names[notebook])
-    opens = getattr(module, "OPENS", "quick")
-    profile = current(profile, opens)
-    content = module.content(profile)
+    profile = current(profile, opens(notebook))
+    content = _module(names[notebook]).content(profile)
     run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
     content.pop("seeds", None)
-    content["opens"] = opens
+    content["opens"] = opens(notebook)
     variants, once, every = content.pop("variants"), content.pop("once", ()), content.pop("every", None)
     draws = content.get("draws", False)
     if every is not None:
