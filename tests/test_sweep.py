@@ -233,7 +233,7 @@ BAD = {
     "cases = 3": "cases = 3: a list is needed",
     "cases = [1]": "cases are tables: write [[cases]], and below it what is set in that case",
     "cases = []": "cases are tables: write [[cases]], and below it what is set in that case",
-    "[network]": "there is no 'network' in a grid; there are: base, grid, cases, measures, watch, nulls",
+    "[network]": "there is no 'network' in a grid; there are: base, grid, cases, measures, watch, nulls, notebook",
     "measures = ['beauty']": "there is no measure 'beauty'; there are: accuracy, ",
     "base 3": "is not TOML: Expected '=' after a key in a key/value pair",
 }

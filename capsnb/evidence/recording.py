@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from capsnb import evidence
 from capsnb.evidence.notebooks import outputs, select
 from capsnb.evidence.plans import RECORDED, Plan
 from capsnb.evidence.tables import RUN
-from capsnb.measure import observe, protocol, survey
+from capsnb.measure import observe, survey
 from capsnb.training import parallel, runs
-from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
 
 
@@ -61,21 +60,10 @@ def survey_runs(plan: Plan, *, jobs: int | None = None, root: Path | None = None
     """
     where = {"data_dir": plan.data_dir}
     finished = [spec for spec in plan.all_specs() if runs.is_finished(runs.folder_of(spec, **where), plan.watching())]
-    watched = tuple((protocol.find(name), dict(settings)) for name, settings in plan.watch.values())
+    measures = [(measure, {}) for measure in survey.surveyed()]
+    then = partial(observe.take_all, measures=measures, nulls=True, watched=plan.watched_measures(), **where)
     work: dict[Spec, dict] = {spec: {} for spec in finished}
-    failed = parallel.train(work, jobs=jobs, then=_Surveying(watched, plan.data_dir), **where, **how)
+    failed = parallel.train(work, jobs=jobs, then=then, **where, **how)
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(finished)} runs could not be measured; the first was {failed[0]}")
     return observe.record(finished, store=root, **where)
-
-
-@dataclass(frozen=True)
-class _Surveying:
-    """What a worker does of a finished run."""
-
-    watched: tuple[tuple[protocol.Measure, dict[str, Any]], ...]
-    data_dir: Path | None
-
-    def __call__(self, spec: Spec, run: Run) -> None:
-        measures = [(measure, {}) for measure in survey.surveyed()]
-        observe.take_all(spec, run, measures, nulls=True, watched=self.watched, data_dir=self.data_dir)
