@@ -100,7 +100,7 @@ def test_what_another_machine_made_is_judged_by_the_seeds_that_are_recorded(stor
     def edit(row):
         if "made" in row:
             del row["made"]["cpu"]
-            row["values"] = {name: 1.0 for name in row["values"]}
+            row["values"] = {name: 1.0 for name in row["values"]}  # of a series, too: nobody vouches for a record
 
     change(store, TINY, edit)
     result = call(runs.run_name(TINY), "--jobs", 1)

@@ -221,9 +221,9 @@ def test_a_dry_run_lists_rows_with_their_hours_and_trains_nothing(tmp_path, monk
     assert head.split("  ")[0] == "declared in"
     assert first.split()[-4:] == ["0", "2", "4.00", "2.00"]
     assert second.split()[-4:] == ["1", "2", "4.00", "4.00"]
-    assert left == "tiny: 1 networks on mnist are left out. mnist is not here."
+    assert left == "Left out, of tiny: 1 networks on mnist. mnist is not here."
     assert total.startswith(
-        "1 of 2 rows are done in 2 hours, 2 at a time, on a machine like this one; all take about 4.0"
+        "In 2 h, 2 at a time, 1 of 2 rows would be done on a machine like this one; all take about 4"
     )
     assert not (tmp_path / "runs").exists()
 

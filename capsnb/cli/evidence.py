@@ -59,14 +59,14 @@ def _list(todo: list[Any], hours: float, jobs: int | None) -> None:
         for row, when in zip(rows, done, strict=True)
     ]
     print_columns(("declared in", "images", "seed", "networks", "core-hours", "done after"), cells)
-    for (name, images, why), group in itertools.groupby(
-        (row for row in todo if row.why is not None), lambda row: (row.part.name, row.images, row.why)
-    ):
-        click.echo(f"{name}: {sum(len(row.specs) for row in group)} networks on {images} are left out. {why}")
+    for why in dict.fromkeys(row.why for row in todo if row.why is not None):
+        out = [row for row in todo if row.why == why]
+        names = ", ".join(dict.fromkeys(row.part.name for row in out))
+        click.echo(f"Left out, of {names}: {sum(len(row.specs) for row in out)} networks on {out[0].images}. {why}")
     within = sum(when <= hours for when in done)
     click.echo(
-        f"{within} of {len(rows)} rows are done in {hours:g} hours, {jobs} at a time, on a machine like this one; all "
-        f"take about {done[-1] if done else 0:.1f} hours of training."
+        f"In {hours:g} h, {jobs} at a time, {within} of {len(rows)} rows would be done on a machine like this one; all "
+        f"take about {done[-1] if done else 0:.1f} h of training."
     )
 
 

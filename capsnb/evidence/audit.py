@@ -144,7 +144,7 @@ def numbers(observation: Observation | None) -> dict[str, float]:
     """Its numbers by their place, "kept[2]"; of a series that was watched, those of its end."""
     values = observation.values if observation is not None else {}
     if observation is not None and observation.watched:
-        values = {name: series[-1] for name, series in values.items() if series}
+        values = {name: series[-1] for name, series in values.items() if isinstance(series, list) and series}
     return dict(_flat(pack(values)))
 
 
