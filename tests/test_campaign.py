@@ -63,14 +63,14 @@ def test_declared_are_the_plans_of_the_notebooks_and_the_grids_that_name_one(tmp
     (tmp_path / "notebooks/sweeps/of_nobody.toml").write_text(text)
     monkeypatch.setattr(campaign, "project", lambda: tmp_path)
     plan, grid = campaign.declared(["7"], "full")
-    assert (plan.name, plan.specs) == ("notebook 07, full", tuple(plans.plan("07", "full").all_specs()))
+    assert (plan.name, plan.specs) == ("notebook 07 (full)", tuple(plans.plan("07", "full").all_specs()))
     assert (plan.measures, plan.nulls) == ((ACCURACY,), True), "the whole survey with its nulls"
     assert (grid.name, len(grid.specs), grid.nulls) == ("mine.toml", 2, False), "each network once"
     assert [each.name for each, _ in grid.measures] == ["accuracy", "intervals"]
     assert grid.watched == (CURVE,)
     (other,) = campaign.declared(["00"], "long")
-    assert other.name == "notebook 00, long"
-    assert {each.name for each in campaign.declared()} > {"notebook 00, long", "notebook 05, long", "mine.toml"}
+    assert other.name == "notebook 00 (long)"
+    assert {each.name for each in campaign.declared()} > {"notebook 00 (long)", "notebook 05 (long)", "mine.toml"}
 
 
 def test_every_committed_grid_belongs_to_a_notebook_with_a_plan(project):

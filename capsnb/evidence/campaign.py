@@ -78,8 +78,8 @@ def declared(numbers: Sequence[str] = (), profile: str = "long", *, data_dir: st
     found = []
     for number in numbers:
         plan = plans.plan(number, profile, data=data_dir)
-        specs, watched = tuple(plan.all_specs()), tuple(plan.watched_measures())
-        found.append(Part(f"notebook {number}, {profile}", specs, _survey(), watched, threads=plan.threads))
+        specs, watched = tuple(dict.fromkeys(plan.all_specs())), tuple(plan.watched_measures())
+        found.append(Part(f"notebook {number} ({profile})", specs, _survey(), watched, threads=plan.threads))
     for file in sorted((project() / "notebooks" / "sweeps").glob("*.toml")):
         grid = read_grid(file)
         if grid.notebook in numbers:
