@@ -169,6 +169,9 @@ def test_the_evidence_store_holds_what_its_readme_says():
     claims = [(header, found) for header, found in files if "protocol" in header]
     networks = [(header, found) for header, found in files if "spec" in header]
     assert len(claims) + len(networks) == len(files)
+    # what was converted names no versions of libraries; a campaign adds to it, network by network
+    networks = [(header, [each for each in found if "versions" not in each.made]) for header, found in networks]
+    networks = [(header, found) for header, found in networks if found]
     variants = [by_seed for _, found in claims for each in found for by_seed in each.values.values()]
     named = {(header["notebook"], each.settings["claim"]) for header, found in claims for each in found}
     assert f"of {len(named)} claims of {len({header['notebook'] for header, _ in claims})} notebooks" in RESULTS
@@ -180,8 +183,8 @@ def test_the_evidence_store_holds_what_its_readme_says():
     recorded = {header["run"] for header, _ in networks}
     grids = [sweep.read_grid(file).unique().specs for file in (PROJECT / "notebooks" / "sweeps").glob("*.toml")]
     keys = [{key(spec) for spec in specs} for specs in grids]
-    trained = [found for found in keys if found & recorded]
-    assert all(found <= recorded for found in trained) and set().union(*trained) == recorded
+    trained = [found for found in keys if found <= recorded]
+    assert set().union(*trained) == recorded
     rows = sum(map(len, trained))
     text = f"{rows} networks of {len(trained)} grids (`notebooks/sweeps`): {len(recorded)} files, "
     assert text + f"as {rows - len(recorded)} networks stand in two grids" in RESULTS

@@ -83,7 +83,7 @@ def test_a_run_is_trained_once_and_then_replayed(tmp_path):
 def test_a_run_says_what_made_it_and_a_resume_adds_to_that(tmp_path, monkeypatch):
     folder = cut(SPEC, tmp_path)
     first = runs.read_made(folder)
-    assert {"code", "versions", "device", "threads", "date"} == first.keys()
+    assert {"code", "versions", "device", "cpu", "threads", "date"} == first.keys()
     assert first["versions"]["torch"] == torch.__version__.split("+")[0]
     for _ in range(2):  # a second resume by the same code adds nothing
         monkeypatch.setattr(runs, "circumstances", lambda: first | {"code": "later"})

@@ -22,6 +22,7 @@ from capsnb.evidence import sweep
 from capsnb.evidence.sweep import expand, hidden_means, override, read_grid, rows
 from capsnb.measure import parse_tree, survey
 from capsnb.measure.observations import read, store_folder
+from capsnb.measure.protocol import Measure
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.nn.routing import Attention, Dynamic, Uniform
 from capsnb.training import backends, runs
@@ -233,7 +234,7 @@ BAD = {
     "cases = 3": "cases = 3: a list is needed",
     "cases = [1]": "cases are tables: write [[cases]], and below it what is set in that case",
     "cases = []": "cases are tables: write [[cases]], and below it what is set in that case",
-    "[network]": "there is no 'network' in a grid; there are: base, grid, cases, measures, watch, nulls",
+    "[network]": "there is no 'network' in a grid; there are: base, grid, cases, measures, watch, nulls, notebook",
     "measures = ['beauty']": "there is no measure 'beauty'; there are: accuracy, ",
     "base 3": "is not TOML: Expected '=' after a key in a key/value pair",
 }
@@ -339,13 +340,13 @@ def test_what_was_measured_is_not_measured_again(folder, monkeypatch):
     beside = [runs.folder_of(spec) / "observations.jsonl" for spec in read_grid(file).specs]
     before = [each.read_bytes() for each in beside]
     calls = []
-    original = sweep.Measure.__call__
+    original = Measure.__call__
 
     def counted(self, *args, **settings):
         calls.append(self.name)
         return original(self, *args, **settings)
 
-    monkeypatch.setattr(sweep.Measure, "__call__", counted)
+    monkeypatch.setattr(Measure, "__call__", counted)
     assert call(file, "--jobs", 1).exit_code == 0
     assert calls == []
     assert [each.read_bytes() for each in beside] == before

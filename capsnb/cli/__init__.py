@@ -1,6 +1,6 @@
-"""The command line: capsnb run, report, results, data, runs, sweep, checkpoints. Slow imports stand where used.
+"""The command line: capsnb run, report, results, campaign, audit, data, runs, sweep, checkpoints.
 
-A bad input is one sentence on stderr and exit status 2, never a traceback.
+Slow imports stand where used. A bad input is one sentence on stderr and exit status 2, never a traceback.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from capsnb import __version__
-from capsnb.cli import notebooks, training
+from capsnb.cli import evidence, notebooks, training
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -73,7 +73,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    commands=[*notebooks.COMMANDS, *training.COMMANDS],
+    commands=[*notebooks.COMMANDS, *training.COMMANDS, *evidence.COMMANDS],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="capsnb")

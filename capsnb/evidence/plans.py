@@ -173,8 +173,12 @@ class Plan:
 
     def watching(self) -> Watch:
         """What its runs are watched by, as `runs.follow` takes it."""
-        found = [(protocol.find(measure), settings) for measure, settings in self.watch.values()]
+        found = self.watched_measures()
         return {measure.column(**settings): measure.watched(**settings) for measure, settings in found}
+
+    def watched_measures(self) -> list[tuple[protocol.Measure, dict[str, Any]]]:
+        """The measures that its runs are watched by, each with its settings."""
+        return [(protocol.find(measure), dict(settings)) for measure, settings in self.watch.values()]
 
     def _columns(self) -> dict[str, str]:
         return {protocol.find(measure).column(**each): name for name, (measure, each) in self.watch.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,24 +62,16 @@ def survey_runs(plan: Plan, *, jobs: int | None = None, root: Path | None = None
     """
     where = {"data_dir": plan.data_dir}
     finished = [spec for spec in plan.all_specs() if runs.is_finished(runs.folder_of(spec, **where), plan.watching())]
-    watched = tuple((protocol.find(name), dict(settings)) for name, settings in plan.watch.values())
-    work: dict[Spec, dict] = {spec: {} for spec in finished}
     more = {spec: plan.measures.get(name, ()) for name, specs in plan.specs.items() for spec in specs}
-    failed = parallel.train(work, jobs=jobs, then=_Surveying(watched, more, plan.data_dir), **where, **how)
+    then = partial(survey_run, more=more, watched=plan.watched_measures(), **where)
+    failed = parallel.train({spec: {} for spec in finished}, jobs=jobs, then=then, **where, **how)
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(finished)} runs could not be measured; the first was {failed[0]}")
     return observe.record(finished, store=root, **where)
 
 
-@dataclass(frozen=True)
-class _Surveying:
-    """What a worker does of a finished run."""
-
-    watched: tuple[tuple[protocol.Measure, dict[str, Any]], ...]
-    more: Mapping[Spec, tuple[Watched, ...]]
-    data_dir: Path | None
-
-    def __call__(self, spec: Spec, run: Run) -> None:
-        measures = [(measure, {}) for measure in survey.surveyed()]
-        measures += [(protocol.find(name), dict(settings)) for name, settings in self.more.get(spec, ())]
-        observe.take_all(spec, run, measures, nulls=True, watched=self.watched, data_dir=self.data_dir)
+def survey_run(spec: Spec, run: Run, *, more: Mapping[Spec, tuple[Watched, ...]], **how: Any) -> None:
+    """The whole survey of a finished run with its nulls, and what `more` names for its spec, kept beside it."""
+    named = [*((measure.name, {}) for measure in survey.surveyed()), *more.get(spec, ())]
+    measures = {(name, str(settings)): (protocol.find(name), dict(settings)) for name, settings in named}
+    observe.take_all(spec, run, measures.values(), nulls=True, **how)

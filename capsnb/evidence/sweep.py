@@ -5,6 +5,7 @@ A grid file (TOML) has a base, lists of values whose product is made, and cases 
     measures = ["accuracy", "parse tree", "survey"]      # "survey": all that a survey has
     watch = ["life"]                                     # taken at every report of the trainings
     nulls = true                                         # the untrained networks, too
+    notebook = "04"                                      # that the grid is evidence for: `capsnb campaign` trains it
 
     [base]
     model = "deep-rba-40"                                # of the zoo, or a table: {type = "capsnet", size = 28}
@@ -35,22 +36,30 @@ import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from capsnb.disk import replacing
 from capsnb.measure.observe import observe, record, take_all
-from capsnb.measure.protocol import Measure, find
+from capsnb.measure.protocol import find
 from capsnb.measure.survey import surveyed
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import parallel
 from capsnb.training.identity import decode, encode, name_of
 from capsnb.training.parallel import Failure
-from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
 
-TABLES = {"base": dict, "grid": dict, "cases": list, "measures": list, "watch": list, "nulls": bool}
-WORDS = {dict: "table", list: "list", bool: "true or false"}
+TABLES = {
+    "base": dict,
+    "grid": dict,
+    "cases": list,
+    "measures": list,
+    "watch": list,
+    "nulls": bool,
+    "notebook": str,
+}
+WORDS = {dict: "table", list: "list", bool: "true or false", str: "text"}
 PARTS = tuple(field.name for field in dataclasses.fields(Spec))
 MEASURES = ("accuracy", "parse tree", "invariance")  # where a grid names none
 
@@ -61,7 +70,7 @@ Row = dict[str, Any]
 class Grid:
     """The networks of a sweep: what each is set to (labels too), its spec; what is measured of all, and watched.
 
-    nulls: whether the untrained networks are measured, too.
+    nulls: whether the untrained networks are measured, too. notebook: the number of the one that the grid belongs to.
     """
 
     settings: tuple[Mapping[str, Any], ...]
@@ -69,6 +78,7 @@ class Grid:
     measures: tuple[str, ...] = MEASURES
     watch: tuple[str, ...] = ()
     nulls: bool = False
+    notebook: str | None = None
 
     @property
     def varied(self) -> list[str]:
@@ -123,7 +133,8 @@ def expand(table: Mapping[str, Any]) -> Grid:
         measures = tuple(dict.fromkeys((*others, *(measure.name for measure in surveyed()))))
     for name in (*measures, *watch):
         find(name)
-    return Grid(tuple(settings), tuple(map(_spec, settings)), measures, watch, table.get("nulls", False))
+    more = {"nulls": table.get("nulls", False), "notebook": table.get("notebook")}
+    return Grid(tuple(settings), tuple(map(_spec, settings)), measures, watch, **more)
 
 
 def run(
@@ -140,9 +151,9 @@ def run(
     """
     if out is not None:
         _prepare(Path(out))
-    measures, watched = (tuple(map(find, names)) for names in (grid.measures, grid.watch))
-    watch = {measure.column(): measure.watched() for measure in watched}
-    then = _Measuring(measures, watched, grid.nulls, data_dir)
+    measures, watched = ([(find(name), {}) for name in names] for names in (grid.measures, grid.watch))
+    watch = {measure.column(): measure.watched() for measure, _ in watched}
+    then = partial(take_all, measures=measures, nulls=grid.nulls, watched=watched, data_dir=data_dir)
     work = {spec: watch for spec in grid.unique().specs}
     failed = parallel.train(work, data_dir=data_dir, then=then, tell=tell, **how)
     if out is not None:
@@ -209,20 +220,6 @@ def hidden_means(row: Row) -> dict[str, float]:
         "accuracy %": row["accuracy, %"],
         "kept %": 100 * _mean(kept),
     }
-
-
-@dataclass(frozen=True)
-class _Measuring:
-    """What a worker does once a network is trained."""
-
-    measures: tuple[Measure, ...]
-    watched: tuple[Measure, ...]
-    nulls: bool
-    data_dir: str | Path | None
-
-    def __call__(self, spec: Spec, run: Run) -> None:
-        measures, watched = ([(measure, {}) for measure in each] for each in (self.measures, self.watched))
-        take_all(spec, run, measures, nulls=self.nulls, watched=watched, data_dir=self.data_dir)
 
 
 def override(spec: Any, path: str, value: Any, *, above: str = "") -> Any:

@@ -16,7 +16,7 @@ from capsnb.measure.protocol import NULL, Measure, find
 from capsnb.training import files, parallel, runs
 from capsnb.training.evaluation import pick_device
 from capsnb.training.identity import encode, key
-from capsnb.training.provenance import circumstances
+from capsnb.training.provenance import circumstances, cpu_name
 from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
 
@@ -88,8 +88,9 @@ def take_all(
     something for is an observation of its own: {"reason": the sentence}.
     """
     file, made = run.folder / OBSERVATIONS, runs.read_made(run.folder)
-    wanted = [(null, *each) for null in ((None, UNTRAINED) if nulls else (None,)) for each in list(measures)]
-    keys = [(each.name, each.version, each.settings(**settings), null, False) for null, each, settings in wanted]
+    measures = list(measures)
+    wanted = [(null, *each) for null in ((None, UNTRAINED) if nulls else (None,)) for each in measures]
+    keys = _keys(measures, nulls)
     missing = [each for each, key in zip(wanted, keys, strict=True) if _newest(file, key) is None]
     found = []
     if missing:
@@ -99,10 +100,27 @@ def take_all(
     for measure, settings in watched:
         column = measure.column(**settings)
         series = _series(files.read_history(run.folder, [column]), column)
-        found.append(_observed(measure, settings, series, made, watched=True))
+        if series["step"]:  # a run that was begun unwatched has none until it is made again
+            found.append(_observed(measure, settings, series, made, watched=True))
     if found:
         write(file, header(spec, data_dir), found)
     return [_newest(file, key) for key in keys]
+
+
+def is_recorded(
+    spec: Spec,
+    measures: Iterable[tuple[Measure, dict[str, Any]]],
+    *,
+    nulls: bool = False,
+    watched: Iterable[tuple[Measure, dict[str, Any]]] = (),
+    store: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> bool:
+    """Whether the evidence store has all that `take_all` takes of a run; arguments as there."""
+    file = _store_file(spec, store, data_dir)
+    found = read(file)[1] if file.exists() else []
+    keys = [*_keys(measures, nulls), *((*key[:4], True) for key in _keys(watched))]
+    return all(any(each.answers(*key) for each in found) for key in keys)
 
 
 def record(
@@ -133,6 +151,12 @@ def stored(spec: Spec, *, store: str | Path | None = None, data_dir: str | Path 
 def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
     """The first line of a run's file of observations."""
     return {"run": key(spec, data_dir), "spec": encode(spec)}
+
+
+def _keys(measures: Iterable[tuple[Measure, dict[str, Any]]], nulls: bool = False) -> list[tuple]:
+    """What names the observations of measures, as `Observation.answers` takes it; those of nulls after the rest."""
+    named = [(each.name, each.version, each.settings(**settings)) for each, settings in measures]
+    return [(*each, null, False) for null in ((None, UNTRAINED) if nulls else (None,)) for each in named]
 
 
 def _unfinished(specs: Iterable[Spec], watch: Iterable[str], **where: Any) -> list[Spec]:
@@ -182,7 +206,10 @@ def _measured(
         values = measure(model, data, **settings)
     except ValueError as error:
         values = {"reason": str(error)}
-    made = made | {"measured": {name: circumstances()[name] for name in ("code", "device", "date")}}
+    now = circumstances() | {"cpu": cpu_name()}
+    # versions and CPU of the training, which are long, are not said twice
+    named = [name for name in now if name in ("code", "device", "date") or now[name] != made.get(name)]
+    made = made | {"measured": {name: now[name] for name in named}}
     return _observed(measure, settings, values, made, null=null)
 
 
@@ -222,4 +249,4 @@ def _complain(
     )
 
 
-__all__ = ["NULL", "OBSERVATIONS", "header", "observe", "record", "stored", "take_all"]
+__all__ = ["NULL", "OBSERVATIONS", "header", "is_recorded", "observe", "record", "stored", "take_all"]

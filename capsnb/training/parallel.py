@@ -3,7 +3,8 @@
     failed = train({spec: {} for spec in specs}, jobs=8)
 
 What is trained already is passed over; what others start from comes first, then the shortest; a failure stops nothing
-else. A kill of any process, this one too, loses at most two minutes: called again, the trainings go on. Where they run
+else. A kill of any process, this one too, loses at most two minutes: called again, the trainings go on; and so they do
+after a time that they may take (`until`). Where they run
 is a `backends` matter: processes here, a dask or ray cluster at an address.
 """
 
@@ -23,12 +24,17 @@ import torch
 
 from capsnb.disk import is_locked, locked
 from capsnb.training import backends, runs
+from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
 from capsnb.training.loop import Watch
 from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
 
 PROGRESS = "progress.json"  # in a run's folder while a worker trains it
+
+
+class OutOfTime(Exception):
+    """The time is over: this training stays as it was last saved."""
 
 
 class Failure(NamedTuple):
@@ -60,26 +66,28 @@ def train(
     then: Callable[[Spec, Run], Any] | None = None,
     seconds: Mapping[Spec, float] | None = None,
     tell: Callable[[str], None] | None = None,
+    until: float | None = None,
 ) -> list[Failure]:
     """Train what `work` names (spec -> what is watched) and is not on disk; returns what failed, told also as it fails.
 
     then: called where a run was trained or found, with its spec and itself; each spec's, finished ones too.
     seconds: a forecast of each, measured when None. jobs: `default_jobs()` when None; more than there is work are not
-    started. Workers of a cluster at an address keep runs where their own environment says.
+    started. Workers of a cluster at an address keep runs where their own environment says. until: a `time.time()` after
+    which nothing is trained: what would not end before it by its forecast is not begun, what is under way is cut.
     """
     backends.check(backend, address, jobs)
     where = {"root_folder": None if address else str(runs.root(root_folder).resolve())}
     where["data_dir"] = data_dir and str(Path(data_dir).expanduser().resolve())
-    todo = [spec for spec in _with_starts(work) if then or not _is_done(spec, work, **where)]
+    todo = [spec for spec in with_starts(work) if then or not _is_done(spec, work, **where)]
     if not todo:
         return []
     seconds = dict(zip(todo, _seconds(todo, seconds, **where), strict=True))
     order = sorted(todo, key=lambda spec: (_depth(spec), seconds[spec]))
     names = {runs.run_name(spec, data_dir): spec for spec in order}
-    tasks = {
-        name: (spec, work.get(spec, {}), threads, then if spec in work else None, os.getpid(), where)
-        for name, spec in names.items()
-    }
+    tasks = {}
+    for name, spec in names.items():
+        limit = None if until is None else (until, {each: seconds.get(each, 0.0) for each in with_starts([spec])})
+        tasks[name] = (spec, work.get(spec, {}), threads, then if spec in work else None, os.getpid(), where, limit)
     jobs = min(jobs or default_jobs(), len(tasks))
     failed = []
     folder = None if address else Path(where["root_folder"])
@@ -98,23 +106,37 @@ def train(
 
 
 def work_on(
-    spec: Spec, watch: Watch, threads: int, then: Callable[[Spec, Run], Any] | None, asker: int, where: dict[str, Any]
+    spec: Spec,
+    watch: Watch,
+    threads: int,
+    then: Callable[[Spec, Run], Any] | None,
+    asker: int,
+    where: dict[str, Any],
+    limit: tuple[float, Mapping[Spec, float]] | None = None,
 ) -> Failure | None:
-    """What a worker does of one task; an error becomes a Failure. asker: the process that wants it done."""
+    """What a worker does of one task; an error becomes a Failure. asker: the process that wants it done.
+
+    limit: `train`'s until, with the forecasts of the spec and of those that it starts from.
+    """
     name = "a run"
     try:
+        if limit is not None and not _fits(spec, *limit, where):
+            return None
         name = runs.run_name(spec, where["data_dir"])
-        report = _reporter(runs.root(where["root_folder"]) / name, asker)
+        report = _reporter(runs.root(where["root_folder"]) / name, asker, limit and limit[0])
         with _a_device() as device:
             done = runs.get(spec, watch=watch, threads=threads, device=device, progress=report, **where)
             if then is not None:
-                then(spec, done)
+                with on_threads(threads):  # what is measured must not depend on how many are trained side by side
+                    then(spec, done)
+    except OutOfTime:
+        return None
     except Exception as error:  # whatever it is, the other trainings go on
         return Failure(name, _sentence(error))
     return None
 
 
-def _with_starts(specs: Iterable[Spec]) -> list[Spec]:
+def with_starts(specs: Iterable[Spec]) -> list[Spec]:
     """The specs and those that they start from, each once."""
     found: dict[Spec, None] = {}
     for spec in specs:
@@ -123,6 +145,12 @@ def _with_starts(specs: Iterable[Spec]) -> list[Spec]:
             chain.append(chain[-1].start)
         found |= dict.fromkeys(reversed(chain))
     return list(found)
+
+
+def _fits(spec: Spec, until: float, seconds: Mapping[Spec, float], where: dict[str, Any]) -> bool:
+    """Whether a spec, with what it starts from and is not there by now, would end in time."""
+    todo = [each for each in seconds if each == spec or not runs.is_finished(runs.folder_of(each, **where))]
+    return time.time() + sum(seconds[each] for each in todo) <= until
 
 
 def _depth(spec: Spec) -> int:
@@ -154,8 +182,8 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _reporter(folder: Path, asker: int) -> Callable[[int, int], None]:
-    """What a worker calls with its step and the number of steps: for the display, and to end with its parent.
+def _reporter(folder: Path, asker: int, until: float | None) -> Callable[[int, int], None]:
+    """What a worker calls with its step and the number of steps: for the display, to end with its parent, and in time.
 
     The asker itself does not end with its own parent: a shell may close before it.
     """
@@ -167,6 +195,8 @@ def _reporter(folder: Path, asker: int) -> Callable[[int, int], None]:
         last[0] = time.monotonic()
         if os.getpid() != asker and os.getppid() != parent:
             os._exit(1)  # as if it were killed: an exception would leave a pool's worker waiting for more work
+        if until is not None and time.time() > until and step < total:
+            raise OutOfTime
         with contextlib.suppress(OSError):
             (folder / PROGRESS).write_text(json.dumps([step, total]))
 

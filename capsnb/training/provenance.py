@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -32,6 +33,18 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The kind of CPU, with the vector instructions that torch takes of it: only the same kind gives the same bits."""
+    named = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        found = (
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        )
+        named = next(found, named)
+    return f"{named}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def versions() -> dict[str, str]:

@@ -32,7 +32,7 @@ from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
 from capsnb.training.identity import decode, digest, encode, key, name_of, weights_file
 from capsnb.training.loop import Training, Watch
-from capsnb.training.provenance import circumstances
+from capsnb.training.provenance import circumstances, cpu_name
 from capsnb.training.recipe import Row
 from capsnb.training.spec import Spec
 from capsnb.training.weights import check_parts, load_weights, same_weights, start_from
@@ -235,9 +235,9 @@ def read_spec(folder: str | Path) -> Spec:
 
 
 def read_made(folder: str | Path) -> dict[str, Any]:
-    """Code, versions, device, threads and date of a run, its epochs and seconds of training once it is finished.
+    """Code, versions, device, CPU, threads and date of a run, its epochs and seconds of training once it is finished.
 
-    Code and device of a run that was resumed name each of them.
+    Code, device and CPU of a run that was resumed name each of them.
     """
     file = Path(folder) / "made.json"
     try:
@@ -334,9 +334,10 @@ def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3
 
 def _write_made(folder: Path, threads: int, *, resumed: bool) -> None:
     with on_threads(threads):  # the device is named with them
-        now = circumstances() | {"threads": threads}
+        now = circumstances() | {"cpu": cpu_name(), "threads": threads}
     if resumed:
         earlier = read_made(folder)
-        for name in ("code", "device"):
-            now[name] = ", then ".join(dict.fromkeys([*earlier[name].split(", then "), now[name]]))
+        for name in ("code", "device", "cpu"):
+            before = earlier.get(name, "not known")  # the CPU of a run that was begun before it was written down
+            now[name] = ", then ".join(dict.fromkeys([*before.split(", then "), now[name]]))
     files.write_json(folder / "made.json", now)
