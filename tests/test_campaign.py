@@ -189,14 +189,14 @@ def test_a_training_is_cut_when_the_time_is_over_and_goes_on(store, monkeypatch)
 
 
 def test_an_interrupt_loses_nothing_that_was_measured(monkeypatch):
-    original, wanted = observe.take_all, part(TINY, longer(2), seeds=[0])
+    original, wanted = campaign.survey_run, part(TINY, longer(2), seeds=[0])
 
     def interrupted(spec, run, **how):
         if spec != TINY:
             raise KeyboardInterrupt
         return original(spec, run, **how)
 
-    monkeypatch.setattr(observe, "take_all", interrupted)
+    monkeypatch.setattr(campaign, "survey_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go(campaign.rows([wanted]))
     assert wanted.missing() == [longer(2)]

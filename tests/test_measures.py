@@ -3,6 +3,7 @@
 `python tests/test_measures.py` writes tests/fingerprints.json, measure -> [version, fingerprint of its code], anew.
 """
 
+import copy
 import importlib
 import json
 import math
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from capsnb.data import DataSpec, prepare
-from capsnb.data.transforms import Affine, Translated
+from capsnb.data.transforms import Affine, Pairs, Translated
 from capsnb.measure import catalogue, observations, survey
 from capsnb.measure.protocol import MEASURES, NULL, WHILE_TRAINING, Measure, find, measurement
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, StridedStem
@@ -88,7 +89,7 @@ def test_settings_are_keywords_with_defaults(registered, network, digits):
             asked(size=3)
     with pytest.raises(ValueError, match="the measure 'accuracy' has no setting 'images'; it has none"):
         find("accuracy").settings(images=3)
-    with pytest.raises(ValueError, match=r"there is no measure 'beauty'; there are: accuracy, certainty, "):
+    with pytest.raises(ValueError, match=r"there is no measure 'beauty'; there are: accuracy, adam step, "):
         find("beauty")
 
 
@@ -193,12 +194,21 @@ def test_every_measure_gives_plain_values_with_its_rows_or_says_why_not(name, ne
     settings = {setting: value for setting, value in SMALL.items() if setting in measure.defaults}
     assert all(default is None or default for default in measure.defaults.values() if not isinstance(default, int))
     if set(measure.needs) & set(WHILE_TRAINING):
-        training = Training(network, digits, SPEC.recipe, device="cpu")
+        training = Training(copy.deepcopy(network), digits, SPEC.recipe, device="cpu")
+        next(training.rows(progress=False))  # a report with a step behind it
         values = measure.watched(**settings)(training)
     elif name == "derived accuracy":
         with pytest.raises(ValueError, match="needs to be told which images to derive"):
             measure(network, digits)
         values = measure(network, digits, derive=Affine(kind="c", size=20), side=14)
+    elif name == "shift manifold":
+        with pytest.raises(ValueError, match="size = 14: the shifted images are 22 pixels wide"):
+            measure(network, digits)
+        pairs = prepare(DataSpec(resize=6, derive=Pairs(size=14, train=20, validation=20, test=20)))
+        values = measure(network, pairs, sets=1, seeds=1)
+        assert set(values["pictures"]) == {"7, 8", "3, 5"} and len(values["pictures"]["7, 8"]) == 81
+        with pytest.raises(ValueError, match="CapsNet has no caps7, whose plane of shifts"):
+            measure(network, pairs, tap="caps7")
     else:
         values = measure(network, digits, **settings)
         again = measure(network, digits, **settings)

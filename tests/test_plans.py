@@ -71,7 +71,7 @@ def test_a_plans_runs_are_found_again_with_what_was_watched(tmp_path, monkeypatc
     (spec,) = plan.all_specs()
     assert plan.forecast()[0] > 0
     rows = list(plan.follow(spec, progress=False))
-    assert 0 <= rows[-1]["test accuracy"] <= 1
+    assert 0 <= rows[-1]["curve"]["validation accuracy"] <= 1
     assert plan.forecast() == [0.0]
     assert plan.get(spec).history == rows
 

@@ -18,7 +18,8 @@ NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w]|\.\d)")
 # a decimal, or a percentage; whole numbers are settings, places and counts of what one sees
 MEASURED = re.compile(r"(?<![\w.])\d[\d,]*\.\d+(?![\w]|\.\d)|(?<![\w.])\d[\d,]*(?:\.\d+)?(?= ?(?:%|points))")
 NOT_PROSE = re.compile(
-    r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|^#.*?$|sec(?:tion|\.) [\d.]+|arXiv [\d.]+", re.DOTALL | re.M
+    r"95 % interval|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|^#.*?$|sec(?:tion|\.) [\d.]+|arXiv [\d.]+",
+    re.DOTALL | re.M,
 )
 
 
