@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# make CONSTRAINTS= installs the newest versions instead
+CONSTRAINTS ?= constraints.txt
 # Where this is set, every one of the many kernels would compile torch's sources again: 5 to 15 s each.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -15,12 +17,12 @@ help:
 	@echo "make gpu         on a machine with CUDA, in ten minutes: compare it with the CPU, time compiled training steps"
 	@echo "make notebooks   execute the committed notebooks again, in place"
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "capsnb needs Python 3.11 or newer, and '$(PYTHON)' is not: name one with make PYTHON=python3.11." >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python -e '.[test]' || $(BIN)/pip install -e '.[test]'
+	$(BIN)/uv pip install --python $(BIN)/python $(addprefix -c ,$(CONSTRAINTS)) -e '.[test]' || $(BIN)/pip install -e '.[test]'
 	@touch $@
 
 # The report is written after a failing notebook too; the status stays that of the run.
@@ -32,7 +34,7 @@ reproduce: $(READY)
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval-current-env --nbval-cell-timeout=300
 # drawn from the evidence store: every text and table is compared with a fresh execution, without any trained network
-RECORDED := $(shell grep -l '^OPENS = "long"' notebooks/plans/*.py | sed 's|.*plans/\(.*\).py|notebooks/*_\1.ipynb|')
+RECORDED := $(shell grep -ls '^OPENS = "long"' notebooks/plans/*.py | sed 's|.*plans/\(.*\).py|notebooks/*_\1.ipynb|')
 test: export CAPSNB_RUNS = $(CURDIR)/build/test-runs
 test: export OMP_NUM_THREADS = 1
 test: $(READY)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from capsnb import __version__, cli
 from capsnb.disk import locked
-from capsnb.evidence import notebooks, plans
+from capsnb.evidence import ahead, notebooks, plans
 
 
 def call(*args, **more):
@@ -148,7 +148,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(bad, monkeypatch):
 
 def test_a_bug_keeps_its_traceback(bad, monkeypatch):
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(notebooks.Training, "forecast", lambda self: int("a library's own ValueError"))
+    monkeypatch.setattr(ahead.Training, "forecast", lambda self: int("a library's own ValueError"))
     result = call("run")
     assert isinstance(result.exception, ValueError)
 
@@ -158,7 +158,7 @@ def test_an_unpaired_torchvision_is_one_sentence(bad, monkeypatch):
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.chdir(bad)
-    monkeypatch.setattr(notebooks.Training, "forecast", fail)
+    monkeypatch.setattr(ahead.Training, "forecast", fail)
     result = call("run")
     assert (result.exit_code, result.stderr) == (2, f"Error: {notebooks.MISMATCH}\n")
 

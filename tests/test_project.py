@@ -223,9 +223,19 @@ def test_installed_command_shows_its_help():
 
 
 def test_make_refuses_an_old_python_in_one_sentence(tmp_path):
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_text((PROJECT / name).read_text(encoding="utf-8"), encoding="utf-8")
     process = subprocess.run(["make", "test", "PYTHON=false"], capture_output=True, text=True, cwd=tmp_path)
     assert process.returncode != 0
     assert process.stderr.startswith("capsnb needs Python 3.11 or newer, and 'false' is not")
     assert not (tmp_path / ".venv").exists()
+
+
+def test_constraints_name_versions_alone_of_every_dependency():
+    lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [re.fullmatch(r"([a-z0-9.-]+)==([0-9a-z.]+)(?: ; .+)?", line) for line in lines if not line.startswith("#")]
+    assert all(pins), "no index, no local version"
+    names = {pin[1] for pin in pins}
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    assert {re.match(r"[A-Za-z0-9-]+", each)[0].lower() for each in wanted} <= names

@@ -51,7 +51,7 @@ def run(
 
     source = source or _notebooks()
     chosen = notebooks.select(source, numbers)
-    from capsnb.evidence import plans  # imports torch
+    from capsnb.evidence import ahead, plans  # imports torch
 
     if in_place:
         if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:
@@ -72,7 +72,7 @@ def run(
         context = click.get_current_context()
         context.call_on_close(partial(_restore, "CAPSNB_EVIDENCE", os.environ.get("CAPSNB_EVIDENCE")))
         os.environ.setdefault("CAPSNB_EVIDENCE", "runs")
-    trained = notebooks.Training(chosen, profile, seed=seed, seeds=seeds, data=data)
+    trained = ahead.Training(chosen, profile, seed=seed, seeds=seeds, data=data)
     for line in trained.forecast():
         click.echo(line)
     trained.run(jobs, tell=lambda text: click.echo(text, err=True))
