@@ -153,12 +153,12 @@ def _smoke() -> dict[str, Any]:
 
 
 def _quick() -> dict[str, Any]:
-    recipe = replace(PAPER, epochs=8, batch=64, learning_rate=3e-3, decay=0.9, augment=Augment(shift=1), patience=None)
+    recipe = replace(PAPER, epochs=10, batch=64, learning_rate=3e-3, decay=0.9, augment=Augment(shift=1), patience=None)
     base = Spec(model=HALF, data=DataSpec(resize=14, validation=500), recipe=recipe)
-    # 440 steps where the paper has some 80,000: a penalty 30 times as strong makes up for a part of it
+    # 550 steps where the paper has some 80,000: a penalty 30 times as strong makes up for a part of it
     lobster = Lobster(penalty=Penalty(strength=3e-3), images=250, trials=12)
     specs = pair(base, lobster)
-    specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 10)
+    specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 20)
     sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5, "agreement seeds": 2}
     return _plan(1000, named("mnist", specs), 1, **sizes)
 
