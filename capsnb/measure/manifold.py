@@ -270,14 +270,17 @@ def shift_manifold(
     single = getattr(data.test, "base", data.test).to(next(model.parameters()).device)
     chosen = shift_sets(single, digits, count=sets, radius=radius, size=data.image_shape[1])
     found: dict[str, Any] = {}
-    for prefix, net, place in (("", model, tap), ("null: pixels, ", None, None)):
-        rows = manifold(net, chosen, place, seeds=range(seeds), perplexity=perplexity)
-        for kind, own in (("tsne", False), ("own", True)):
-            kept = [row for row in rows if (row["seed"] is None) == own]
-            for score in SCORES[own:]:
-                found[f"{prefix}{kind} {score}"] = float(np.mean([row[score] for row in kept]))
     pictures = {}
-    for first in chosen[::sets]:
-        points = embed(representation(model, first.images, tap), perplexity=perplexity)
-        pictures[", ".join(map(str, first.labels))] = normalised(points).round(4).tolist()
+    for prefix, net, place in (("null: pixels, ", None, None), ("", model, tap)):
+        scores: dict[str, list[Faithfulness]] = {"tsne": [], "own": []}
+        for number, each in enumerate(chosen):
+            points, offsets = representation(net, each.images, place), each.offsets.cpu().numpy()
+            laid = [embed(points, seed, perplexity=perplexity) for seed in range(seeds)]
+            scores["own"].append(faithfulness(points, offsets))
+            scores["tsne"] += [faithfulness(plane, offsets) for plane in laid]
+            if number % sets == 0:
+                pictures[", ".join(map(str, each.labels))] = normalised(laid[0]).round(4).tolist()
+        for kind, rows in scores.items():
+            for name in SCORES[kind == "own" :]:  # of a representation there is no Chamfer distance
+                found[f"{prefix}{kind} {name}"] = float(np.mean([getattr(row, name) for row in rows]))
     return found | {"pictures": pictures}
