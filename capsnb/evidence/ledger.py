@@ -186,7 +186,9 @@ def whole(notebooks: Path, root: Path | None = None) -> str:
 
 
 def _section(stated: Mapping[str, Mapping[str, Any]], record: records.Record) -> str:
-    lines, idle, origins = [], [], {}
+    lines: list[tuple[str, ...]] = []
+    idle: list[str] = []
+    origins: dict[str, str] = {}
     for name in dict.fromkeys((*stated, *record.claims)):
         row = stated.get(name, {})
         if stated and not row and not record.newest(name):
@@ -202,12 +204,22 @@ def _section(stated: Mapping[str, Mapping[str, Any]], record: records.Record) ->
         origin = row.get("recorded origin") or record.origin(name)
         about = (row.get(column) or "-" for column in ("text", "of", "published"))
         told = (row.get(f"recorded {column}") or "-" for column in ("verdict", "size", "null"))
-        lines.append((name, *about, measured, *told, origins.setdefault(origin, f"({len(origins) + 1})")))
+        lines.append((name, *about, measured, *told, mark(origin, origins)))
     parts = [markdown(HEAD, lines)] if lines else []
-    parts += ["\n".join(f"{mark} {origin}  " for origin, mark in origins.items()).rstrip()] if origins else []
+    parts += legend(origins)
     parts += [f"Not run: {'; '.join(idle)}."] if idle else []
     parts += counted(row for row in stated.values() if "recorded verdict" in row)
     return "\n\n".join(parts)
+
+
+def mark(origin: str, origins: dict[str, str]) -> str:
+    """What stands for an origin in a table: "(1)" for the first; `origins` keeps them. Nothing for no origin."""
+    return origins.setdefault(origin, f"({len(origins) + 1})") if origin else ""
+
+
+def legend(origins: Mapping[str, str]) -> list[str]:
+    """What the marks of a table stand for."""
+    return [f"{sign} {origin}" for origin, sign in origins.items()]
 
 
 def _mean(values: Sequence[float]) -> str:

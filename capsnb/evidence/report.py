@@ -143,8 +143,14 @@ def _claims(notebook: nbformat.NotebookNode) -> tuple[list[dict[str, Any]], str]
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """A claims table that names where recorded values come from below it, not in every row."""
+    if not rows:
+        return ""
+    origins: dict[str, str] = {}
+    short = [row | {"recorded origin": ledger.mark(row["recorded origin"], origins)} for row in rows]
     stored = not any(row["this run"] for row in rows)  # then this run has nothing to show
-    return tables.ClaimsTable(tuple(rows), stored=stored).html() if rows else ""
+    below = "".join(f"<br>{escape(line)}" for line in ledger.legend(origins))
+    return tables.ClaimsTable(tuple(short), stored=stored).html() + (f"<p>Recorded{below}</p>" if below else "")
 
 
 def _answer(notebook: nbformat.NotebookNode) -> Markup:
@@ -164,7 +170,8 @@ def _answer(notebook: nbformat.NotebookNode) -> Markup:
 
 def _linked(page: Page, folder: str) -> Page:
     """The page as the index shows it, where what an answer links to lies in another file."""
-    return replace(page, answer=Markup(page.answer.replace('href="#', f'href="{folder}/{page.name}#')))
+    answer = str(page.answer).replace('href="#', f'href="{folder}/{page.name}#')
+    return replace(page, answer=Markup(answer))
 
 
 def _replace(file: Path, text: str) -> Path:
