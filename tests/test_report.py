@@ -77,7 +77,7 @@ def test_claims_stand_in_their_page(page):
     assert "capsnb-claims" in page
     assert "It has &lt;8&gt; million." in page
     assert "✓ reproduced" in page
-    assert "claims not run" not in page
+    assert "1 claim not run" not in page
 
 
 def test_every_link_is_to_something_there(index, html, page, failed):
@@ -124,7 +124,7 @@ def test_claims_that_never_ran_are_folded(tmp_path):
     ]
     given = {evidence.MIME: [row("idle", "not run"), *ran], "text/html": "as it was"}
     shown = report.read(notebook(tmp_path, given))
-    open_part, folded = shown.body.split("<details><summary>1 claims not run</summary>")
+    open_part, folded = shown.body.split("<details><summary>1 claim not run</summary>")
     assert "idle" in folded
     assert "idle" not in open_part
     assert "as it was" not in shown.body

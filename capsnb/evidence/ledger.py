@@ -228,19 +228,19 @@ def _mean(values: Sequence[float]) -> str:
     return f"{found.mean:.4g}{spread} ({found.n})"
 
 
-def fill(file: Path, table: str) -> str:
-    """The text of a file with the table between its marks; ValueError where the marks are missing."""
-    text = file.read_text(encoding="utf-8")
-    start, end = text.find(MARKS[0]), text.find(MARKS[1])
-    if start < 0 or end < start:
-        raise ValueError(f"{file} lacks the marks {MARKS[0]} and {MARKS[1]}.")
-    return f"{text[:start]}{MARKS[0]}\n{table}\n{text[end:]}"
-
-
 def filled(readme: Path, notebooks: Path) -> dict[Path, str]:
-    """The README with the summary and, in `LEDGER` beside it, the whole ledger: what `capsnb results` writes."""
-    ledger = readme.parent / LEDGER
-    return {readme: fill(readme, summary(notebooks)), ledger: fill(ledger, whole(notebooks))}
+    """The README with the summary and, in `LEDGER` beside it, the whole ledger, each between its marks.
+
+    What `capsnb results` writes; ValueError where the marks are missing.
+    """
+    texts = {}
+    for file, table in ((readme, summary(notebooks)), (readme.parent / LEDGER, whole(notebooks))):
+        text = file.read_text(encoding="utf-8")
+        start, end = text.find(MARKS[0]), text.find(MARKS[1])
+        if start < 0 or end < start:
+            raise ValueError(f"{file} lacks the marks {MARKS[0]} and {MARKS[1]}.")
+        texts[file] = f"{text[:start]}{MARKS[0]}\n{table}\n{text[end:]}"
+    return texts
 
 
 def _read(notebooks: Path) -> Iterator[tuple[Path, nbformat.NotebookNode]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import nbformat
 from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
+from capsnb.disk import replacing
 from capsnb.evidence import ledger, tables
 from capsnb.evidence.notebooks import PATTERN, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells, prose, readable
@@ -29,7 +30,7 @@ class Page:
     file: str
     title: str
     state: str  # passed, failed, not executed
-    answer: Markup
+    answer: str  # HTML
     heading: Markup
     sections: tuple[tuple[str, str], ...]
     body: Markup
@@ -75,16 +76,19 @@ def write(source: Path, target: Path) -> Path:
         html = templates.get_template("notebook.html.j2").render(
             page=page, counted=ledger.counted(page.rows), index=f"../{target.name}"
         )
-        _replace(folder / page.name, html)
+        with replacing(folder / page.name) as fresh:
+            fresh.write_text(html, encoding="utf-8")
     everything = [row for page in pages for row in page.rows]
     html = templates.get_template("report.html.j2").render(
-        pages=[_linked(page, folder.name) for page in pages],
+        pages=pages,
         folder=folder.name,
         summary=summary,
         counted=ledger.counted(everything),
         kinds=ledger.WHOSE.values(),
     )
-    return _replace(target, html)
+    with replacing(target) as fresh:
+        fresh.write_text(html, encoding="utf-8")
+    return target
 
 
 def read(path: Path) -> Page:
@@ -129,11 +133,12 @@ def _claims(notebook: nbformat.NotebookNode) -> tuple[list[dict[str, Any]], str]
         try:
             given = [tables.current(row) for row in data.get(tables.MIME, ())]
             ledger.counted(given)
-            idle = [row for row in given if row["recorded verdict"] == row["verdict"] == "not run"]
+            idle = [row for row in given if all(ledger.why(row, run) == "not run" for run in tables.RUNS)]
             shown = [row for row in given if row not in idle]
             html = _table(shown)
             if idle:
-                html += f"<details><summary>{len(idle)} claims not run</summary>{_table(idle)}</details>"
+                named = f"{len(idle)} claim{'s' * (len(idle) > 1)} not run"
+                html += f"<details><summary>{named}</summary>{_table(idle)}</details>"
         except KeyError as missing:
             return [], f"These claims come from another version of capsnb: {missing} is missing."
         if given:
@@ -153,7 +158,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return tables.ClaimsTable(tuple(short), stored=stored).html() + (f"<p>Recorded{below}</p>" if below else "")
 
 
-def _answer(notebook: nbformat.NotebookNode) -> Markup:
+def _answer(notebook: nbformat.NotebookNode) -> str:
     """What is tagged as the answer, else the first paragraph that is not set in italics as a whole."""
     said = []
     for cell in notebook.cells:
@@ -165,19 +170,7 @@ def _answer(notebook: nbformat.NotebookNode) -> Markup:
         if cell.cell_type == "markdown":
             said += cell.source.split("\n\n")
     plain = (re.sub(r"^#.*$", "", each, flags=re.MULTILINE).strip() for each in said)
-    return Markup(prose(next((each for each in plain if each and not ITALICS.fullmatch(each)), "")))
-
-
-def _linked(page: Page, folder: str) -> Page:
-    """The page as the index shows it, where what an answer links to lies in another file."""
-    answer = str(page.answer).replace('href="#', f'href="{folder}/{page.name}#')
-    return replace(page, answer=Markup(answer))
-
-
-def _replace(file: Path, text: str) -> Path:
-    fresh = file.with_name(f".{file.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    return fresh.replace(file)
+    return prose(next((each for each in plain if each and not ITALICS.fullmatch(each)), ""))
 
 
 def _css() -> str:
