@@ -94,7 +94,7 @@ BAD = {
     "data fetch": "Missing argument 'NAME'.",
     "runs list --root nowhere": "Invalid value for '--root': Directory 'nowhere' does not exist.",
     "runs prune --older-than soon": "Invalid value for '--older-than': 'soon' is not a valid float range.",
-    "results --readme README": "The README lacks the marks <!-- results:start --> and <!-- results:end -->.",
+    "results --readme README": "README lacks the marks <!-- results:start --> and <!-- results:end -->.",
     "results record 00": "Invalid value for '--from': Directory 'build/notebooks' does not exist.",
     "results record 00 --from empty": "There is no notebook named like 00_name.ipynb in empty.",
     "results record 42 --from notebooks": "There is no notebook '42' in notebooks; there are 00.",
@@ -274,12 +274,16 @@ def test_prune_spares_what_is_trained_or_young_or_finished_unless_told(some_runs
     assert call("runs", "prune", "--root", some_runs, "--all", "--older-than", 0).output == "Deleted 0 runs.\n"
 
 
-def test_results_are_written_into_a_readme(bad, monkeypatch):
+def test_results_are_written_into_a_readme_and_the_ledger_beside_it(bad, monkeypatch):
     monkeypatch.chdir(bad)
-    (bad / "README").write_text("<!-- results:start -->\n<!-- results:end -->\n")
+    (bad / "results").mkdir()
+    marks = "<!-- results:start -->\n<!-- results:end -->\n"
+    for file in (bad / "README", bad / "results" / "README.md"):
+        file.write_text(marks)
     assert call("results", "--readme", "README").exit_code == 0
     table = call("results").output
-    assert (bad / "README").read_text() == f"<!-- results:start -->\n{table}<!-- results:end -->\n"
+    assert (bad / "results" / "README.md").read_text() == f"<!-- results:start -->\n{table}<!-- results:end -->\n"
+    assert "| notebook | question |" in (bad / "README").read_text()
 
 
 def test_what_the_record_leaves_open_is_listed(bad, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from capsnb import __version__, cli
-from capsnb.evidence import report, sweep
+from capsnb.evidence import ledger, sweep
 from capsnb.measure import observations
 from capsnb.training.identity import key
 
@@ -115,7 +115,7 @@ def test_workflows_call_make():
     assert {"run": "make reproduce"} in steps["nightly.yml"]
     upload = next(step for step in steps["nightly.yml"] if "upload-artifact" in step.get("uses", ""))
     assert upload["if"] == "always()"
-    assert upload["with"]["path"] == "build/report.html"
+    assert upload["with"]["path"].split() == ["build/report.html", "build/report-pages"]
 
 
 def test_readme_commands_exist():
@@ -140,9 +140,20 @@ def test_readme_names_every_notebook():
         assert f"`{path.stem}`" in README
 
 
-def test_readme_results_are_those_of_the_records():
-    table = report.results_table(PROJECT / "notebooks")
-    assert report.fill_readme(README, table) == README, "capsnb results --readme README.md brings it up to date"
+def test_readme_and_ledger_are_those_of_the_records():
+    written = ledger.filled(PROJECT / "README.md", PROJECT / "notebooks")
+    assert list(written) == [PROJECT / "README.md", PROJECT / "results" / "README.md"]
+    for path, text in written.items():
+        assert text == path.read_text(encoding="utf-8"), "capsnb results --readme README.md brings it up to date"
+
+
+def test_links_of_readme_and_ledger_resolve():
+    for path in (PROJECT / "README.md", PROJECT / "results" / "README.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            file, _, anchor = link.partition("#")
+            if ":" not in link:
+                assert (path.parent / file).is_file(), link
+                assert not anchor or f"### {anchor.replace('-', ' ').capitalize()}\n" in RESULTS, link
 
 
 def test_readme_shows_a_grid_that_can_be_trained(tmp_path):

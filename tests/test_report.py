@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import nbformat
@@ -6,51 +7,159 @@ import pytest
 from helpers import links
 
 from capsnb import evidence
-from capsnb.evidence import offline, report
+from capsnb.evidence import ledger, offline, report
 
 
 @pytest.fixture(scope="module")
-def page(executed, tmp_path_factory):
-    target = report.write(executed[0], tmp_path_factory.mktemp("report") / "deep" / "report.html")
-    return target.read_text(encoding="utf-8")
+def index(executed, tmp_path_factory):
+    return report.write(executed[0], tmp_path_factory.mktemp("report") / "deep" / "report.html")
 
 
-def test_the_page_loads_nothing(page):
+@pytest.fixture(scope="module")
+def html(index):
+    return index.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(index):
+    return (index.parent / "report-pages" / "90_stand_in.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def failed(index):
+    return (index.parent / "report-pages" / "91_fails.html").read_text(encoding="utf-8")
+
+
+def notebook(folder, *made, name="07_x.ipynb"):
+    """A notebook of these cells, as if executed by hand; data becomes the output of a code cell."""
+    outputs = [[v4.new_output("display_data", data=data)] if isinstance(data, dict) else [] for data in made]
+    code = [v4.new_code_cell("t", execution_count=1, outputs=each) for each in outputs]
+    cells = [
+        v4.new_markdown_cell(each) if isinstance(each, str) else cell for each, cell in zip(made, code, strict=True)
+    ]
+    nbformat.write(v4.new_notebook(cells=cells), folder / name)
+    return folder / name
+
+
+def row(claim, word="undecided", **more):
+    """Of a claims table, as an earlier version wrote it."""
+    said = {"verdict": word, "reason": "1 of at least 3 seeds", "recorded verdict": word, "recorded reason": "wide"}
+    texts = dict.fromkeys(("text", "rule", "published", "source", "recorded run", "recorded origin", "this run"), "")
+    return {"notebook": "07", "claim": claim, **texts, **said, **more}
+
+
+def test_the_pages_load_nothing(page, html):
     loaded = links(page).loaded
     assert loaded
     assert all(value.startswith("data:") for _, value in loaded), loaded
-    assert not re.search(r"url\(\s*['\"]?(https?:)?//|@import", page)
+    assert links(html).loaded == []
     assert "<b>kept</b>" in page
     assert "[not embedded: https://cdn.example/x.js]" in page
-    assert "default-src 'none'" in page
+    for text in (page, html):
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//|@import", text)
+        assert "default-src 'none'" in text
 
 
-def test_the_index_says_how_each_notebook_ended(page):
-    index = page[: page.index('<section class="notebook"')]
-    assert "2 notebooks executed, 1 failed." in index
-    assert re.search(r'90 A stand-in</a></td>\s*<td class="state"><span class="passed">passed', index)
-    assert "code cell 2</a>: ZeroDivisionError: division by zero" in index
-    assert "smoke, seed 3" in index
+def test_the_index_says_how_each_notebook_ended(html):
+    assert "2 notebooks executed, 1 failed." in html
+    (said,) = re.findall(
+        r'<tr>\s*<th scope="row"><a href="report-pages/90_stand_in.html">90 A stand-in</a>.*?</tr>', html, re.S
+    )
+    assert '<span class="passed">passed' in said
+    assert "<td>0 of 1 <small>1 undecided: 1 not run</small></td>" in said
+    assert "<td>-</td>" in said
+    assert "<small>smoke, seed 3</small>" in said
+    assert re.search(r"<small>\d+ s</small>", said)
+    assert 'href="report-pages/91_fails.html#failed-cell">code cell 2</a>: ZeroDivisionError: division by zero' in html
 
 
-def test_claims_stand_in_the_index(page):
-    index = page[: page.index('<section class="notebook"')]
-    assert "capsnb-claims" in index
-    assert "It has &lt;8&gt; million." in index
-    assert "✓ reproduced" in index
+def test_claims_stand_in_their_page(page):
+    assert "capsnb-claims" in page
+    assert "It has &lt;8&gt; million." in page
+    assert "✓ reproduced" in page
+    assert "1 claim not run" not in page
 
 
-def test_every_anchor_is_there_and_is_the_only_one(page):
-    found = links(page)
-    assert set(found.targets) <= set(found.ids), set(found.targets) - set(found.ids)
-    assert len(found.ids) == len(set(found.ids))
-    assert "nb-91-failed" in found.targets
+def test_every_link_is_to_something_there(index, html, page, failed):
+    for text in (html, page, failed):
+        found = links(text)
+        assert set(found.targets) <= set(found.ids), set(found.targets) - set(found.ids)
+        assert len(found.ids) == len(set(found.ids))
+        own = index.parent if text is html else index.parent / "report-pages"
+        addresses = [each.partition("#") for each in re.findall(r'<a[^>]* href="([^#"][^"]*)"', text)]
+        assert addresses
+        for file, _, anchor in addresses:
+            there = (own / file).read_text(encoding="utf-8")
+            assert not anchor or anchor in links(there).ids
+
+
+def test_headings_and_header_cells_are_in_order(html, page, failed):
+    for text in (html, page, failed):
+        levels = [int(level) for level in re.findall(r"<h([1-6])\b", text)]
+        assert levels.count(1) == 1
+        assert levels[0] == 1
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+        assert all("scope=" in tag for tag in re.findall(r"<th\b[^>]*>", text))
+
+
+def test_a_page_has_one_first_heading_whatever_its_notebook_has(tmp_path):
+    cells = [
+        "some text",
+        "# A\n\n#### deep\n\n# B",
+        {"image/png": "iVBORw0KGgo="},
+        {"text/html": "<table><tr><th>x</th></tr></table>"},
+    ]
+    shown = report.read(notebook(tmp_path, *cells))
+    assert ">A<" in shown.heading
+    assert re.findall(r"<(h\d)", shown.body) == ["h2", "h2"]
+    assert 'alt="figure of notebook 07, B"' in shown.body
+    assert '<th scope="col">x</th>' in shown.body
+    assert report.read(notebook(tmp_path, "text", name="08_own_thing.ipynb")).heading == "<h1>own thing</h1>"
+
+
+def test_claims_that_never_ran_are_folded(tmp_path):
+    ran = [
+        row("a", **{"recorded origin": "a machine", "recorded run": "1"}),
+        row("b", **{"recorded origin": "a machine"}),
+    ]
+    given = {evidence.MIME: [row("idle", "not run"), *ran], "text/html": "as it was"}
+    shown = report.read(notebook(tmp_path, given))
+    open_part, folded = shown.body.split("<details><summary>1 claim not run</summary>")
+    assert "idle" in folded
+    assert "idle" not in open_part
+    assert "as it was" not in shown.body
+    assert shown.body.count("a machine") == 1  # said once, below the table
+    assert shown.claims[0] == ("0 of 3", "3 undecided: 2 interval too wide, 1 not run")
+
+
+def test_the_answer_is_what_is_tagged_so_else_the_first_paragraph(tmp_path):
+    path = notebook(
+        tmp_path,
+        "# T\n\n*Paper: a.\nb*\n\nIt *opens* so.\n\nAnd on.",
+        {"text/plain": "<said>"},
+        "## Answer\n\nYes, [see](#T).",
+    )
+    assert report.read(path).answer == "<p>It <em>opens</em> so.</p>\n"
+    for place, answer in ((2, '<p>Yes, <a href="#T">see</a>.</p>'), (1, "<p>&lt;said&gt;</p>")):
+        made = nbformat.read(path, as_version=4)
+        made.cells[place].metadata["tags"] = ["answer"]
+        nbformat.write(made, path)
+        assert report.read(path).answer == answer + "\n"
+        written = report.write(tmp_path, tmp_path / "r.html").read_text(encoding="utf-8")
+        assert answer.replace("#T", "r-pages/07_x.html#T") in written
+
+
+def test_pages_of_the_committed_notebooks_are_small(project, tmp_path):
+    largest = max((project / "notebooks").glob("*.ipynb"), key=lambda path: path.stat().st_size)
+    (tmp_path / largest.name).write_bytes(largest.read_bytes())
+    report.write(tmp_path, tmp_path / "r.html")
+    assert (tmp_path / "r-pages" / f"{largest.stem}.html").stat().st_size < 3e6
 
 
 def test_equations_are_mathml(page):
     assert links(page).tags.count("math") == 2
     assert "<mfrac>" in page
-    assert "$" not in page[page.index('id="nb-90"') : page.index('id="nb-91"')]
+    assert "$" not in page[page.index("<main>") :]
 
 
 def test_no_trace_of_papermill(page):
@@ -59,11 +168,10 @@ def test_no_trace_of_papermill(page):
     assert 'profile = "smoke"' not in page
 
 
-def test_numbers_are_those_of_the_source(page):
-    body = page[page.index('id="nb-91"') :]
-    assert re.findall(r'class="number">\[(.)\]', body) == ["1", "2", " "]
-    assert "In[2]" in body
-    assert "In[3]" not in body
+def test_numbers_are_those_of_the_source(failed):
+    assert re.findall(r'class="number">\[(.)\]', failed) == ["1", "2", " "]
+    assert "In[2]" in failed
+    assert "In[3]" not in failed
 
 
 def test_code_is_folded_under_its_first_statement(page):
@@ -85,15 +193,13 @@ def test_a_notebook_executed_by_hand_is_read_too(tmp_path):
     assert "In[2]" in failed.body
     assert never.state == "not executed"
     html = report.write(tmp_path, tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "2 notebooks executed, 1 failed." in html
+    assert "2 notebooks executed, 1 failed. Not executed: 09." in html
 
 
 def test_claims_of_another_version_are_no_failure(tmp_path):
-    output = v4.new_output("display_data", data={evidence.MIME: [{"claim": "x"}], "text/plain": ""})
-    nbformat.write(
-        v4.new_notebook(cells=[v4.new_code_cell("t", execution_count=1, outputs=[output])]), tmp_path / "07_x.ipynb"
-    )
-    assert "another version of capsnb" in report.read(tmp_path / "07_x.ipynb").claims
+    shown = report.read(notebook(tmp_path, {evidence.MIME: [{"claim": "x"}], "text/html": "as it was"}))
+    assert "another version of capsnb" in shown.note
+    assert "as it was" in shown.body
 
 
 def test_no_executed_notebook_is_one_sentence(tmp_path):
@@ -102,15 +208,15 @@ def test_no_executed_notebook_is_one_sentence(tmp_path):
 
 
 def test_the_results_table_comes_from_the_records(tmp_path):
-    assert report.results_table(tmp_path, tmp_path) == "No run has been recorded yet."
+    assert ledger.whole(tmp_path, tmp_path) == "No run has been recorded yet."
     values = {"error": {"3 iterations": {0: 0.25, 1: 0.27, 2: 0.29}}}
     evidence.record("00", values, seeds=[0, 1, 2], settings={}, device="a device", root=tmp_path)
     row = {"notebook": "00", "claim": "error", "published": "0.25 % error"}
     output = v4.new_output("display_data", data={evidence.MIME: [row]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
-    table = report.results_table(tmp_path, tmp_path)
-    assert "| 00 | error | paper | 0.25 % error | 3 iterations 0.27 ± 0.02 (3) | - | - | - |" in table
-    assert "a device" in table
+    table = ledger.whole(tmp_path, tmp_path)
+    assert "| error | - | paper | 0.25 % error | 3 iterations 0.27 ± 0.02 (3) | - | - | - | (1) |" in table
+    assert re.search(r"^\(1\) .* a device", table, re.MULTILINE)
 
 
 def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
@@ -121,9 +227,10 @@ def test_the_results_table_has_the_verdicts_of_the_notebooks(tmp_path):
     half = base | {"claim": "half", "recorded run": "", "recorded verdict": "not run"}
     output = v4.new_output("display_data", data={evidence.MIME: [better, half]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
-    table = report.results_table(tmp_path, tmp_path)
-    assert "| 00 | better | paper | 1 | -1 (n=1) | undecided | - | - |" in table
-    assert "half" not in table
+    table = ledger.whole(tmp_path, tmp_path)
+    assert "| better | - | paper | 1 | -1 (n=1) | undecided | - | - | (1) |" in table
+    assert "| half" not in table
+    assert "Not run: half." in table
     assert "The papers' claims: 2; 0 decided, 2 undecided (1 interval too wide, 1 not run), 0 met by null." in table
 
 
@@ -131,22 +238,42 @@ def test_the_results_table_leaves_out_what_no_notebook_states_any_more(tmp_path)
     options = {"seeds": [0], "settings": {}, "device": "a device", "root": tmp_path}
     evidence.record("00", {"old": {"a": {0: 1.0}}, "kept": {"a": {0: 2.0}}}, **options)
     evidence.record("00", {"kept": {"a": {0: 3.0}}, "new": {"a": {0: 4.0}}}, **options)
-    assert "| 00 | old |" in report.results_table(tmp_path, tmp_path)  # no notebook: nobody knows
+    assert "| old |" in ledger.whole(tmp_path, tmp_path)  # no notebook: nobody knows
     row = {"notebook": "00", "claim": "kept", "published": "1"}
     output = v4.new_output("display_data", data={evidence.MIME: [row]})
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("t", outputs=[output])]), tmp_path / "00_x.ipynb")
-    table = report.results_table(tmp_path, tmp_path)
+    table = ledger.whole(tmp_path, tmp_path)
     assert (
         "old" not in table
-        and "| 00 | kept | paper | 1 | a 3 (1) | - |" in table
-        and "| 00 | new | - | - | a 4 (1) | - |" in table
+        and "| kept | - | paper | 1 | a 3 (1) | - |" in table
+        and "| new | - | - | - | a 4 (1) | - |" in table
     )
 
 
-def test_the_readme_is_filled_between_its_marks():
-    text = f"a\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nb\n"
-    filled = report.fill_readme(text, "new")
-    assert filled == f"a\n{report.MARKS[0]}\nnew\n{report.MARKS[1]}\nb\n"
-    assert report.fill_readme(filled, "new") == filled
+def test_readme_and_ledger_are_filled_between_their_marks(tmp_path):
+    text = f"a\n{ledger.MARKS[0]}\nold\n{ledger.MARKS[1]}\nb\n"
+    (tmp_path / "results").mkdir()
+    for file in (tmp_path / "README.md", tmp_path / ledger.LEDGER):
+        file.write_text(text)
+    notebook(
+        tmp_path,
+        "# 07 Why?",
+        {evidence.MIME: [row("x", text="It | is so.", **{"recorded run": "1 (n=1)"}), row("y", "not run")]},
+    )
+    for again in range(2):
+        readme, whole = ledger.filled(tmp_path / "README.md", tmp_path).values()
+        for file, filled in ((tmp_path / "README.md", readme), (tmp_path / ledger.LEDGER, whole)):
+            assert filled.startswith(f"a\n{ledger.MARKS[0]}\n")
+            assert filled.endswith(f"\n{ledger.MARKS[1]}\nb\n")
+            assert "old" not in filled
+            assert not again or filled == file.read_text(encoding="utf-8")
+            file.write_text(filled, encoding="utf-8")
+    assert "07_x.ipynb) | Why? | 0 of 2 (2 undecided: 1 interval too wide, 1 not run) | - |" in readme
+    assert "| [claims](results/README.md#notebook-07) |" in readme
+    assert "It" not in readme
+    assert "### Notebook 07\n" in whole
+    assert "| x | It \\| is so. | paper | - | 1 (n=1) | undecided | - | - |" in whole
+    assert "Not run: y." in whole
+    (tmp_path / ledger.LEDGER).write_text("nothing here")
     with pytest.raises(ValueError, match="lacks the marks"):
-        report.fill_readme("nothing here", "new")
+        ledger.filled(tmp_path / "README.md", tmp_path)

@@ -103,7 +103,7 @@ def _notebooks() -> Path:
 @click.option("--from", "source", type=folder(), default="build/notebooks", show_default=True, help="Notebooks.")
 @click.option("--out", type=file(), default="build/report.html", show_default=True)
 def report(source: Path, out: Path) -> None:
-    """Write one self-contained page: the claims of every paper with their verdicts, then each executed notebook.
+    """Write an index of the executed notebooks, what they ask, answer and decide, and beside it a page for each.
 
     \b
     capsnb report
@@ -115,10 +115,10 @@ def report(source: Path, out: Path) -> None:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--readme", type=file(exists=True), help="Write it between this file's marks.")
+@click.option("--readme", type=file(exists=True), help="Write a summary between this file's marks.")
 @click.pass_context
 def results(ctx: click.Context, readme: Path | None) -> None:
-    """Print the table of recorded runs, or write it into a README.
+    """Print the tables of recorded runs, or write them into results/README.md beside a README that gets a summary.
 
     \b
     capsnb results
@@ -128,13 +128,13 @@ def results(ctx: click.Context, readme: Path | None) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from capsnb.evidence import report as pages
+    from capsnb.evidence import ledger
 
-    table = pages.results_table(_notebooks())
     if readme is None:
-        click.echo(table)
-    else:
-        readme.write_text(pages.fill_readme(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+        click.echo(ledger.whole(_notebooks()))
+        return
+    for path, text in ledger.filled(readme, _notebooks()).items():
+        path.write_text(text, encoding="utf-8")
 
 
 @results.command("record")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import nbformat
 from capsnb.evidence import records
 from capsnb.evidence.notebooks import PATTERN, duration, outputs
 from capsnb.evidence.tables import MIME, current
-from capsnb.evidence.verdicts import MOST_SEEDS, OPEN, STILL
+from capsnb.evidence.verdicts import MOST_SEEDS, OPEN, STILL, sample
 from capsnb.measure.observations import store_folder
 
 WHOSE = {"paper": "The papers' claims", "ours": "Our own hypotheses"}
+MARKS = ("<!-- results:start -->", "<!-- results:end -->")
+LEDGER = Path("results", "README.md")  # where the whole ledger lies beside the README with its summary
+HEAD = ("claim", "statement", "of", "published", "measured", "verdict", "printed size", "null", "from")
 COLUMNS = ("notebook", "claim", "of", "why it is open", "seeds", "seeds asked for", "cost here")
 Table = list[tuple[str, ...]]
 
@@ -29,7 +32,15 @@ def rows(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
 
 def displayed(notebooks: Path) -> list[dict[str, Any]]:
     """The rows of the claims tables of a folder's notebooks."""
-    return [row for path in sorted(notebooks.glob(PATTERN)) for row in rows(nbformat.read(path, as_version=4))]
+    return [row for _, notebook in _read(notebooks) for row in rows(notebook)]
+
+
+def title(notebook: nbformat.NotebookNode, path: Path) -> str:
+    """What a notebook asks: its first heading without its number, else its file's name."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (heading := re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE)):
+            return re.sub(rf"^{path.name[:2]}\W*", "", heading[1].strip(" #")).replace("`", "").replace("*", "")
+    return path.stem[3:].replace("_", " ")
 
 
 def why(row: Mapping[str, Any], run: str = "recorded ") -> str:
@@ -64,6 +75,17 @@ def counted(rows: Iterable[Mapping[str, Any]], run: str = "recorded ") -> list[s
         if total:
             lines.append(f"{WHOSE[whose]}: {total}; {', '.join(shown)}.")
     return lines
+
+
+def decided(rows: Iterable[Mapping[str, Any]], whose: str) -> tuple[str, str]:
+    """Of the claims of one kind: "3 of 9", and what became of the others; "-" and nothing where there is none."""
+    found = tally(rows)[whose]
+    if not (total := sum(words.total() for words in found.values())):
+        return "-", ""
+    reasons = ", ".join(f"{number} {word}" for word, number in found["undecided"].most_common())
+    rest = [f"{found['undecided'].total()} undecided: {reasons}"] if reasons else []
+    rest += [f"{found['met by null'].total()} met by null"] if found["met by null"] else []
+    return f"{found['decided'].total()} of {total}", "; ".join(rest)
 
 
 def open_claims(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = False) -> Table:
@@ -127,4 +149,100 @@ def _forecast(specs: tuple[Any, ...], times: int = 1) -> str:
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ("---",) * len(head), *lines])
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in [head, ("---",) * len(head), *lines]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def summary(notebooks: Path) -> str:
+    """How much is decided, as Markdown: a row per notebook that states claims."""
+    lines, shown = [], []
+    for path, notebook in _read(notebooks):
+        found = [row for row in rows(notebook) if "recorded verdict" in row]
+        shown += found
+        told = [number + f" ({rest})" * bool(rest) for number, rest in (decided(found, whose) for whose in WHOSE)]
+        link = f"[{path.name[:2]}]({notebooks.name}/{path.name})"
+        if found:
+            each = f"[claims]({LEDGER.as_posix()}#notebook-{path.name[:2]})"
+            lines.append((link, title(notebook, path), *told, each))
+    head = ("notebook", "question", *(f"{words} decided" for words in WHOSE.values()), "one by one")
+    return "\n".join([markdown(head, lines), *(f"\n{line}" for line in counted(shown))])
+
+
+def whole(notebooks: Path, root: Path | None = None) -> str:
+    """Every recorded claim as Markdown, a table per notebook.
+
+    What was published and the verdict are those of the executed notebooks, which know the rules; a claim that no
+    notebook has shown since it was recorded has the mean of every variant instead. What only earlier records hold
+    and no notebook states any more is left out.
+    """
+    sections, shown = [], {path.name[:2]: (path, notebook) for path, notebook in _read(notebooks)}
+    for number in sorted({*shown, *records.notebooks(root)}):
+        path, notebook = shown.get(number, (None, None))
+        stated = {row["claim"]: row for row in rows(notebook)} if notebook else {}
+        about = f"[{title(notebook, path)}](../{notebooks.name}/{path.name})\n\n" if notebook else ""
+        if told := _section(stated, records.recorded(number, root)):
+            sections.append(f"### Notebook {number}\n\n{about}{told}")
+    return "\n\n".join(sections) or "No run has been recorded yet."
+
+
+def _section(stated: Mapping[str, Mapping[str, Any]], record: records.Record) -> str:
+    lines: list[tuple[str, ...]] = []
+    idle: list[str] = []
+    origins: dict[str, str] = {}
+    for name in dict.fromkeys((*stated, *record.claims)):
+        row = stated.get(name, {})
+        if stated and not row and not record.newest(name):
+            continue
+        measured = row.get("recorded run")
+        # without an origin the notebook knew of no record; with one alone, only some of the variants were trained
+        if not measured and not row.get("recorded origin"):
+            means = record.measured(name).items()
+            measured = ", ".join(f"{variant} {_mean(list(found.values()))}" for variant, found in means)
+        if not measured:
+            idle.append(name)
+            continue
+        origin = row.get("recorded origin") or record.origin(name)
+        about = (row.get(column) or "-" for column in ("text", "of", "published"))
+        told = (row.get(f"recorded {column}") or "-" for column in ("verdict", "size", "null"))
+        lines.append((name, *about, measured, *told, mark(origin, origins)))
+    parts = [markdown(HEAD, lines)] if lines else []
+    parts += legend(origins)
+    parts += [f"Not run: {'; '.join(idle)}."] if idle else []
+    parts += counted(row for row in stated.values() if "recorded verdict" in row)
+    return "\n\n".join(parts)
+
+
+def mark(origin: str, origins: dict[str, str]) -> str:
+    """What stands for an origin in a table: "(1)" for the first; `origins` keeps them. Nothing for no origin."""
+    return origins.setdefault(origin, f"({len(origins) + 1})") if origin else ""
+
+
+def legend(origins: Mapping[str, str]) -> list[str]:
+    """What the marks of a table stand for."""
+    return [f"{sign} {origin}" for origin, sign in origins.items()]
+
+
+def _mean(values: Sequence[float]) -> str:
+    found = sample(values)
+    spread = "" if found.std is None else f" ± {found.std:.2g}"
+    return f"{found.mean:.4g}{spread} ({found.n})"
+
+
+def filled(readme: Path, notebooks: Path) -> dict[Path, str]:
+    """The README with the summary and, in `LEDGER` beside it, the whole ledger, each between its marks.
+
+    What `capsnb results` writes; ValueError where the marks are missing.
+    """
+    texts = {}
+    for file, table in ((readme, summary(notebooks)), (readme.parent / LEDGER, whole(notebooks))):
+        text = file.read_text(encoding="utf-8")
+        start, end = text.find(MARKS[0]), text.find(MARKS[1])
+        if start < 0 or end < start:
+            raise ValueError(f"{file} lacks the marks {MARKS[0]} and {MARKS[1]}.")
+        texts[file] = f"{text[:start]}{MARKS[0]}\n{table}\n{text[end:]}"
+    return texts
+
+
+def _read(notebooks: Path) -> Iterator[tuple[Path, nbformat.NotebookNode]]:
+    for path in sorted(notebooks.glob(PATTERN)):
+        yield path, nbformat.read(path, as_version=4)

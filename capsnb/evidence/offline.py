@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -30,6 +30,8 @@ LOADING = {
 }
 LOADED = re.compile(rf"<(?:{'|'.join(LOADING)})\b|@import|url\(", re.IGNORECASE)
 FUNCTION = re.compile(r"(<mi>[a-z]{2,}</mi>)(?=<m(?!o))")  # exp b, not expb
+HEADINGS = [f"h{level}" for level in range(1, 7)]
+UNNAMED = "No description has been provided for this image"  # nbconvert's
 OUTSIDE_CSS = re.compile(r"@import[^;]*;?|url\(\s*['\"]?\s*(?:https?:)?//[^)]*\)", re.IGNORECASE)
 
 
@@ -45,6 +47,11 @@ def cells(notebook: nbformat.NotebookNode, folder: Path) -> str:
     exporter.log.setLevel("ERROR")  # it warns of each figure without a description
     html, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(folder)}})
     return offline(html)
+
+
+def prose(source: str) -> str:
+    """A paragraph of Markdown, its links to other parts of the notebook included."""
+    return offline(MarkdownWithMath(renderer=_MathRenderer(escape=False, anchor_link_text="")).render(source))
 
 
 class Offline(HTMLExporter):
@@ -122,6 +129,29 @@ def offline(html: str) -> str:
     for tag in soup.find_all(style=OUTSIDE_CSS):
         tag["style"] = OUTSIDE_CSS.sub("", tag["style"])
     return str(soup)
+
+
+def readable(html: str, number: str) -> tuple[BeautifulSoup, Tag | None]:
+    """A notebook's cells for those who listen or go by headings, and its h1, taken out.
+
+    No level of headings is skipped, header cells have a scope, and figures are named after their section.
+    """
+    soup = BeautifulSoup(html, "html.parser")
+    heading, level, section = soup.find("h1"), 1, ""
+    if heading:
+        heading.extract()
+    for tag in soup.find_all([*HEADINGS, "th", "img"]):
+        if tag.name == "th":
+            top = tag.find_parent("thead") or not tag.parent.find("td")
+            side, span = ("col", "colspan") if top else ("row", "rowspan")
+            tag["scope"] = side + "group" * (tag.get(span, "1") != "1")
+        elif tag.name == "img":
+            if tag.get("alt", "") in ("", UNNAMED):
+                tag["alt"] = f"figure of notebook {number}" + f", {section}" * bool(section)
+        else:
+            level = min(max(int(tag.name[1]), 2), level + 1)
+            tag.name, section = f"h{level}", tag.get_text().strip(" #")
+    return soup, heading
 
 
 def lighten(notebook: nbformat.NotebookNode, *, above: int = LARGE) -> nbformat.NotebookNode:

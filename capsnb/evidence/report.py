@@ -1,4 +1,4 @@
-"""One self-contained page from executed notebooks: claims and states first, then every notebook, readable offline."""
+"""The report on executed notebooks: an index, and a page for each that is readable offline."""
 
 import re
 from collections.abc import Sequence
@@ -12,57 +12,89 @@ import nbformat
 from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
-from capsnb import evidence
-from capsnb.evidence import ledger, records
-from capsnb.evidence.notebooks import PATTERN, strip
-from capsnb.evidence.offline import ASSETS, cells
-from capsnb.evidence.verdicts import sample
+from capsnb.disk import replacing
+from capsnb.evidence import ledger, tables
+from capsnb.evidence.notebooks import PATTERN, outputs, strip
+from capsnb.evidence.offline import ASSETS, cells, prose, readable
 
 NOT_SHOWN = {"injected-parameters", "papermill-error-cell-tag"}
-MARKS = ("<!-- results:start -->", "<!-- results:end -->")
+ITALICS = re.compile(r"\*[^*].*\*", re.DOTALL)
+FAILED = "failed-cell"  # its anchor
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the report shows of one notebook."""
+    """What the report shows of one notebook; `rows` are those of its claims."""
 
     number: str
     file: str
     title: str
     state: str  # passed, failed, not executed
+    answer: str  # HTML
+    heading: Markup
+    sections: tuple[tuple[str, str], ...]
     body: Markup
-    claims: Markup
+    rows: tuple[dict[str, Any], ...] = ()
+    note: str = ""
     cell: int | None = None
     error: str = ""
     setting: str = ""
     time: str = ""
     finished: str = ""
 
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{Path(self.file).stem}.html"
+
+    @property
+    def claims(self) -> list[tuple[str, str]]:
+        """Of the papers' and of ours: how many are decided, and what became of the others."""
+        return [ledger.decided(self.rows, whose) for whose in ledger.WHOSE]
+
 
 def write(source: Path, target: Path) -> Path:
-    """Write the report on the notebooks of a folder and return where it lies.
+    """Write the report on the notebooks of a folder, an index and a page for each, and return where the index lies.
 
-    Raises FileNotFoundError when the folder has no executed notebook.
+    The pages lie beside it: those of report.html in report-pages. Raises FileNotFoundError when the folder has no
+    executed notebook.
     """
     target = target.resolve()
-    pages = [page for path in sorted(source.glob(PATTERN)) for page in [read(path)] if page.state != "not executed"]
+    folder = target.with_name(f"{target.stem}-pages")
+    found = [read(path) for path in sorted(source.glob(PATTERN))]
+    pages = [page for page in found if page.state != "not executed"]
     if not pages:
         raise FileNotFoundError(f"There is no executed notebook in {source}: execute some with capsnb run first.")
     failed = sum(page.state == "failed" for page in pages)
     summary = f"{len(pages)} notebook{'s' * (len(pages) > 1)} executed, {failed or 'none'} failed."
+    if never := [page.number for page in found if page not in pages]:
+        summary += f" Not executed: {', '.join(never)}."
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new")
-    page = templates.get_template("report.html.j2").render(pages=pages, summary=summary, css=Markup(_css()))
-    fresh.write_text(page, encoding="utf-8")
-    return fresh.replace(target)
+    templates.globals |= {"css": Markup(_css())}
+    folder.mkdir(parents=True, exist_ok=True)
+    for page in pages:
+        html = templates.get_template("notebook.html.j2").render(
+            page=page, counted=ledger.counted(page.rows), index=f"../{target.name}"
+        )
+        with replacing(folder / page.name) as fresh:
+            fresh.write_text(html, encoding="utf-8")
+    everything = [row for page in pages for row in page.rows]
+    html = templates.get_template("report.html.j2").render(
+        pages=pages,
+        folder=folder.name,
+        summary=summary,
+        counted=ledger.counted(everything),
+        kinds=ledger.WHOSE.values(),
+    )
+    with replacing(target) as fresh:
+        fresh.write_text(html, encoding="utf-8")
+    return target
 
 
 def read(path: Path) -> Page:
     """The page of one notebook, executed by `capsnb run` or by hand."""
     notebook = nbformat.read(path, as_version=4)
     about = notebook.metadata.get("capsnb", {})
-    parameters = about.get("parameters", {})
     notebook.cells = [cell for cell in notebook.cells if not NOT_SHOWN & set(cell.metadata.get("tags", ()))]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     _renumber(code)
@@ -70,62 +102,75 @@ def read(path: Path) -> Page:
     error = about.get("error") or (f"{raised[0][1].ename}: {raised[0][1].evalue}" if raised else "")
     failed_at = about.get("cell") or (raised[0][0] if raised else None)
     executed = any(cell.execution_count or cell.outputs for cell in code)
-    number = path.name[:2]
-    body = str(cells(strip(notebook), path.parent))
-    if failed_at:
-        body = _mark_failed(body, code[failed_at - 1].get("id", ""), f"nb-{number}-failed")
+    number, title = path.name[:2], ledger.title(notebook, path)
+    found, note = _claims(notebook)
+    body, heading = readable(cells(strip(notebook), path.parent), number)
+    if failed_at and (cell := body.find(id=f"cell-id={code[failed_at - 1].get('id', '')}")):
+        cell["id"] = FAILED
     return Page(
         number=number,
         file=path.name,
-        title=_title(notebook, path),
+        title=title,
         state="failed" if error else "passed" if executed else "not executed",
         cell=failed_at,
         error=error,
-        setting=_setting(parameters),
+        setting=_setting(about.get("parameters", {})),
         time=f"{about['seconds']:.0f} s" if "seconds" in about else "",
         finished=about.get("finished", ""),
-        claims=_claims_table(ledger.rows(notebook)),
-        body=Markup(_own_ids(body, number)),
+        rows=tuple(found),
+        note=note,
+        answer=_answer(notebook),
+        heading=Markup(heading or f"<h1>{escape(title)}</h1>"),
+        sections=tuple((h2["id"], h2.get_text().strip(" #")) for h2 in body.find_all("h2", id=True)),
+        body=Markup(body),
     )
 
 
-def results_table(notebooks: Path, root: Path | None = None) -> str:
-    """Recorded runs as a Markdown table, a row per claim that a record decides.
-
-    What was published and the verdict are those of the executed notebooks, which know the rules; a claim that no
-    notebook has shown since it was recorded has the mean of every variant instead. What only earlier records hold
-    and no notebook states any more is left out.
-    """
-    shown = ledger.displayed(notebooks)
-    known = {(row["notebook"], row["claim"]): row for row in shown}
-    lines = []
-    for number in records.notebooks(root):
-        record = evidence.recorded(number, root)
-        stated = any(notebook == number for notebook, _ in known)
-        for name in record.claims:
-            row = known.get((number, name), {})
-            measured = row.get("recorded run")
-            if row.get("recorded origin") and not measured:
-                continue  # only some of the rule's variants were trained
-            if not row and stated and not record.newest(name):
-                continue
-            means = (f"{variant} {_mean(list(found.values()))}" for variant, found in record.measured(name).items())
-            told = (row.get(f"recorded {column}") or "-" for column in ("verdict", "size", "null"))
-            whose, published = (row.get(column) or "-" for column in ("of", "published"))
-            lines.append((number, name, whose, published, measured or ", ".join(means), *told, record.origin(name)))
-    if not lines:
-        return "No run has been recorded yet."
-    head = ("notebook", "claim", "of", "published", "measured", "verdict", "printed size", "null", "from")
-    counted = ledger.counted(row for row in shown if "recorded verdict" in row)
-    return "\n".join([ledger.markdown(head, lines), *(f"\n{line}" for line in counted)])
+def _claims(notebook: nbformat.NotebookNode) -> tuple[list[dict[str, Any]], str]:
+    """Its claims, once those that never ran are folded below the others in its tables; and a note where that failed."""
+    found = []
+    for data in outputs(notebook):
+        try:
+            given = [tables.current(row) for row in data.get(tables.MIME, ())]
+            ledger.counted(given)
+            idle = [row for row in given if all(ledger.why(row, run) == "not run" for run in tables.RUNS)]
+            shown = [row for row in given if row not in idle]
+            html = _table(shown)
+            if idle:
+                named = f"{len(idle)} claim{'s' * (len(idle) > 1)} not run"
+                html += f"<details><summary>{named}</summary>{_table(idle)}</details>"
+        except KeyError as missing:
+            return [], f"These claims come from another version of capsnb: {missing} is missing."
+        if given:
+            data["text/html"] = html
+            found += given
+    return found, ""
 
 
-def fill_readme(text: str, table: str) -> str:
-    """The text with the table between the marks; ValueError where the marks are missing."""
-    start, end = text.find(MARKS[0]), text.find(MARKS[1])
-    if start < 0 or end < start:
-        raise ValueError(f"The README lacks the marks {MARKS[0]} and {MARKS[1]}.")
-    return f"{text[:start]}{MARKS[0]}\n{table}\n{text[end:]}"
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """A claims table that names where recorded values come from below it, not in every row."""
+    if not rows:
+        return ""
+    origins: dict[str, str] = {}
+    short = [row | {"recorded origin": ledger.mark(row["recorded origin"], origins)} for row in rows]
+    stored = not any(row["this run"] for row in rows)  # then this run has nothing to show
+    below = "".join(f"<br>{escape(line)}" for line in ledger.legend(origins))
+    return tables.ClaimsTable(tuple(short), stored=stored).html() + (f"<p>Recorded{below}</p>" if below else "")
+
+
+def _answer(notebook: nbformat.NotebookNode) -> str:
+    """What is tagged as the answer, else the first paragraph that is not set in italics as a whole."""
+    said = []
+    for cell in notebook.cells:
+        if "answer" in cell.metadata.get("tags", ()):
+            shown = [output.get("data", {"text/plain": output.get("text", "")}) for output in cell.get("outputs", ())]
+            texts = (data.get("text/markdown") or escape(data.get("text/plain", "")) for data in shown)
+            said.append(cell.source if cell.cell_type == "markdown" else "\n\n".join(texts))
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            said += cell.source.split("\n\n")
+    plain = (re.sub(r"^#.*$", "", each, flags=re.MULTILINE).strip() for each in said)
+    return prose(next((each for each in plain if each and not ITALICS.fullmatch(each)), ""))
 
 
 def _css() -> str:
@@ -133,21 +178,6 @@ def _css() -> str:
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     own = (ASSETS / "report.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{own}"
-
-
-def _claims_table(rows: Sequence[dict[str, Any]]) -> Markup:
-    try:
-        counts = "".join(f"<p>Recorded. {escape(line)}</p>" for line in ledger.counted(rows))
-        return Markup(evidence.ClaimsTable(tuple(rows)).html() + counts if rows else "")
-    except KeyError as missing:
-        return Markup(f"<p>These claims come from another version of capsnb: {escape(str(missing))} is missing.</p>")
-
-
-def _title(notebook: nbformat.NotebookNode, path: Path) -> str:
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (heading := re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE)):
-            return re.sub(rf"^{path.name[:2]}\W*", "", heading[1].strip(" #")).replace("`", "").replace("*", "")
-    return path.stem[3:].replace("_", " ")
 
 
 def _renumber(code: Sequence[nbformat.NotebookNode]) -> None:
@@ -169,19 +199,3 @@ def _setting(parameters: dict[str, Any]) -> str:
         return ""
     seeds = f", {parameters['seeds']} seeds from {parameters.get('seed')}" if parameters.get("seeds") else ""
     return f"{parameters.get('profile')}{seeds or ', seed ' + str(parameters.get('seed'))}"
-
-
-def _mean(values: Sequence[float]) -> str:
-    found = sample(values)
-    spread = "" if found.std is None else f" ± {found.std:.2g}"
-    return f"{found.mean:.4g}{spread} ({found.n})"
-
-
-def _mark_failed(body: str, cell: str, anchor: str) -> str:
-    return body.replace(f'id="cell-id={cell}"', f'id="{anchor}"', 1) if cell else body
-
-
-def _own_ids(body: str, number: str) -> str:
-    """Anchors of the notebook under its number: two notebooks may have the same headings."""
-    body = re.sub(r'\bid="(?!nb-)', f'id="nb-{number}-', body)
-    return re.sub(r'\bhref="#(?!nb-)', f'href="#nb-{number}-', body)
