@@ -10,7 +10,7 @@ from capsnb.data import prepare
 from capsnb.evidence import plans
 from capsnb.evidence.published import find, lookup
 from capsnb.measure import manifold
-from capsnb.measure.transfer import SCHEMES
+from capsnb.plot.points import SCHEMES
 from capsnb.nn.models import ZOO
 from capsnb.training import runs
 from capsnb.training.hooks import FollowFitness

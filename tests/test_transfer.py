@@ -68,7 +68,7 @@ def test_schemes_keep_reset_and_train_what_their_names_say():
     halves = transfer.domains(DATA)
     found = transfer.schemes(SPEC, halves)
     assert list(found) == ["source", "base", "continued", "B1B", "B2B", "A1B", "A2B"]
-    assert set(transfer.SCHEMES) == set(found) - {"source", "continued"}
+    assert set(SCHEMES) == set(found) - {"source", "continued"}
     assert found["continued"] == replace(SPEC, data=halves.b, start=found["base"])
     assert found["source"] == replace(SPEC, data=halves.a) and found["base"] == replace(SPEC, data=halves.b)
     lower = ("conv1", "primary", "caps1")

@@ -22,7 +22,6 @@ from capsnb.data import DataSpec
 from capsnb.data.transforms import Pairs, pair_splits
 from capsnb.training.spec import Spec
 
-SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")
 CONTINUED = "continued"  # ours: base, trained for as long again, as long as BnB has seen domain B in all
 Blocks = tuple[tuple[str, ...], ...]  # names of a model's parts, lowest layer first
 
