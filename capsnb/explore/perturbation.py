@@ -191,4 +191,4 @@ def measured(subject: Subject) -> tuple[tuple[float, float], int]:
     with taps.evaluating(subject.model):
         classes = subject.model(images.images[:1].to(subject.device)).scores.shape[1]
     found = activation_statistics(subject.model, images, [POSES], classes=classes)[POSES]
-    return class_intervals(found).alpha, found.mean.shape[-1]
+    return class_intervals(found).alpha, found.low.shape[-1]
