@@ -12,7 +12,7 @@ from traitlets import Float
 
 from capsnb import plot
 from capsnb.explore import charts, pictures
-from capsnb.explore.base import Explorer
+from capsnb.explore.base import Explorer, settled
 from capsnb.explore.controls import Sentence, panel, slider
 from capsnb.explore.subjects import class_shares
 from capsnb.measure.parse_tree import layer_taps
@@ -114,22 +114,19 @@ class ViewpointExplorer(Explorer):
 
     # what there is now
 
-    @property
+    @settled
     def moved_image(self) -> Tensor:
         """The picture that the network is shown, (C, H, W) uint8."""
-        self.settle()
         return self._image[0]
 
-    @property
+    @settled
     def layer_norms(self) -> dict[str, Tensor]:
         """Norms of the capsules on the moved picture: tap's name -> (I,)."""
-        self.settle()
         return self._norms
 
-    @property
+    @settled
     def invariance(self) -> dict[str, float]:
         """Of each layer, over the last moves; empty before the first one."""
-        self.settle()
         return self._invariance()
 
     def figure(self) -> Figure:
