@@ -85,6 +85,11 @@ def test_the_path_of_two_units_decides_as_the_whole_network():
     assert found.drops(None, 0).tolist() == [0, 1] and found.drops(None, 2).tolist() == [0, 0]
     with pytest.raises(ValueError, match="put None into both lists"):
         path_accuracy(model, split, ranking, reading, units=(2,)).drops(None, 2)
+    # a path that agrees with the whole network is faithful, whatever the labels
+    faithful = path_accuracy(model, Split(HAND, 1 - LABELS), ranking, reading, units=(2, 0), against="prediction")
+    assert faithful.accuracy.tolist() == [[1, 0.5]]
+    with pytest.raises(ValueError, match="against = 'truth' is unknown; allowed: label, prediction"):
+        path_accuracy(model, split, ranking, reading, against="truth")
     # the other class's path answers for the other class
     swapped = Ranking(ranking.filters, ranking.units.flip(0), ranking.count)
     wrong = path_accuracy(model, split, swapped, reading, units=(2,)).accuracy.item()

@@ -37,6 +37,7 @@ def path_accuracy(
     *,
     filters: Sequence[int | None] = (None,),
     units: Sequence[int | None] = (None,),
+    against: str = "label",
     places: Places | None = None,
     batch: int = 500,
 ) -> PathAccuracy:
@@ -44,7 +45,11 @@ def path_accuracy(
 
     One list alone ablates one layer; both together, the complete path. batch: images times sets at once. A layer's
     convolutions run once for all sets of units.
+    against: "label", or "prediction", how often a path answers as the whole network does: a candidate for what Table 1
+    reports of CIFAR-10 (see `paths.protocols`).
     """
+    if against not in ("label", "prediction"):
+        raise ValueError(f"against = {against!r} is unknown; allowed: label, prediction")
     places, classes = places or Places.of(model), len(ranking.count)
     turns = classes if reading.assign == "each" else 1
     device, size = next(model.parameters()).device, max(1, batch // (len(units) * turns))
@@ -53,6 +58,7 @@ def path_accuracy(
     with taps.evaluating(model), undecoded(model):
         for images, labels, _ in split.to(device).batches(size):
             rows = _rows(model, images, labels, ranking, reading, places)
+            truth = labels if against == "label" else model(images).scores.argmax(1)
             one_hot = nn.functional.one_hot(labels, classes).double().cpu()
             count += one_hot.sum(0)
             for place, keep in enumerate(filters):
@@ -60,7 +66,7 @@ def path_accuracy(
                     scores = model(images).scores.unflatten(0, (len(images), turns, len(units)))
                 # where paths take turns, a class is scored by its own
                 scores = scores.diagonal(dim1=1, dim2=3) if turns > 1 else scores[:, 0]
-                hits = scores.argmax(-1) == labels[:, None]
+                hits = scores.argmax(-1) == truth[:, None]
                 right[place] += torch.einsum("bu,bk->uk", hits.double().cpu(), one_hot)
     if not count.sum():
         raise ValueError("the split has no images, so there is no accuracy.")

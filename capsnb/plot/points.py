@@ -78,7 +78,9 @@ def _values(found: Any) -> np.ndarray:
     return array(found).astype(float)
 
 
-def transfer_points(accuracy: Mapping[str, Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
+def transfer_points(
+    accuracy: Mapping[str, Mapping[str, Any]], schemes: Sequence[str] = SCHEMES, *, ax: Axes | None = None
+) -> Axes:
     """Accuracy of each scheme, networks side by side (Lin, Li & Ma 2018, figure 7): network -> scheme -> percents.
 
     Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean. A line joins the means.
@@ -88,7 +90,7 @@ def transfer_points(accuracy: Mapping[str, Mapping[str, Any]], *, ax: Axes | Non
     for number, (network, found, look) in enumerate(distinct(accuracy)):
         aside = (number - (count - 1) / 2) * min(0.25, 0.7 / count)
         means = []
-        for place, scheme in enumerate(SCHEMES):
+        for place, scheme in enumerate(schemes):
             values = _values(found.get(scheme))
             if len(values):
                 x = place + aside
@@ -98,8 +100,8 @@ def transfer_points(accuracy: Mapping[str, Mapping[str, Any]], *, ax: Axes | Non
         if means:
             ax.plot(*zip(*means, strict=True), color=look["color"], alpha=0.35, linewidth=1.2, zorder=2)
             ax.plot([], [], label=network, linestyle="none", **look)
-    ax.set_xticks(range(len(SCHEMES)), SCHEMES)
-    ax.set_xlim(-0.5, len(SCHEMES) - 0.5)
+    ax.set_xticks(range(len(schemes)), schemes)
+    ax.set_xlim(-0.5, len(schemes) - 0.5)
     return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
 
 
