@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import torch
 
 from capsnb.data import ImageSet, Split
+from capsnb.nn import taps
 
 
 def changes(first, second, into=("model", "recipe")):
@@ -17,6 +18,12 @@ def changes(first, second, into=("model", "recipe")):
             inner = field.name in into and type(a) is type(b)
             found |= {f"{field.name}.{name}" for name in changes(a, b, into)} if inner else {field.name}
     return found
+
+
+def keeping(model, part, mask):
+    """Inside, only the units of `mask` (I,) or (B, I) are left of a part: the others are zero at its taps."""
+    places = [name for name in (part, f"{part}.poses", f"{part}.activations") if name in taps.names(model)]
+    return taps.edit(model, dict.fromkeys(places, taps.keep(mask)))
 
 
 def legend_texts(legend):

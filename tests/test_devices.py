@@ -16,7 +16,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from capsnb.data import Augment, Batch, DataSpec, ImageSet, Split, prepare
 from capsnb.data.transforms import Affine
 from capsnb.measure import attribution, catalogue, paths, sharing, visual
-from capsnb.measure.gradients import RecordGradients
 from capsnb.measure.protocol import MEASURES, WHILE_TRAINING, find
 from capsnb.measure.survey import Sizes
 from capsnb.nn import taps
@@ -212,7 +211,7 @@ def test_what_is_no_measure_yet_does_so_too(taken, place, digits, monkeypatch):
 
 HOOKS = {
     "interventions": (KeepNorms(), DecoupledDecay(weight_decay=0.1), FollowFitness(field="temperature", images=20)),
-    "lobster": (Lobster(penalty=Penalty(strength=0.1, decay=0.9), above=0.0), RecordGradients(every=2)),
+    "lobster": (Lobster(penalty=Penalty(strength=0.1, decay=0.9), above=0.0),),
     "to a sparsity": (ToSparsity(schedule=(0.3, 0.5), choose="random"), GrowMargin()),
 }
 

@@ -74,7 +74,7 @@ def test_attention_against_a_loop(iterations, over):
         logits = torch.zeros_like(total) if last is None else last / 2  # sqrt of 4
         return logits.softmax(axis)
 
-    found = routing.attention(votes, squashed_sum, iterations=iterations, over=over)
+    found = routing.Attention(iterations=iterations, over=over)(votes, squashed_sum)
     assert_close(found, by_loop(votes, iterations, weigh), atol=1e-7, rtol=1e-6)
     assert_close(found.sum(axis + 1), torch.ones_like(found.sum(axis + 1)))
 

@@ -19,7 +19,6 @@ from capsnb import data
 from capsnb.data import Augment, DataSpec
 from capsnb.data.image_set import ImageSet, Split
 from capsnb.data.transforms import Affine, Pairs, Translated
-from capsnb.measure.gradients import RecordGradients
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn.em import EM
 from capsnb.nn.models import (
@@ -82,7 +81,6 @@ EXAMPLES = {
     "penalty": Penalty(sensitive=False, when="after"),
     "lobster": Lobster(penalty=Penalty(strength=1e-3), images=250),
     "to-sparsity": ToSparsity(schedule=(0.3, 0.6), penalty=Penalty(decay=0.5)),
-    "record-gradients": RecordGradients(every=3),
     "quantiser": Quantiser(levels=128, edges="inside"),
 }
 # frozen classes of the same packages that hold images or are no settings: no Spec carries one
@@ -91,7 +89,7 @@ OTHERS = {"ModelConfig", "Source", "Pictures", "Split", "ImageSet", "PairSplit"}
 
 def configurations() -> set[str]:
     """module:Class of every frozen dataclass in the packages whose settings a Spec can carry."""
-    found = {"capsnb.measure.gradients:RecordGradients", "capsnb.measure.quantisation:Quantiser"}
+    found = {"capsnb.measure.quantisation:Quantiser"}
     for package in map(importlib.import_module, ("capsnb.nn", "capsnb.data", "capsnb.training")):
         for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             for name, kind in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import keeping
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
@@ -56,15 +57,15 @@ def test_maps_are_normalised_over_all_maps_of_their_unit():
     assert normalise(heat).maps.flatten().tolist() == [0, 0.5, 0.25, 1, 0, 0, 0, 0]
 
 
-def one_at_a_time(model, images, units, unit):
+def one_at_a_time(model, images, units):
     """Each map by its own forward and backward pass of the whole network."""
     found = []
     for image, row in zip(images, units.tolist(), strict=True):
         for u in row:
             mask = torch.zeros(model.primary.capsules)
-            mask[u if unit == "position" else slice(u, None, model.primary.grid[2])] = 1
+            mask[u] = 1
             pixels = image[None].clone().requires_grad_()
-            with model.primary.keep(mask):
+            with keeping(model, "primary", mask):
                 scores = model(pixels).scores[0]
             scores.max().backward()
             found.append((pixels.grad[0].abs().amax(0), int(scores.argmax())))
@@ -81,7 +82,7 @@ def test_heatmaps_of_matrix_capsules(images):
     for image, row, maps, guesses in zip(images, units, found.maps, found.predicted, strict=True):
         for u, heat, guess in zip(row, maps, guesses, strict=True):
             pixels = image[None].clone().requires_grad_()
-            with model.caps2.keep(torch.nn.functional.one_hot(u, model.caps2.capsules)):
+            with keeping(model, "caps2", torch.nn.functional.one_hot(u, model.caps2.capsules)):
                 scores = model(pixels).scores[0]
             scores.max().backward()
             assert_close(heat, pixels.grad[0].abs().amax(0), atol=1e-8, rtol=1e-3)
@@ -89,24 +90,17 @@ def test_heatmaps_of_matrix_capsules(images):
 
 
 @pytest.mark.parametrize(
-    ("unit", "changes"),
-    [
-        ("position", {}),
-        ("type", {}),
-        ("position", {"routing": Uniform(value="1/I")}),
-        ("position", {"routing": Attention()}),
-        ("position", {"hidden": ((4, 3),)}),
-        ("position", {"shared": True}),
-    ],
-    ids=["one child", "type", "uniform", "attention", "hidden", "shared"],
+    "changes",
+    [{}, {"routing": Uniform(value="1/I")}, {"routing": Attention()}, {"hidden": ((4, 3),)}, {"shared": True}],
+    ids=["one child", "uniform", "attention", "hidden", "shared"],
 )
 @pytest.mark.parametrize("rows", [1, 512])
-def test_heatmaps_equal_one_gradient_at_a_time(images, unit, changes, rows):
+def test_heatmaps_equal_one_gradient_at_a_time(images, changes, rows):
     model = build(**changes)
-    units = torch.tensor([[0, 2], [1, 0], [2, 1]] if unit == "type" else [[0, 7], [5, 0], [11, 3]])
+    units = torch.tensor([[0, 7], [5, 0], [11, 3]])
     places = Places("conv1", "primary", "class")
-    found = unit_heatmaps(model, images, units, unit=unit, places=places, rows=rows)
-    maps, guesses = one_at_a_time(model, images, units, unit)
+    found = unit_heatmaps(model, images, units, places=places, rows=rows)
+    maps, guesses = one_at_a_time(model, images, units)
     assert_close(found.maps, maps, atol=1e-7, rtol=1e-3)
     assert torch.equal(found.predicted, guesses) and torch.equal(found.units, units)
     assert model.decoder is not None and not any(
@@ -137,7 +131,7 @@ def test_a_routing_that_declares_nothing_gets_the_same_maps_the_general_way(imag
     assert alone
     assert_close(general.maps, quick.maps, atol=1e-7, rtol=1e-3)
     assert torch.equal(general.predicted, quick.predicted)
-    maps, guesses = one_at_a_time(build(routing=Strangers()), images, units, "position")
+    maps, guesses = one_at_a_time(build(routing=Strangers()), images, units)
     assert_close(general.maps, maps, atol=1e-7, rtol=1e-3)
     assert torch.equal(general.predicted, guesses)
 
@@ -147,14 +141,11 @@ def test_class_heatmaps(images):
     pixels = images.clone().requires_grad_()
     best, guess = model(pixels).scores.max(1)
     (gradient,) = torch.autograd.grad(best.sum(), pixels)
-    found = class_heatmaps(model, images, pool="sum")
-    assert_close(found.maps, gradient.abs().sum(1))
+    found = class_heatmaps(model, images)
+    assert_close(found.maps, gradient.abs().amax(1))
     assert torch.equal(found.predicted, guess) and torch.equal(found.units, guess)
-    assert_close(class_heatmaps(model, images, pool="positive").maps, gradient.clamp_min(0).sum(1))
     whole = (images * 255).to(torch.uint8)
     assert_close(class_heatmaps(model, whole).maps, class_heatmaps(model, whole / 255).maps)
-    with pytest.raises(ValueError, match="pool 'mean' is unknown; allowed: max, sum, positive"):
-        class_heatmaps(model, images, pool="mean")
 
 
 def test_top_units_are_those_of_the_relevance(images):
@@ -264,5 +255,5 @@ def test_a_unit_alone_by_grad_cam_differs_from_the_whole(images):
     model = build()
     found = gradcam(model, images, units=torch.tensor([[0], [5], [11]]))
     assert found.maps.shape == (3, 1, 20, 20) and (found.maps >= 0).all()
-    _, guesses = one_at_a_time(model, images, found.units, "position")
+    _, guesses = one_at_a_time(model, images, found.units)
     assert torch.equal(found.predicted, guesses)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import keeping
 from torch import nn
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
@@ -190,7 +191,7 @@ def slow_answer(model, split, n, row, ranking, reading, k, limit):
             mask = mask.repeat(model.primary.capsules // 3)
         maps = torch.zeros(5)
         maps[filters.argsort(descending=True)[: 5 if limit is None else limit]] = 1
-        with model.conv1.keep(maps), model.primary.keep(mask):
+        with keeping(model, "conv1", maps), keeping(model, "primary", mask):
             scores.append(model(image).scores[0])
     if reading.assign == "each":
         return max(range(3), key=lambda c: scores[c][c])
@@ -210,7 +211,10 @@ def test_paths_of_matrix_capsules(small, unit):
     units = seen["class.coupling"].gather(2, dense[:, None, None].expand(-1, model.caps2.capsules, 1))[..., 0]
     units = units if unit == "position" else units.unflatten(1, (-1, 2)).sum(1)
     mask = top(units, [1])[:, 0]
-    with torch.no_grad(), model.caps2.keep(mask if unit == "position" else mask.repeat(1, model.caps2.capsules // 2)):
+    with (
+        torch.no_grad(),
+        keeping(model, "caps2", mask if unit == "position" else mask.repeat(1, model.caps2.capsules // 2)),
+    ):
         guesses = model(split.images).scores.argmax(1)
     right = [(guess == split.labels).double().mean().item() for guess in (guesses, dense)]
     assert found.accuracy[1].tolist() == pytest.approx(right)
@@ -228,7 +232,7 @@ def test_paths_where_there_is_no_coupling(small):
     found = path_accuracy(model, split, ranking, reading, units=(3, None))
     with torch.no_grad(), taps.record(model, "caps4.activations") as seen:
         dense = model(split.images).scores.argmax(1)
-    with torch.no_grad(), model.caps4.keep(top(seen["caps4.activations"], [3])[:, 0]):
+    with torch.no_grad(), keeping(model, "caps4", top(seen["caps4.activations"], [3])[:, 0]):
         guesses = model(split.images).scores.argmax(1)
     right = [(guess == split.labels).double().mean().item() for guess in (guesses, dense)]
     assert found.accuracy[0].tolist() == pytest.approx(right)
@@ -251,7 +255,7 @@ def test_pictures_of_a_path(small):
     with torch.no_grad():
         assert_close(found[:, 1], model(split.images, split.labels).reconstruction)
         _, units, _ = look(model, split.images, split.labels, reading, Places.of(model))
-        with model.primary.keep(top(units, [2])[:, 0]):
+        with keeping(model, "primary", top(units, [2])[:, 0]):
             assert_close(found[:, 0], model(split.images, split.labels).reconstruction)
     kept = path_reconstructions(model, split.images, split.labels, ranking, reading, units=(None,), filters=2)
     assert not torch.allclose(kept[:, 0], found[:, 1])

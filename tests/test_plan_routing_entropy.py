@@ -10,8 +10,8 @@ from capsnb.data import prepare
 from capsnb.evidence import plans
 from capsnb.evidence.published import find, lookup
 from capsnb.measure import manifold
-from capsnb.measure.transfer import SCHEMES
 from capsnb.nn.models import ZOO
+from capsnb.plot.points import SCHEMES
 from capsnb.training import runs
 from capsnb.training.hooks import FollowFitness
 from capsnb.training.identity import decode, encode

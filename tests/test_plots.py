@@ -225,11 +225,11 @@ def test_couplings_of_uniform_routing_and_of_a_batch():
 
 
 def test_coupling_histogram_shares(ax):
-    plot.coupling_histogram({"one-hot": np.eye(4), "uniform": np.full((2, 4), 0.25)}, bins=10, ax=ax)
+    plot.coupling_histogram({"one-hot": np.eye(4), "uniform": np.full((2, 4), 0.25)}, ax=ax)
     assert ax.get_yscale() == "log"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one-hot", "uniform", "uniform, 1/4"]
     assert ax.lines[0].get_xdata()[0] == 0.25
-    single = plot.coupling_histogram(np.eye(4), bins=10)
+    single = plot.coupling_histogram(np.eye(4))
     vertices = single.patches[0].get_xy()
     assert vertices[:, 1].max() == pytest.approx(0.75)  # 12 of 16 couplings are 0
 

@@ -1,7 +1,6 @@
 """Figures of notebook 02, judged by their artists and data; their looks are judged by eye."""
 
 import matplotlib as mpl
-import numpy as np
 import pytest
 import torch
 from helpers import legend_texts as texts
@@ -10,9 +9,6 @@ from capsnb.plot import (
     certainty_against_fitness,
     embedded_grid,
     embedded_grids,
-    faithfulness_points,
-    grid_distances,
-    shift_images,
     transfer_points,
     trial_bands,
 )
@@ -22,18 +18,6 @@ GRID = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))
 
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
-
-
-def test_shift_images_stand_in_their_grid_with_their_offsets():
-    images = torch.zeros(25, 1, 6, 6, dtype=torch.uint8)
-    images[24] = 255  # two down, two to the right
-    ax = shift_images(images, GRID, step=2)
-    assert len(ax.images) == 9
-    assert ax.images[8].get_array().min() == 1 and ax.images[7].get_array().max() == 0
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["-2", "0", "+2"]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["-2", "0", "+2"]
-    turned = torch.randperm(25, generator=torch.Generator().manual_seed(0))
-    assert shift_images(images[turned], GRID[turned], step=4).images[3].get_array().min() == 1
 
 
 def test_an_embedded_grid_joins_neighbours():
@@ -59,42 +43,21 @@ def test_grids_have_a_panel_each_and_no_more():
     assert texts(figure.legends[0]) == ["to the right", "down"]
 
 
-def test_faithfulness_has_every_value_its_mean_and_what_knows_nothing():
-    networks = {
-        "capsnet": {"chamfer": [0.3, 0.5], "spearman": [0.9, float("nan")]},
-        "cnn": {"chamfer": [0.7], "spearman": []},
-    }
-    nulls = {"shuffled": {"chamfer": 0.0, "spearman": float("nan")}, "gaussian": {"chamfer": 0.3, "spearman": 0.01}}
-    figure = faithfulness_points(networks, nulls=nulls, published={"cnn": 0.394}, measures=("chamfer", "spearman"))
-    chamfer, spearman = figure.axes
-    drawn = [line.get_xdata() for line in chamfer.lines]
-    assert [list(values) for values in drawn[:3]] == [[0.3, 0.5], [0.7], [0.394]]
-    assert [line.get_xdata()[0] for line in chamfer.lines[3:]] == [0.0, 0.3]
-    assert chamfer.collections[0].get_segments()[0][0][0] == pytest.approx(0.4)
-    assert [list(line.get_xdata()) for line in spearman.lines] == [[0.9], [0.01, 0.01]]
-    assert set(texts(figure.legends[0])) == {"this run", "published", "shuffled", "gaussian"}
-    assert (chamfer.get_xlabel(), spearman.get_xlabel()) == ("lower is better", "higher is better")
-
-
-def test_distances_of_the_grid_itself_are_a_straight_line():
-    ax = grid_distances({"grid": (GRID * 4, GRID), "other": (torch.randn(25, 6), GRID)})
-    x, y = ax.lines[0].get_data()
-    assert x[0] == 1 and np.allclose(np.array(y) / x, y[0])
-    assert texts(ax.get_legend()) == ["grid", "other"]
-
-
 def test_trials_have_a_mean_and_a_band():
     paths = {
         "3": {"x": [10, 20], "mean": [0.5, 0.8], "std": [0.1, 0.0]},
         "7": {"x": [10, 20], "mean": [0.2, 0.3], "std": [0.0, 0.0]},
         "none": {"x": [], "mean": [], "std": []},
     }
-    ax = trial_bands(paths, scale=100, bound=70.0, bound_name="most", legend="iterations")
+    ax = trial_bands(paths, scale=100, bound=70.0, legend="iterations")
     assert [line.get_ydata()[0] for line in ax.lines] == pytest.approx([70, 50, 20])
     assert len(ax.collections) == 1  # the second has a single trial
     heights = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((40, 80))
-    assert texts(ax.get_legend()) == ["most", "3", "7"] and ax.get_legend().get_title().get_text() == "iterations"
+    assert (
+        texts(ax.get_legend()) == ["ln J, undecided", "3", "7"]
+        and ax.get_legend().get_title().get_text() == "iterations"
+    )
     assert trial_bands({}).get_legend() is None
 
 

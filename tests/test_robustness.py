@@ -80,13 +80,12 @@ def test_a_derived_set_equals_the_one_prepared_from_the_start(data, derive):
     expected = prepare(replace(HALF, derive=derive)).test
     assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
     expected = evaluate(model, expected).accuracy
-    assert measure.derived_accuracy(model, data, derive, side=14) == expected
     assert find("derived accuracy")(model, data, derive=derive, side=14) == {"value": expected}
 
 
 def test_other_data_has_no_derived_accuracy():
     plain = prepare(replace(HALF, derive=None))
-    assert measure.derived_accuracy(build(), plain, Translated(size=20), side=14) is None
+    assert find("derived accuracy")(build(), plain, derive=Translated(size=20), side=14) == {"value": None}
 
 
 def test_the_reach_of_affine_b():

@@ -392,8 +392,6 @@ def test_only_the_test_split_is_transformed_unless_asked(others, expected):
         (lambda: Augment(rotation=181.0), "Augment.rotation=181.0 must be 0 to 180"),
         (lambda: Augment(shear=90.0), "Augment.shear=90.0"),
         (lambda: Augment(scale=(1.2, 0.8)), "Augment.scale=.* two positive factors"),
-        (lambda: pair_splits(3), "classes=3"),
-        (lambda: pair_splits(share=1.0), "share=1.0"),
         (lambda: shift_grid(dots(1, 0, 0), -1), "radius=-1 is negative"),
         (lambda: Pairs(size=30)(image_set(dots(20, 0, 0))), "Pairs.size=30 is too small .* at least 36"),
         (lambda: Pairs(pairs=((0, 10),))(image_set(dots(20, 0, 0))), "Pairs.pairs names class 10, but there are 10"),
@@ -492,20 +490,17 @@ def test_pairs_of_an_empty_split_are_none():
     assert len(PairSplit(base=split, config=Pairs(), stream=0, classes=10)) == 0
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(4, 12), st.floats(0.05, 0.95), st.integers(0, 1000))
-def test_pair_splits_are_disjoint_complete_and_cover_all_classes(classes, share, seed):
-    first, second = pair_splits(classes, share=share, seed=seed)
+def test_pair_splits_are_disjoint_complete_and_cover_all_classes():
+    first, second = pair_splits()
     assert not set(first) & set(second)
-    assert sorted(first + second) == list(combinations(range(classes), 2))
+    assert sorted(first + second) == list(combinations(range(10), 2))
     for part in (first, second):
-        assert {digit for pair in part for digit in pair} == set(range(classes))
-    assert pair_splits(classes, share=share, seed=seed) == (first, second)
+        assert {digit for pair in part for digit in pair} == set(range(10))
 
 
 def test_ten_digits_split_in_halves_and_the_pairs_stay_inside(digits):
     parts = pair_splits()
-    assert [len(part) for part in parts] == [22, 23] and parts != pair_splits(seed=1)
+    assert [len(part) for part in parts] == [22, 23]
     seen = []
     for part in parts:
         labels = pairs(digits, pairs=part).train.batch(torch.arange(7000)).labels

@@ -21,11 +21,11 @@ from capsnb.explore import (
     pictures,
 )
 from capsnb.explore.routing import agreement, reaching, rerouted
-from capsnb.explore.viewpoint import KIND, warped
+from capsnb.explore.viewpoint import KIND
 from capsnb.measure.entropy import mean_entropy
 from capsnb.measure.intervals import activation_statistics, class_intervals
 from capsnb.measure.perturbation import perturbation_grid
-from capsnb.measure.viewpoint import KINDS, transformed, viewpoint
+from capsnb.measure.viewpoint import KINDS, moved, transformed, viewpoint
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
@@ -338,7 +338,7 @@ def test_one_slider_moves_the_picture_as_the_measure_does(name, amount, data):
 def test_moves_add_up_and_reset_takes_them_back(data):
     explorer = ViewpointExplorer(build(), data=data)
     explorer.rotation, explorer.scale = 10.0, 0.9
-    turned = warped(data.test.images[:1], rotation=10, right=0, down=0, scale=0.9, shear=0)
+    turned = moved(data.test.images[:1], {"rotation": 10, "scale": 0.9})
     assert torch.equal(explorer.moved_image, turned[0])
     assert len(explorer.history) == 2
     explorer.resetter.click()
@@ -356,10 +356,10 @@ def test_the_invariance_is_the_measure_over_the_last_moves(data):
     image = data.test.images[5:6]
     with torch.no_grad():
         plain = length(model(image).poses)[0].double()
-        moved = [length(model(transformed(image, "rotation", each)).poses)[0].double() for each in amounts]
+        norms = [length(model(transformed(image, "rotation", each)).poses)[0].double() for each in amounts]
     cosines = []
     for capsule in range(3):
-        pairs = [(float(plain[capsule]), float(each[capsule])) for each in moved]
+        pairs = [(float(plain[capsule]), float(each[capsule])) for each in norms]
         product = sum(a * b for a, b in pairs)
         cosines.append(product / math.sqrt(sum(a * a for a, _ in pairs) * sum(b * b for _, b in pairs)))
     assert explorer.invariance["class.poses"] == pytest.approx(sum(cosines) / 3)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from helpers import noise_set
+from helpers import keeping, noise_set
 from torch.testing import assert_close
 
 from capsnb.data import prepare
@@ -98,7 +98,7 @@ def test_lengths_are_those_of_the_kept_capsules_alone(explorer, data):
     kept[ranking.units[label][0].argsort(descending=True)[:3]] = 1
     filters = torch.zeros(4)
     filters[ranking.filters[label][0].argsort(descending=True)[:2]] = 1
-    with torch.no_grad(), model.primary.keep(kept), model.conv1.keep(filters):
+    with torch.no_grad(), keeping(model, "primary", kept), keeping(model, "conv1", filters):
         scores = model(explorer.image[None]).scores[0]
     assert_close(explorer.lengths, scores)
     assert sorted(explorer.chosen) == kept.nonzero().flatten().tolist()

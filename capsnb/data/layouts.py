@@ -115,10 +115,8 @@ def count_cifar10(where: Path, remedy: str) -> Counts:
 
 
 def _celeba_rows(where: Path, name: str, remedy: str) -> list[list[str]]:
-    try:
-        return [line.split() for line in (where / name).read_text().splitlines() if line.strip()]
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{where / name} is missing; {remedy}.") from error
+    with formats.open_file(where / name, remedy) as file:
+        return [line.split() for line in file.read().decode().splitlines() if line.strip()]
 
 
 def _celeba_parts(where: Path, remedy: str) -> dict[int, list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capsnb.data.caching import keep
+from capsnb.data.caching import keep, user_cache
 from capsnb.data.formats import Arrays, Counts, Parts, check, md5
 from capsnb.data.layouts import Source
 
@@ -27,16 +27,15 @@ def sample_csv() -> Path | None:
     return file if file.is_file() else None
 
 
-def read_sample(source: Source, file: Path, remedy: str, cache: Path | None = None) -> Parts:
-    """The embedded digits: rows of 784 pixels and a label. Parsed once, kept in `cache` where that can be written."""
-    found = md5(file, remedy)
-    rows = _cached_rows(cache, found) if cache else None
+def read_sample(source: Source, file: Path, remedy: str) -> Parts:
+    """The embedded digits: rows of 784 pixels and a label. Parsed once, and kept in the user's cache folder."""
+    found, cache = md5(file, remedy), user_cache() / "mnist-sample.npz"
+    rows = _cached_rows(cache, found)
     if rows is None:
         rows = _parsed_rows(file, found, remedy)
-        if cache:
-            packed = io.BytesIO()
-            np.savez(packed, rows=rows, md5=found)
-            keep(cache, packed.getvalue())
+        packed = io.BytesIO()
+        np.savez(packed, rows=rows, md5=found)
+        keep(cache, packed.getvalue())
     arrays = Arrays(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].astype(np.int64))
     return Parts(source.classes, check(arrays, file, remedy, classes=10), None, None)
 

@@ -90,8 +90,6 @@ def gather(name: str | os.PathLike, folder: str | os.PathLike | None = None) -> 
     if is_npz_folder(where):
         parts = read_npz_folder(where, remedy, source.classes)
         sentence += " (here as train.npz and test.npz, whose origin nothing checks)"
-    elif name == "mnist-sample":
-        parts = source.read(source, where, remedy, _sample_cache(folder))
     else:
         parts = source.read(source, where, remedy)
     return Found(name, sentence, parts, source.validation_cap)
@@ -275,16 +273,3 @@ def _looked_in(name: str, folder: str | os.PathLike | None) -> str:
     root = data_dir(folder)
     places = ", ".join((*SOURCES[name].folders, f"{name}/train.npz"))
     return f"{root} (looked for {places})" if root.is_dir() else f"{root}, which does not exist"
-
-
-def _sample_cache(folder: str | os.PathLike | None) -> Path | None:
-    """Where the parsed sample is kept: in the data folder, which is made only where nobody named one."""
-    root = data_dir(folder)
-    if not (folder or os.environ.get("CAPSNB_DATA")):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return None
-    # a folder that nobody may write is left alone even by root, whom its mode would not stop
-    writable = root.is_dir() and root.stat().st_mode & 0o222
-    return root / "mnist-sample" / "parsed.npz" if writable else None

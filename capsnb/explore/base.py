@@ -20,6 +20,15 @@ from capsnb.explore.events import Latest
 from capsnb.explore.subjects import Subject, names, subject
 
 
+class settled(property):
+    """A property of the state that there is now: what waits to be drawn is drawn before it is read."""
+
+    def __get__(self, explorer: Any, kind: type | None = None) -> Any:
+        if explorer is not None:
+            explorer.settle()  # the widget's sentence is an error here
+        return super().__get__(explorer, kind)
+
+
 class Explorer(widgets.VBox):
     """A widget whose traits tagged `state` are all there is to know of it; shown by being a cell's last line.
 

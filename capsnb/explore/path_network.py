@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from capsnb.explore.subjects import Field, Subject, field, sample
-from capsnb.measure.overlap import POOLS, Heatmaps, normalise, unit_heatmaps
+from capsnb.measure.overlap import Heatmaps, normalise, pooled, unit_heatmaps
 from capsnb.measure.path_accuracy import path_accuracy
 from capsnb.measure.paths import Places, Ranking, Reading, look, rank, top
 from capsnb.nn import taps
@@ -22,7 +22,6 @@ RANKED = 250  # validation images that filters and capsules are ranked on
 COUNTED = 200  # test images that the accuracy is of, evenly spaced over the split
 STEP = 10  # of them at once: about as long as a picture takes
 UNCOUPLED = ("activation", "random")  # what ranks capsules without a coupling
-POOL = "max"  # the default of `measure.overlap`
 
 
 class Kept(NamedTuple):
@@ -218,7 +217,7 @@ class UnitMaps:
                 return local_heatmaps(self.model, images, chosen, self._patch).cpu()
             # a copy of the picture for each: one pass down the convolutions in place of one per capsule
             copies = images.expand(len(units), -1, -1, -1)
-            return unit_heatmaps(self.model, copies, chosen[:, None], pool=POOL, places=self.places).maps[:, 0].cpu()
+            return unit_heatmaps(self.model, copies, chosen[:, None], places=self.places).maps[:, 0].cpu()
 
 
 def shares(maps: Tensor) -> Tensor:
@@ -262,5 +261,5 @@ def local_heatmaps(model: nn.Module, images: Tensor, units: Tensor, where: Field
     best = length(layer.combine(layer.routing(votes, layer.combine), votes)).amax(1)
     (gradient,) = torch.autograd.grad(best.sum(), seen)
     canvas = gradient.new_zeros(len(units), *pixels.shape[1:])
-    canvas[rows[:, None, None], down, across] = POOLS[POOL](gradient)
+    canvas[rows[:, None, None], down, across] = pooled(gradient)
     return canvas

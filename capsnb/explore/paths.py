@@ -13,7 +13,7 @@ from traitlets import Enum, Int
 
 from capsnb import plot
 from capsnb.explore import charts, pictures
-from capsnb.explore.base import Explorer
+from capsnb.explore.base import Explorer, settled
 from capsnb.explore.controls import Sentence, dropdown, panel, row, slider
 from capsnb.explore.path_network import Kept, PathNetwork, RunningPathAccuracy, shares
 from capsnb.explore.subjects import class_shares
@@ -168,41 +168,35 @@ class PathExplorer(Explorer):
 
     # what there is now
 
-    @property
+    @settled
     def reconstruction(self) -> Tensor:
         """The picture decoded from the path, (C, H, W). Raises ValueError for a model without decoder."""
-        self.settle()
         return self._decoded()[1]
 
-    @property
+    @settled
     def full_reconstruction(self) -> Tensor:
         """The picture decoded from all of the network, (C, H, W). Raises ValueError for a model without decoder."""
-        self.settle()
         return self._decoded()[0]
 
-    @property
+    @settled
     def lengths(self) -> Tensor:
         """Class scores of the path, (K,): lengths, or shares by softmax of logits."""
-        self.settle()
         return class_shares(self._path)[0]
 
-    @property
+    @settled
     def chosen(self) -> list[int]:
         """The capsules that are kept, the most relevant first."""
-        self.settle()
         return self._units
 
-    @property
+    @settled
     def heatmaps(self) -> Tensor:
         """Their heatmaps, each between 0 and 1, (k, H, W); makes those that still follow."""
-        self.settle()
         self._maps.make(self._units, float("inf"))
         return shares(self._maps.known(self._units)[1])
 
-    @property
+    @settled
     def accuracy(self) -> tuple[float, float]:
         """Of the path and of all of the network on the sample of test images; counts what still follows."""
-        self.settle()  # the widget's sentence is an error here
         self.latest.finish()
         return self._running.accuracy
 

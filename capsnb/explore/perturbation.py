@@ -10,7 +10,7 @@ from traitlets import Dict, Enum, Int
 
 from capsnb import plot
 from capsnb.explore import charts, pictures
-from capsnb.explore.base import Explorer
+from capsnb.explore.base import Explorer, settled
 from capsnb.explore.controls import dropdown, panel, row, slider
 from capsnb.explore.subjects import Subject, class_shares, sample
 from capsnb.measure.intervals import activation_statistics, class_intervals
@@ -147,28 +147,24 @@ class PerturbationExplorer(Explorer):
 
     # what there is now
 
-    @property
+    @settled
     def reconstruction(self) -> Tensor:
         """The picture decoded from the changed pose, (C, H, W)."""
-        self.settle()
         return self._picture
 
-    @property
+    @settled
     def unchanged(self) -> Tensor:
         """The picture decoded from the pose as it was, (C, H, W)."""
-        self.settle()
         return self._before
 
-    @property
+    @settled
     def pose(self) -> Tensor:
         """The changed pose, (D,)."""
-        self.settle()
         return self._pose
 
-    @property
+    @settled
     def lengths(self) -> Tensor:
         """Class scores of the decoded picture shown to the network, (K,): lengths, or shares by softmax of logits."""
-        self.settle()
         return self._scores[1]
 
     def figure(self) -> Figure:
@@ -191,4 +187,4 @@ def measured(subject: Subject) -> tuple[tuple[float, float], int]:
     with taps.evaluating(subject.model):
         classes = subject.model(images.images[:1].to(subject.device)).scores.shape[1]
     found = activation_statistics(subject.model, images, [POSES], classes=classes)[POSES]
-    return class_intervals(found).alpha, found.mean.shape[-1]
+    return class_intervals(found).alpha, found.low.shape[-1]

@@ -17,7 +17,7 @@ from traitlets import Enum, Float, Int, Unicode
 
 from capsnb import plot
 from capsnb.explore import charts, pictures
-from capsnb.explore.base import Explorer
+from capsnb.explore.base import Explorer, settled
 from capsnb.explore.controls import dropdown, panel, row, slider
 from capsnb.explore.subjects import field, grid, spread_over
 from capsnb.measure.entropy import association_entropy
@@ -169,28 +169,24 @@ class RoutingExplorer(Explorer):
 
     # what there is now
 
-    @property
+    @settled
     def trails(self) -> dict[str, Trail]:
         """Votes, couplings and poses of every routed layer, iteration by iteration, for the one picture."""
-        self.settle()
         return self._trails
 
-    @property
+    @settled
     def child_votes(self) -> Tensor:
         """What each primary capsule gives to the class, (I,), as `votes` says."""
-        self.settle()
         return self._child_votes()
 
-    @property
+    @settled
     def position_votes(self) -> Tensor:
         """The same by position, (H', W'), of one type or summed over all. ValueError without positions."""
-        self.settle()
         return self._position_votes()
 
-    @property
+    @settled
     def scores(self) -> Tensor:
         """Class scores with this routing, (K,)."""
-        self.settle()
         return self._scores
 
     def figure(self) -> Figure:

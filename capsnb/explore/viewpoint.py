@@ -11,13 +11,12 @@ from torch import Tensor
 from traitlets import Float
 
 from capsnb import plot
-from capsnb.data.pixels import rotate_shear_scale, warp
 from capsnb.explore import charts, pictures
-from capsnb.explore.base import Explorer
+from capsnb.explore.base import Explorer, settled
 from capsnb.explore.controls import Sentence, panel, slider
 from capsnb.explore.subjects import class_shares
 from capsnb.measure.parse_tree import layer_taps
-from capsnb.measure.viewpoint import KINDS, layer_mean
+from capsnb.measure.viewpoint import KINDS, layer_mean, moved
 from capsnb.nn.layers import length
 from capsnb.nn.taps import evaluating, names, record
 
@@ -73,7 +72,7 @@ class ViewpointExplorer(Explorer):
         if not self._nodes:
             raise ValueError(f"{self.subject.name} has no capsules: none of its taps is `primary` or of poses.")
         moves = {name: getattr(self, name) for name in KIND}
-        self._image = warped(image[None], **moves)
+        self._image = moved(image[None], {KIND[name]: amount for name, amount in moves.items()})
         with evaluating(model), record(model, *self._nodes, *self._edges) as seen:
             self._scores = class_shares(model(torch.cat([image[None], self._image]).to(self.subject.device)))
         norms = {name: sizes(name, seen[name]).flatten(1).cpu() for name in self._nodes}
@@ -115,22 +114,19 @@ class ViewpointExplorer(Explorer):
 
     # what there is now
 
-    @property
+    @settled
     def moved_image(self) -> Tensor:
         """The picture that the network is shown, (C, H, W) uint8."""
-        self.settle()
         return self._image[0]
 
-    @property
+    @settled
     def layer_norms(self) -> dict[str, Tensor]:
         """Norms of the capsules on the moved picture: tap's name -> (I,)."""
-        self.settle()
         return self._norms
 
-    @property
+    @settled
     def invariance(self) -> dict[str, float]:
         """Of each layer, over the last moves; empty before the first one."""
-        self.settle()
         return self._invariance()
 
     def figure(self) -> Figure:
@@ -153,21 +149,6 @@ class ViewpointExplorer(Explorer):
             moved = torch.stack([norms[tap] for _, norms in self.history])
             found[tap] = float(layer_mean(invariance(self._before[tap], moved)[None])[0])
         return found
-
-
-def warped(images: Tensor, *, rotation: float, right: float, down: float, scale: float, shear: float) -> Tensor:
-    """Images scaled, sheared, rotated and shifted about their centre: uint8 (B, C, H, W) -> the same shape.
-
-    With one number apart from its start this is `measure.viewpoint.transformed`, to the bit.
-    """
-    if (rotation, right, down, scale, shear) == (0, 0, 0, 1, 0):
-        return images
-    if not scale > 0:
-        raise ValueError(f"scale = {scale}: a factor above 0 is needed.")
-    numbers = torch.tensor([rotation, shear, scale, right, down], dtype=torch.float32).expand(len(images), -1)
-    slant = torch.tan(torch.deg2rad(numbers[:, 1]))
-    matrix = rotate_shear_scale(numbers[:, 0], slant, numbers[:, 2:3].expand(-1, 2))
-    return warp(images, matrix, numbers[:, 3:], *images.shape[2:])
 
 
 def invariance(plain: Tensor, moved: Tensor) -> Tensor:

@@ -71,11 +71,14 @@ def _attributed(model: nn.Module, images: Tensor, units: Tensor | None, attribut
     if units is not None:
         owner = owner.repeat_interleave(units.shape[1])
     found, guesses = [], []
+
+    def forward(images: Tensor) -> Tensor:
+        return model(images).scores
+
     with taps.evaluating(model, gradients=True), undecoded(model):
         for part in torch.arange(len(owner), device=device).split(rows):
             some = pixels[owner[part]].requires_grad_()
             with nullcontext() if units is None else _alone(model, units.to(device).flatten()[part]):
-                forward = _scores(model)
                 with torch.no_grad():
                     target = forward(some).argmax(1)
                 found.append(attribute(forward, some, target).detach())
@@ -85,10 +88,6 @@ def _attributed(model: nn.Module, images: Tensor, units: Tensor | None, attribut
         return Heatmaps(maps, predicted, predicted)
     shape = tuple(units.shape)
     return Heatmaps(maps.unflatten(0, shape), predicted.view(shape), units.to(device))
-
-
-def _scores(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda images: model(images).scores
 
 
 def _alone(model: nn.Module, units: Tensor):

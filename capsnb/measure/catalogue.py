@@ -141,19 +141,9 @@ def certainty(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[st
     return {"entropy of the routing to classes, nats": found.mean, "certainty, 0 to 1": found.certainty}
 
 
-@measurement("routing entropy", paper=LIN)
-def routing_entropy(
-    model: nn.Module, data: ImageSet, *, layer: str = "caps1", images: int = 500, split: str = "validation"
-) -> dict[str, float | None]:
-    """See `entropy.layer_entropy`: to be watched."""
-    return {"value": entropy.layer_entropy(model, data, layer=layer, images=images, split=split)}
-
-
-@measurement("parent shares", paper=LIN)
-def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dict[str, list[float]]:
-    """See `entropy.parent_shares`: to be watched."""
-    return entropy.parent_shares(model, data, images=images)
-
+# to be watched
+measurement("routing entropy", paper=LIN)(entropy.layer_entropy)
+measurement("parent shares", paper=LIN)(entropy.parent_shares)
 
 PLANE = "class poses keep the plane of shifts (Spearman)", "null: pixels"
 
@@ -175,12 +165,7 @@ def plane(model: nn.Module, data: ImageSet) -> dict[str, float]:
     return found
 
 
-@measurement("shift manifold", paper=LIN)
-def shift_manifold(
-    model: nn.Module, data: ImageSet, *, tap: str = "class.poses", sets: int = 2, radius: int = 4, seeds: int = 2
-) -> dict[str, Any]:
-    """See `manifold.shift_manifold`: the paper's own digits, t-SNE and the representation itself (section 3.2)."""
-    return manifold.shift_manifold(model, data, tap, sets=sets, radius=radius, seeds=seeds)
+measurement("shift manifold", paper=LIN)(manifold.shift_manifold)
 
 
 @measurement("associations", paper=LIN)
@@ -212,12 +197,7 @@ def keys(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, fl
     }
 
 
-@measurement("trees", paper=RENZULLI)
-def trees(
-    model: nn.Module, data: ImageSet, *, images: int = 1000, quantiser: quantisation.Quantiser | None = None
-) -> dict[str, Any]:
-    """See `dictionary.quantised_trees`: to be watched."""
-    return dictionary.quantised_trees(model, data, images=images, quantiser=quantiser)
+measurement("trees", paper=RENZULLI)(dictionary.quantised_trees)  # to be watched
 
 
 @measurement("starvation", paper=MITTERREITER, rows=("dead capsules, %", "dyr of the routing to classes, 0 to 1"))
@@ -265,22 +245,10 @@ def invariance(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[s
     return {"kept": [None if math.isnan(share) else share for share in shares]}
 
 
-@measurement("life", paper=MITTERREITER)
-def life(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, list]:
-    """See `parse_tree.life`: to be watched."""
-    return parse_tree.life(model, data, images=images)
-
-
-@measurement("pull", paper=MITTERREITER, needs=("gradients",))
-def pull(model: nn.Module, data: ImageSet, *, images: int = 256) -> dict[str, list]:
-    """See `gradients.pull_of_training`: to be watched."""
-    return gradients.pull_of_training(model, data, images=images)
-
-
-@measurement("adam step", paper=MITTERREITER, needs=("optimizer",))
-def adam_step(model: nn.Module, data: ImageSet, *, training: Any) -> dict[str, list]:
-    """See `gradients.last_step`: to be watched."""
-    return gradients.last_step(training)
+# to be watched
+measurement("life", paper=MITTERREITER)(parse_tree.life)
+measurement("pull", paper=MITTERREITER, needs=("gradients",))(gradients.pull_of_training)
+measurement("adam step", paper=MITTERREITER, needs=("optimizer",))(gradients.last_step)
 
 
 @measurement("compactness", paper=GU, rows=("compactness, mean of six factors, nats", "its bound, nats"))
@@ -306,10 +274,13 @@ def points_lost(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[
 def derived_accuracy(
     model: nn.Module, data: ImageSet, *, derive: Any = None, side: int = 28
 ) -> dict[str, float | None]:
-    """See `robustness.derived_accuracy`: to be watched. Raises ValueError where it is not told what to derive."""
+    """The share of right answers on `robustness.derived_split`, to be watched; None for other data (overlapping pairs,
+    unmoved images). Raises ValueError where it is not told what to derive."""
     if derive is None:
         raise ValueError("derived accuracy needs to be told which images to derive: derive=Affine(kind='c'), say")
-    return {"value": robustness.derived_accuracy(model, data, derive, side=side)}
+    if not data.name.endswith(" translated"):
+        return {"value": None}
+    return {"value": evaluate(model, robustness.derived_split(data, derive, side=side)).accuracy}
 
 
 def _intervals(model: nn.Module, data: ImageSet, images: int) -> intervals.Intervals:

@@ -61,10 +61,6 @@ class Keys:
         arrays = (self.codes, self.labels, self.owners, self.bins)
         return sum(array.nbytes for array in arrays) + sum(map(len, self.digests))
 
-    def text(self, code: int) -> str:
-        """A key as the paper's string of bin numbers, from 1, joined by hyphens."""
-        return "-".join(str(number + 1) for number in self.bins[code].tolist())
-
     def __repr__(self) -> str:
         return f"Keys({len(self.digests):,} keys of {len(self.codes):,} images, {self.bins.shape[1]:,} couplings each)"
 
@@ -91,11 +87,6 @@ class Trees(NamedTuple):
     def share(self) -> float:
         """Mean entropy over mean bound, 0 to 1: 1 where every image has a key of its own. 0 where the bound is 0."""
         return self.mean_entropy / self.mean_bound if self.mean_bound else 0.0
-
-    @property
-    def std_entropy(self) -> float:
-        """Standard deviation of the entropy over classes (of the population), as the paper's +- most likely is."""
-        return float(np.std(self._of(self.entropy)))
 
     def _of(self, values: tuple[float, ...]) -> list[float]:
         return [value for value, count in zip(values, self.images, strict=True) if count]
@@ -244,16 +235,10 @@ def adjusted_rand(first: Any, second: Any) -> float | None:
 
     first, second: (n,) the part that each item belongs to.
     """
+    from sklearn.metrics import adjusted_rand_score
 
-    def pairs(counts: np.ndarray) -> float:
-        return float((counts * (counts - 1) / 2).sum())
-
-    one, two = (np.unique(each, return_inverse=True)[1].astype(np.int64) for each in (first, second))
-    cells = np.unique(one * (two.max() + 1) + two, return_counts=True)[1]
-    together, a, b = pairs(cells), pairs(np.bincount(one)), pairs(np.bincount(two))
-    chance = a * b / max(1.0, len(one) * (len(one) - 1) / 2)
-    most = (a + b) / 2
-    return None if most == chance else (together - chance) / (most - chance)
+    parts = {len(np.unique(each)) for each in (first, second)}
+    return None if parts in ({1}, {len(first)}) else float(adjusted_rand_score(first, second))
 
 
 def quantised_trees(

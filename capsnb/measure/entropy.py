@@ -108,8 +108,8 @@ def associations(model: nn.Module, batches: Iterable, names: Sequence[str] | Non
 
 def layer_entropy(
     model: nn.Module, data: ImageSet, *, layer: str = "caps1", images: int = 500, split: str = "validation"
-) -> float | None:
-    """The mean entropy of one layer's routing, in nats, on so many images of a split, evenly spaced over it.
+) -> dict[str, float | None]:
+    """The mean entropy of one layer's routing as "value", in nats, on so many images evenly spaced over a split.
 
     A model without that layer's coupling has None. Raises ValueError for an unknown split, or no images.
     """
@@ -119,9 +119,10 @@ def layer_entropy(
         raise ValueError(f"images = {images}: at least 1 is needed.")
     tap = f"{layer}.coupling"
     if tap not in taps.names(model):
-        return None
+        return {"value": None}
     device = next(model.parameters()).device
-    return associations(model, evenly_spaced(getattr(data, split).to(device), images), [tap])[tap].mean
+    batches = evenly_spaced(getattr(data, split).to(device), images)
+    return {"value": associations(model, batches, [tap])[tap].mean}
 
 
 def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dict[str, list[float] | None]:

@@ -1,12 +1,12 @@
-"""The range that activations really take: first-order statistics per unit, class and layer, and from them the interval
-alpha over which a capsule is perturbed (Tawalbeh & Oramas 2024, sec. 4.1 and Table 2).
+"""The range that activations really take, per unit, class and layer, and from it the interval alpha over which a
+capsule is perturbed (Tawalbeh & Oramas 2024, sec. 4.1 and Table 2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +17,14 @@ from capsnb.nn.layers import length
 STEPS = 12  # values that divide an interval, both ends included: Table 2's steps in figure 9 are (high - low) / 11
 
 
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """First-order statistics of every unit of one place, by class: the paper's eta, in float64.
+class Statistics(NamedTuple):
+    """Ends of the values of every unit of one place, by class, in float64: what Table 2 needs of the paper's eta.
 
-    `std` is that of the population. A class without images has infinite ends and nan elsewhere.
+    A class without images has infinite ends.
     """
 
-    count: Tensor  # (K,) images of each class
     low: Tensor  # (K, ...) smallest value of each unit
     high: Tensor  # (K, ...)
-    mean: Tensor  # (K, ...)
-    std: Tensor  # (K, ...)
-
-    def overall(self) -> Statistics:
-        """The same over all classes at once (A_all), as one class."""
-        weight = (self.count / self.count.sum()).reshape(-1, *[1] * (self.mean.dim() - 1))
-        seen = self.count > 0
-        weight, parts = weight[seen], self.mean[seen]
-        mean = (weight * parts).sum(0, keepdim=True)
-        variance = (weight * (self.std[seen] ** 2 + (parts - mean) ** 2)).sum(0, keepdim=True)
-        ends = self.low.amin(0, keepdim=True), self.high.amax(0, keepdim=True)
-        return Statistics(self.count.sum(0, keepdim=True), *ends, mean, variance.sqrt())
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,70 +52,47 @@ class Intervals:
 def activation_statistics(
     model: nn.Module, split: Any, places: Sequence[str], *, classes: int | None = None, batch: int = 500
 ) -> dict[str, Statistics]:
-    """Smallest, largest, mean and std of every unit at taps of a model, by true class, one batch in memory at a time.
+    """Smallest and largest value of every unit at taps of a model, by true class, one batch in memory at a time.
 
     places: names of taps; between bars, "|class.poses|", the lengths of the vectors there, which is what a vector
     capsule's activation is. classes: K; as many as the split's labels tell when None.
     Raises ValueError for a missing tap or labels of pairs.
     """
     names = {place: place.strip("|") for place in places}
-    folds: dict[str, _Fold] = {}
+    found: dict[str, Statistics] = {}
 
     def fold(state: None, seen: taps.Record, part: Any) -> None:
         if part.labels.dim() != 1:
             raise ValueError("activation statistics are by class: each image needs one label, these have several.")
         for place, name in names.items():
-            values = length(seen[name]) if place.startswith("|") else seen[name]
-            if place not in folds:
-                folds[place] = _Fold(count, values)
-            folds[place].add(values, part.labels)
+            values = (length(seen[name]) if place.startswith("|") else seen[name]).double()
+            if place not in found:
+                unseen = values.new_full((count, *values.shape[1:]), torch.inf)
+                found[place] = Statistics(unseen, -unseen)
+            low, high = found[place]
+            for label in part.labels.unique().tolist():
+                own = values[part.labels == label]
+                low[label] = low[label].minimum(own.amin(0))
+                high[label] = high[label].maximum(own.amax(0))
 
     split = split.to(next(model.parameters()).device)
     if not len(split):
         raise ValueError("the split has no images, so there are no activations.")
     count = classes or 1 + max(int(part.labels.max()) for part in split.batches(batch))
     taps.stream(model, split.batches(batch), set(names.values()), fold)
-    return {place: folds[place].result() for place in places}
+    return found
 
 
-def class_intervals(statistics: Statistics, *, own: bool = True) -> Intervals:
-    """Table 2: the interval of each class, over all dimensions of the class capsule.
+def class_intervals(statistics: Statistics) -> Intervals:
+    """Table 2: the interval of each class, over all dimensions of its own class capsule.
 
-    statistics: of poses (K, K, D) or of activations (K, K), such as "class.poses" and "|class.poses|".
-    own: the class's own capsule on its images; False takes all capsules of the layer. The paper says neither; the
-    interval is applied to the active capsule, so its own is our reading.
+    statistics: of poses (K, K, D) or of activations (K, K), such as "class.poses" and "|class.poses|". The paper does
+    not say whether a class's own capsule or all of them are meant; the interval is applied to the active capsule, so
+    its own is our reading.
     """
     low, high = statistics.low, statistics.high
-    if own:
-        if low.dim() < 2 or low.shape[0] != low.shape[1]:
-            raise ValueError(f"a class's own capsule needs statistics (K, K, ...), not {tuple(low.shape)}.")
-        each = torch.arange(len(low), device=low.device)
-        low, high = low[each, each], high[each, each]
+    if low.dim() < 2 or low.shape[0] != low.shape[1]:
+        raise ValueError(f"a class's own capsule needs statistics (K, K, ...), not {tuple(low.shape)}.")
+    each = torch.arange(len(low), device=low.device)
+    low, high = low[each, each], high[each, each]
     return Intervals(low.flatten(1).amin(1), high.flatten(1).amax(1)) if low.dim() > 1 else Intervals(low, high)
-
-
-class _Fold:
-    """Running statistics by class; means are merged batch by batch, so that no large sum loses small variances."""
-
-    def __init__(self, classes: int, like: Tensor) -> None:
-        shape = (classes, *like.shape[1:])
-        self.count = torch.zeros(classes, dtype=torch.float64, device=like.device)
-        self.low = torch.full(shape, torch.inf, dtype=torch.float64, device=like.device)
-        self.high = -self.low
-        self.mean, self.squares = torch.zeros_like(self.low), torch.zeros_like(self.low)
-
-    def add(self, values: Tensor, labels: Tensor) -> None:
-        for label in labels.unique().tolist():
-            part = values[labels == label].double()
-            self.low[label] = self.low[label].minimum(part.amin(0))
-            self.high[label] = self.high[label].maximum(part.amax(0))
-            mean, before = part.mean(0), self.count[label].clone()
-            self.count[label] += len(part)
-            delta = mean - self.mean[label]
-            self.mean[label] += delta * (len(part) / self.count[label])
-            self.squares[label] += ((part - mean) ** 2).sum(0) + delta**2 * (before * len(part) / self.count[label])
-
-    def result(self) -> Statistics:
-        count = self.count.reshape(-1, *[1] * (self.mean.dim() - 1))
-        mean = torch.where(count > 0, self.mean, torch.nan)
-        return Statistics(self.count, self.low, self.high, mean, (self.squares / count).sqrt())

@@ -49,13 +49,9 @@ class Observation:
     @property
     def origin(self) -> str:
         """Where it comes from: "2026-03-01, NVIDIA H100, code 1a2b3c4"."""
-        return ", ".join(
-            str(part) for part in (self.made.get("date", "")[:10], self.made.get("device"), self._code) if part
-        )
-
-    @property
-    def _code(self) -> str:
-        return f"code {self.made['code']}" if self.made.get("code") else ""
+        code = self.made.get("code")
+        parts = (self.made.get("date", "")[:10], self.made.get("device"), code and f"code {code}")
+        return ", ".join(str(part) for part in parts if part)
 
     def _maker(self) -> tuple:
         measured = self.made.get("measured", {})

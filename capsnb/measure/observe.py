@@ -12,7 +12,7 @@ from typing import Any
 
 from capsnb.data import ImageSet, prepare
 from capsnb.measure.observations import Observation, read, store_folder, write
-from capsnb.measure.protocol import NULL, Measure, find
+from capsnb.measure.protocol import Measure, find
 from capsnb.training import files, parallel, runs
 from capsnb.training.evaluation import pick_device
 from capsnb.training.identity import encode, key
@@ -247,6 +247,3 @@ def _complain(
         f"{where} has no {measure.name}@{measure.version} of {len(missing)} of {len(specs)} runs, such as "
         f"{runs.run_name(missing[0], places['data_dir'])}: {cost}."
     )
-
-
-__all__ = ["NULL", "OBSERVATIONS", "header", "is_recorded", "observe", "record", "stored", "take_all"]

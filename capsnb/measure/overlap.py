@@ -8,7 +8,7 @@ unit's relevance inside it. A mask that covers half of the image already gives o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,11 +21,6 @@ from capsnb.nn.layers import length
 from capsnb.nn.models import as_pixels
 
 THRESHOLDS = (0.1, 0.25, 0.5)  # of Table 4
-POOLS = {
-    "max": lambda gradient: gradient.abs().amax(-3),  # Simonyan et al. 2014, to whom the paper seems to refer
-    "sum": lambda gradient: gradient.abs().sum(-3),
-    "positive": lambda gradient: gradient.clamp_min(0).sum(-3),
-}
 
 
 class Heatmaps(NamedTuple):
@@ -46,15 +41,22 @@ class Overlap(NamedTuple):
     area: Tensor  # (T, B) share of pixels in the mask: the score of a map that is the same everywhere
 
 
-def class_heatmaps(model: nn.Module, images: Tensor, *, pool: str = "max") -> Heatmaps:
+def pooled(gradient: Tensor) -> Tensor:
+    """The largest channel of a gradient's size, (..., C, H, W) -> (..., H, W).
+
+    As Simonyan et al. 2014 have it, to whom the paper seems to refer.
+    """
+    return gradient.abs().amax(-3)
+
+
+def class_heatmaps(model: nn.Module, images: Tensor) -> Heatmaps:
     """Gradient of each image's predicted score with respect to the image: the response of the class layer."""
-    _pool(pool)
     images = _pixels(model, images).requires_grad_()
     with taps.evaluating(model, gradients=True), undecoded(model):
         scores = model(images).scores
         best, predicted = scores.max(1)
         (gradient,) = torch.autograd.grad(best.sum(), images)
-    return Heatmaps(POOLS[pool](gradient), predicted, predicted)
+    return Heatmaps(pooled(gradient), predicted, predicted)
 
 
 def top_units(model: nn.Module, images: Tensor, reading: Reading, k: int, *, places: Places | None = None) -> Tensor:
@@ -71,8 +73,6 @@ def unit_heatmaps(
     images: Tensor,
     units: Tensor,
     *,
-    unit: str = "position",
-    pool: str = "max",
     places: Places | None = None,
     rows: int = 512,
 ) -> Heatmaps:
@@ -81,7 +81,6 @@ def unit_heatmaps(
     The convolutions run once. The class layer runs for `rows` units at once, and its gradients at the units go down to
     the image in one pass per k, all images together.
     """
-    _pool(pool)
     places, images = places or Places.of(model), _pixels(model, images).requires_grad_()
     taken = places.taps(model)
     count = units.shape[1]
@@ -91,14 +90,14 @@ def unit_heatmaps(
         with taps.record(model, *taken) as seen:
             model(images)
         states = [seen[name] for name in taken]
-        alone = _one_child if _single(model, places, unit) else _masked
+        alone = _one_child if _single(model, places) else _masked
         for some in units.to(images.device).split(max(1, rows // len(images)), 1):
-            gradients, guess = alone(model, places, [state.detach() for state in states], some, unit, images[:1])
+            gradients, guess = alone(model, places, [state.detach() for state in states], some, images[:1])
             guesses.append(guess)
             for each in zip(*gradients, strict=True):
                 last = len(found) + 1 == count
                 (gradient,) = torch.autograd.grad(states, images, each, retain_graph=not last)
-                found.append(POOLS[pool](gradient))
+                found.append(pooled(gradient))
     return Heatmaps(torch.stack(found, 1), torch.cat(guesses, 1), units.to(images.device))
 
 
@@ -178,24 +177,19 @@ def score_table(found: Overlap, labels: Tensor | None = None) -> dict[str, tuple
     return table
 
 
-def _pool(name: str) -> None:
-    if name not in POOLS:
-        raise ValueError(f"pool {name!r} is unknown; allowed: {', '.join(POOLS)}")
-
-
 def _pixels(model: nn.Module, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
     return as_pixels(images.to(device), model.image_shape).detach().clone()
 
 
-def _single(model: nn.Module, places: Places, unit: str) -> bool:
+def _single(model: nn.Module, places: Places) -> bool:
     """Whether one layer is left above the units, and answers with one child as it does when the others are silent."""
     last = ["primary", *model.layers][-2:] == [places.units, places.layer]
-    return last and unit == "position" and getattr(model.get_submodule(places.layer), "can_route_one", False)
+    return last and getattr(model.get_submodule(places.layer), "can_route_one", False)
 
 
 def _one_child(
-    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str, image: Tensor
+    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, image: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """`_masked` by a layer that has no other children: hundreds of times less work, the same numbers."""
     index = units.T.unsqueeze(-1).expand(-1, -1, states[0].shape[-1])  # (c, B, P)
@@ -208,23 +202,18 @@ def _one_child(
 
 
 def _masked(
-    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, unit: str, image: Tensor
+    model: nn.Module, places: Places, states: list[Tensor], units: Tensor, image: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """Gradients at the units' poses (and activations), (c, B, I, ...) each, and the classes (B, c) of c units alone."""
     capsules = states[0].shape[1]
     chosen = torch.arange(capsules, device=units.device)
-    if unit == "type":
-        chosen = chosen % places.types(model)
     mask = (units.T.unsqueeze(-1) == chosen).flatten(0, 1)  # (c B, I)
     leaves = [state.repeat(units.shape[1], *[1] * (state.dim() - 1)).requires_grad_() for state in states]
     # the network runs for one image up to the units, where the rows take its place
-    rows = {name: _replaced(taps.keep(mask)(leaf)) for name, leaf in zip(places.taps(model), leaves, strict=True)}
-    with taps.edit(model, rows):
+    rows = [taps.keep(mask)(leaf) for leaf in leaves]
+    edits = {name: lambda _, own=own: own for name, own in zip(places.taps(model), rows, strict=True)}
+    with taps.edit(model, edits):
         best, guess = model(image.detach()).scores.max(1)
     gradients = torch.autograd.grad(best.sum(), leaves)
     split = [gradient.unflatten(0, (units.shape[1], -1)) for gradient in gradients]
     return split, guess.view(units.T.shape).T
-
-
-def _replaced(tensor: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda _: tensor

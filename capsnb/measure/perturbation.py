@@ -75,7 +75,6 @@ def perturbed_accuracy(
     values: Sequence[float] | Tensor,
     *,
     change: str = "replacement",
-    directions: Tensor | None = None,
     batch: int = 500,
 ) -> Tensor:
     """How often the network still names the class of its own perturbed pictures (figure 8). -> (D, S), shares
@@ -89,7 +88,7 @@ def perturbed_accuracy(
     device, right = next(model.parameters()).device, 0
     with evaluating(model):
         for images, labels, _ in split.to(device).batches(batch):
-            poses, labels, steps, axes = _plan(model, images, labels, values, change, directions)
+            poses, labels, steps, axes = _plan(model, images, labels, values, change, None)
             group = max(1, batch // steps.numel())
             for some, label in zip(poses.split(group), labels.split(group), strict=True):
                 changed = _changed(some, label, steps, axes, change).flatten(0, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -72,18 +72,14 @@ def quantised_accuracy(model: nn.Module, split: Any, quantiser: Quantiser | None
         return evaluate(model, split, batch=batch).accuracy
 
 
-def accuracy_by_levels(
-    model: nn.Module, split: Any, levels: Sequence[int], quantiser: Quantiser | None = None
-) -> dict[int, float]:
-    """`quantised_accuracy` for each number of levels, with the quantiser's edges."""
-    base = quantiser or Quantiser()
-    return {count: quantised_accuracy(model, split, replace(base, levels=count)) for count in levels}
+def accuracy_by_levels(model: nn.Module, split: Any, levels: Sequence[int]) -> dict[int, float]:
+    """`quantised_accuracy` for each number of levels."""
+    return {count: quantised_accuracy(model, split, Quantiser(levels=count)) for count in levels}
 
 
-def fewest_levels(accuracies: Mapping[int, float], plain: float, *, tolerance: float = 0.0) -> int | None:
+def fewest_levels(accuracies: Mapping[int, float], plain: float) -> int | None:
     """ "The lowest K such that the accuracy is not deteriorated" (sec. 3.1), None when every K costs accuracy.
 
     accuracies: K -> accuracy with K levels, best on validation images. plain: that of continuous couplings.
-    tolerance: a loss of so much is none; the paper names no number.
     """
-    return min((count for count, accuracy in accuracies.items() if accuracy >= plain - tolerance), default=None)
+    return min((count for count, accuracy in accuracies.items() if accuracy >= plain), default=None)

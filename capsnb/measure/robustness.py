@@ -18,7 +18,7 @@ from capsnb.data.pixels import centre
 from capsnb.data.transforms import Affine, Translated
 from capsnb.data.transforms.factors import NEUTRAL, vary
 from capsnb.nn.taps import evaluating
-from capsnb.training.evaluation import correct, evaluate
+from capsnb.training.evaluation import correct
 from capsnb.training.recipe import Row
 
 
@@ -69,13 +69,6 @@ def drop(accuracies: Sequence[float], values: Sequence[float], factor: str) -> f
     if not plain:
         raise ValueError(f"the values of {factor} do not hold {NEUTRAL[factor]:g}, the unchanged image.")
     return plain[0] - math.fsum(accuracies) / len(accuracies)
-
-
-def derived_accuracy(model: nn.Module, data: ImageSet, derive: Translated | Affine, *, side: int = 28) -> float | None:
-    """The share of right answers on `derived_split`; None for other data (overlapping pairs, unmoved images)."""
-    if not data.name.endswith(" translated"):
-        return None
-    return evaluate(model, derived_split(data, derive, side=side)).accuracy
 
 
 def derived_split(data: ImageSet, derive: Translated | Affine, *, side: int = 28) -> Split:

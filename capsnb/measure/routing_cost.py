@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from statistics import linear_regression
 from typing import NamedTuple
 
 import torch
@@ -99,9 +100,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
         raise ValueError(f"an exponent needs at least two sizes with a cost each, not {len(sizes)} and {len(costs)}.")
     if min(*sizes, *costs) <= 0:
         raise ValueError("an exponent needs sizes and costs above 0.")
-    x, y = [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
-    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
+    return linear_regression([math.log(size) for size in sizes], [math.log(cost) for cost in costs]).slope
 
 
 def _wait(device: torch.device) -> None:

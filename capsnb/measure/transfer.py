@@ -12,7 +12,6 @@ where they were ("re-adjust") is not said: `fresh` chooses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from capsnb.data import DataSpec
 from capsnb.data.transforms import Pairs, pair_splits
 from capsnb.training.spec import Spec
 
-SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")
 CONTINUED = "continued"  # ours: base, trained for as long again, as long as BnB has seen domain B in all
 Blocks = tuple[tuple[str, ...], ...]  # names of a model's parts, lowest layer first
 
@@ -34,16 +32,15 @@ class Domains(NamedTuple):
     b: DataSpec
 
 
-def domains(data: DataSpec, *, classes: int = 10, share: float = 0.5, seed: int = 0) -> Domains:
-    """S_A and S_B: the same overlapping digits, limited to the class pairs of one half each.
+def domains(data: DataSpec) -> Domains:
+    """S_A and S_B: the same overlapping digits, limited to the class pairs of one half each (`pair_splits`).
 
-    share: of the class pairs that go to A. Limits of the pairs (`Pairs.train`, ...) hold for each domain alone. Raises
-    ValueError unless the data is derived by `Pairs` of all classes.
+    Limits of the pairs (`Pairs.train`, ...) hold for each domain alone. Raises ValueError unless the data is derived by
+    `Pairs` of all classes.
     """
     if not isinstance(data.derive, Pairs) or data.derive.pairs is not None:
         raise ValueError("domains are made of overlapping digits: give a DataSpec with derive=Pairs(...) of all pairs.")
-    parts = pair_splits(classes, share=share, seed=seed)
-    return Domains(*(replace(data, derive=replace(data.derive, pairs=part)) for part in parts))
+    return Domains(*(replace(data, derive=replace(data.derive, pairs=part)) for part in pair_splits()))
 
 
 def blocks(config: Any, *, above: int = 2) -> Blocks:
@@ -64,20 +61,13 @@ def blocks(config: Any, *, above: int = 2) -> Blocks:
     return (tuple(layers[:-above]), *((name,) for name in upper), (last, *decoder))
 
 
-def schemes(spec: Spec, data: Domains, *, layers: Blocks | None = None, fresh: bool = True) -> dict[str, Spec]:
+def schemes(spec: Spec, data: Domains, *, fresh: bool = True) -> dict[str, Spec]:
     """A run for each scheme and for CONTINUED by its name, after "source", the same network trained on A.
 
-    spec: model, recipe and seed of all of them. layers: `blocks` of the model when None. fresh: the layers above start
-    anew, by another draw than at first, else they go on from where they were. Raises ValueError unless `layers` name
-    each part of the model that has parameters once.
+    spec: model, recipe and seed of all of them. Layers are the model's `blocks`. fresh: the layers above start anew, by
+    another draw than at first, else they go on from where they were.
     """
-    layers = blocks(spec.model) if layers is None else layers
-    named = sorted(name for layer in layers for name in layer)
-    there = [name for layer in blocks(spec.model, above=1) for name in layer]
-    if named != sorted(there):
-        raise ValueError(f"the layers must name each of {', '.join(there)} once, not {', '.join(named) or 'nothing'}.")
-    if len(layers) < 2 or not all(layers):
-        raise ValueError("at least two layers are needed, none of them empty: one to keep and one to train.")
+    layers = blocks(spec.model)
     trained = {"A": replace(spec, data=data.a), "B": replace(spec, data=data.b)}
     found = {"source": trained["A"], "base": trained["B"], CONTINUED: replace(trained["B"], start=trained["B"])}
     for domain in ("B", "A"):
@@ -85,21 +75,4 @@ def schemes(spec: Spec, data: Domains, *, layers: Blocks | None = None, fresh: b
             below, above = (tuple(name for layer in part for name in layer) for part in (layers[:kept], layers[kept:]))
             start = replace(trained["B"], start=trained[domain], frozen=below)
             found[f"{domain}{kept}B"] = replace(start, reset=above, redraw=spec.redraw + 1) if fresh else start
-    return found
-
-
-def costs(accuracy: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
-    """What breaking layers apart costs, and what the other domain costs beyond it: scheme -> seed -> accuracy in.
-
-    "coupling, 1 kept" is base - B1B, "length apart, 1 kept" is CONTINUED - B1B, which has seen B for as
-    long as B1B's lowest block has, "domain, 1 kept" is B1B - A1B, and so on, each for the seeds that both have.
-    """
-    found: dict[str, dict[int, float]] = {}
-    for kept in (1, 2):
-        own, other = f"B{kept}B", f"A{kept}B"
-        pairs = {"coupling": ("base", own), "length apart": (CONTINUED, own), "domain": (own, other)}
-        for name, (first, second) in pairs.items():
-            better, worse = accuracy.get(first, {}), accuracy.get(second, {})
-            if differences := {seed: better[seed] - worse[seed] for seed in better if seed in worse}:
-                found[f"{name}, {kept} kept"] = differences
     return found

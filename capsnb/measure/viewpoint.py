@@ -38,20 +38,27 @@ class Similarity(NamedTuple):
 
 
 def transformed(images: Tensor, kind: str, amount: float) -> Tensor:
-    """All images under one affine transform about their centre: uint8 (B, C, H, W) -> the same shape.
+    """All images under one affine transform, as `moved` makes it."""
+    return moved(images, {kind: amount})
 
-    kind: one of KINDS, amount in its unit; rotation is clockwise, shear moves x by y. Ink may leave the image. Raises
-    ValueError for another kind, or images that are not uint8.
+
+def moved(images: Tensor, amounts: Mapping[str, float]) -> Tensor:
+    """All images scaled, sheared, rotated, then shifted about their centre: uint8 (B, C, H, W) -> the same shape.
+
+    amounts: of KINDS, each in its unit; rotation is clockwise, shear moves x by y. Ink may leave the image. Raises
+    ValueError for another kind, a scale that is not above 0, or images that are not uint8.
     """
-    if kind not in KINDS:
-        raise ValueError(f"transform {kind!r} is unknown; allowed: {', '.join(KINDS)}.")
+    if unknown := [kind for kind in amounts if kind not in KINDS]:
+        raise ValueError(f"transform {unknown[0]!r} is unknown; allowed: {', '.join(KINDS)}.")
     if images.dtype != torch.uint8:
         raise ValueError(f"images are transformed as uint8, not {images.dtype}.")
-    if amount == KINDS[kind][1]:
+    starts = {name: start for name, (_, start, _) in KINDS.items()}
+    chosen = starts | amounts
+    if chosen == starts:
         return images
-    count = len(images)
-    numbers = {name: torch.full((count,), float(start)) for name, (_, start, _) in KINDS.items()}
-    numbers[kind] = torch.full((count,), float(amount))
+    if not chosen["scale"] > 0:
+        raise ValueError(f"scale = {chosen['scale']}: a factor above 0 is needed.")
+    numbers = {name: torch.full((len(images),), float(amount)) for name, amount in chosen.items()}
     slant = torch.tan(torch.deg2rad(numbers["shear"]))
     matrix = rotate_shear_scale(numbers["rotation"], slant, numbers["scale"][:, None].expand(-1, 2))
     shift = torch.stack((numbers["translation x"], numbers["translation y"]), 1)
@@ -81,9 +88,9 @@ def viewpoint(
     return {name: _similarity(values.cpu()) for name, values in sums.items()}
 
 
-def layer_mean(values: Tensor, kept: Tensor | None = None) -> Tensor:
-    """Mean over the capsules of a layer that have a value (A, I) -> (A,). kept: (I,) bool, the only ones that count."""
-    return (values if kept is None else values[:, kept]).nanmean(1)
+def layer_mean(values: Tensor) -> Tensor:
+    """Mean over the capsules of a layer that have a value (A, I) -> (A,)."""
+    return values.nanmean(1)
 
 
 def share_kept(found: Similarity) -> Tensor:

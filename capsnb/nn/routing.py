@@ -99,40 +99,6 @@ def constant(value: str, children: int, parents: int) -> float:
     return values[value]
 
 
-def attention(votes: Tensor, combine: Combine, *, iterations: int = 3, over: str = "parents") -> Tensor:
-    """Routing by dot-product attention: each iteration's logits are <vote, pose> / sqrt(D) alone, nothing adds up.
-
-    over: "parents", children attend to their parents (inverted dot-product attention, Tsai et al. 2020, on one layer
-        after the other); "children", parents attend to their children as a transformer's tokens do, a softmax along
-        the columns: no parent can be left without coupling (Mitterreiter et al. 2023, sec. 5).
-    iterations: T, the number of weighted sums; T = 1 is the even share, 1/J or 1/I. Gradients flow through all.
-    Returns the coupling (B, I, J), which sums to 1 over J or over I. Raises ValueError for a value out of range.
-    """
-    _check(iterations=iterations, over=over)
-    coupling = uniform(votes, value="1/J" if over == "parents" else "1/I")
-    reader = _reader(votes, combine)
-    for _ in range(iterations - 1):
-        logits = reader.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
-        coupling = _over_parents(logits) if over == "parents" else logits.softmax(1)
-    return coupling
-
-
-def self_attention(votes: Tensor, combine: Combine, *, prior: Tensor | None = None) -> Tensor:
-    """Self-attention among the votes for one parent, without iterations (Mazzia et al. 2021, eqs. 5 to 8).
-
-    logit_ij = sum_k <vote_ij, vote_kj> / sqrt(D), coupling = softmax of it over the parents + prior: children are heard
-    as far as the others' votes agree with theirs. The paper divides by the root of the child's pose size; the released
-    code by that of the parent's, D, as here.
-    prior: (I, J), added after the softmax, so that a child may spend more or less than 1.
-    Returns (B, I, J).
-    """
-    _, children, parents = _vote_axes(votes)
-    reader = _reader(votes, combine)
-    everybody = reader.weighted_sum(uniform(votes, value="1"))
-    coupling = _over_parents(reader.agreement(everybody) * votes.shape[-1] ** -0.5)
-    return coupling if prior is None else coupling + _checked(prior, children, parents)
-
-
 def _checked(prior: Tensor, children: int, parents: int) -> Tensor:
     if prior.shape != (children, parents):
         raise ValueError(f"the prior has shape {tuple(prior.shape)}, the votes need ({children}, {parents})")
@@ -159,9 +125,7 @@ def _vote_axes(votes: Tensor) -> tuple[int, int, int]:
     return votes.shape[0], votes.shape[1], votes.shape[2]
 
 
-def _check(
-    *, iterations: int, temperature: float = 1.0, rate: float = 1.0, gradient: str = "all", over: str = "parents"
-) -> None:
+def _check(*, iterations: int, temperature: float = 1.0, rate: float = 1.0, gradient: str = "all") -> None:
     if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations = {iterations}: a whole number of at least 1 is needed")
     if not temperature > 0:
@@ -170,8 +134,6 @@ def _check(
         raise ValueError(f"rate = {rate}: it must be above 0 and at most 1")
     if gradient not in ("all", "last"):
         raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last'")
-    if over not in ("parents", "children"):
-        raise ValueError(f"over = {over!r} is unknown; allowed: 'parents', 'children'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,13 +166,22 @@ class Dynamic:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """Routing by dot-product attention, as a model's configuration; the fields are those of `attention`."""
+    """Routing by dot-product attention: each iteration's logits are <vote, pose> / sqrt(D) alone, nothing adds up.
+
+    over: "parents", children attend to their parents (inverted dot-product attention, Tsai et al. 2020, on one layer
+        after the other); "children", parents attend to their children as a transformer's tokens do, a softmax along
+        the columns: no parent can be left without coupling (Mitterreiter et al. 2023, sec. 5).
+    iterations: T, the number of weighted sums; T = 1 is the even share, 1/J or 1/I. Gradients flow through all.
+    The coupling sums to 1 over J or over I.
+    """
 
     iterations: int = 3
     over: str = "parents"
 
     def __post_init__(self) -> None:
-        _check(iterations=self.iterations, over=self.over)
+        _check(iterations=self.iterations)
+        if self.over not in ("parents", "children"):
+            raise ValueError(f"over = {self.over!r} is unknown; allowed: 'parents', 'children'")
 
     @property
     def silent_is_absent(self) -> bool:
@@ -218,18 +189,33 @@ class Attention:
         return self.over == "parents"
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
-        return attention(votes, combine, iterations=self.iterations, over=self.over)
+        coupling = uniform(votes, value="1/J" if self.over == "parents" else "1/I")
+        reader = _reader(votes, combine)
+        for _ in range(self.iterations - 1):
+            logits = reader.agreement(combine(coupling, votes)) * votes.shape[-1] ** -0.5
+            coupling = _over_parents(logits) if self.over == "parents" else logits.softmax(1)
+        return coupling
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfAttention:
-    """Routing by self-attention among votes, as a model's configuration (Efficient-CapsNet learns its prior)."""
+    """Self-attention among the votes for one parent, without iterations (Mazzia et al. 2021, eqs. 5 to 8).
+
+    logit_ij = sum_k <vote_ij, vote_kj> / sqrt(D), coupling = softmax of it over the parents + prior: children are heard
+    as far as the others' votes agree with theirs. The paper divides by the root of the child's pose size; the released
+    code by that of the parent's, D, as here. The prior (I, J), which Efficient-CapsNet learns, is added after the
+    softmax, so that a child may spend more or less than 1.
+    """
 
     learned_prior: bool = True
     silent_is_absent: ClassVar[bool] = True
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
-        return self_attention(votes, combine, prior=prior)
+        _, children, parents = _vote_axes(votes)
+        reader = _reader(votes, combine)
+        everybody = reader.weighted_sum(uniform(votes, value="1"))
+        coupling = _over_parents(reader.agreement(everybody) * votes.shape[-1] ** -0.5)
+        return coupling if prior is None else coupling + _checked(prior, children, parents)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from capsnb.plot.curves import (
     scaling,
     viewpoint_curves,
 )
-from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_rows, reconstructions, shift_images
+from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_rows, reconstructions
 from capsnb.plot.life import layer_sparsity, network_life, pull_balance, training_path
-from capsnb.plot.manifold import embedded_grid, embedded_grids, grid_distances, pose_planes
+from capsnb.plot.manifold import embedded_grid, embedded_grids, pose_planes
 from capsnb.plot.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
 from capsnb.plot.perturbation import (
     class_intervals,
@@ -29,7 +29,6 @@ from capsnb.plot.perturbation import (
 from capsnb.plot.points import (
     accuracy_against_parameters,
     accuracy_against_setting,
-    faithfulness_points,
     paired_effects,
     seed_points,
     shared_activation,

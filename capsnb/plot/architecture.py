@@ -25,9 +25,7 @@ class _Column(NamedTuple):
     rows: tuple[float, ...] = ()
 
 
-def architecture(
-    seen: Mapping[str, Any], *, image: Any | None = None, names: Mapping[str, str] | None = None, ax: Axes | None = None
-) -> Axes:
+def architecture(seen: Mapping[str, Any], *, image: Any | None = None, ax: Axes | None = None) -> Axes:
     """A network from what its taps recorded: name -> tensor, or name -> shape, both with the batch axis first.
 
         with taps.record(model, *taps.names(model)) as seen:
@@ -36,7 +34,7 @@ def architecture(
 
     (B, C, H, W) is drawn as feature maps, `primary` and `*.poses` as capsules, (B, N) as plain units, `reconstruction`
     as a decoder with its picture. Capsules recorded as tensors are as long as those of the first image; without values
-    all are alike. names: another caption for a tap.
+    all are alike.
     """
     layers = [(tap, data) for tap, data in seen.items() if not tap.endswith((".votes", ".coupling"))]
     if not layers:
@@ -49,7 +47,7 @@ def architecture(
         x = before.right + 1.0
     for tap, data in layers:
         shape = _shape(data)
-        caption = (names or {}).get(tap, tap.removesuffix(".poses"))
+        caption = tap.removesuffix(".poses")
         if tap == "reconstruction":
             column = _decoder(ax, x - 0.25, data, shape, caption, before)
         elif len(shape) == 4:

@@ -1,4 +1,4 @@
-"""Images side by side: plain grids, rows of pictures, shifts of one image, clusters, heatmaps beside their image."""
+"""Images side by side: plain grids, rows of pictures, clusters, heatmaps beside their image."""
 
 from __future__ import annotations
 
@@ -102,21 +102,6 @@ def reconstructions(
     ax = picture_rows({"image": originals, "rebuilt": rebuilt}, labels=labels, size=size, ax=ax)
     for text in ax.get_xticklabels():
         text.set_color(RED if text.get_text().endswith("✗") else "black")
-    return ax
-
-
-def shift_images(images: Any, offsets: Any, *, step: int = 4, size: float = 0.7, ax: Axes | None = None) -> Axes:
-    """Images of a shift set at every `step`-th shift, in their grid (figure 4 of Lin, Li & Ma 2018).
-
-    images: (S, C, H, W), offsets: shifts (S, 2) in pixels.
-    """
-    shown, places = array(images), array(offsets).astype(int)
-    kept = sorted(set(places[:, 0].tolist()))[::step]
-    index = {tuple(place): number for number, place in enumerate(places.tolist())}
-    table = np.stack([[shown[index[row, column]] for column in kept] for row in kept])
-    names = [f"{shift:+d}" if shift else "0" for shift in kept]
-    ax = image_grid(table, row_labels=names, column_labels=names, size=size, ax=ax)
-    ax.set(ylabel="down (px)", xlabel="to the right (px)")
     return ax
 
 

@@ -60,7 +60,7 @@ def legend_above(figure: Figure, entries: Mapping[str, Artist], most: int) -> No
         figure.legend(entries.values(), entries, loc="outside upper center", ncols=min(most, len(entries)))
 
 
-def named_rows(ax: Axes, names: Sequence[str], xlabel: str, *, legend: bool = True) -> Axes:
+def named_rows(ax: Axes, names: Sequence[Any], xlabel: str, *, legend: bool = True) -> Axes:
     """Rows 0, 1, ... by name from the top, light vertical lines, and above a legend with each label once, if any."""
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)

@@ -15,16 +15,14 @@ from capsnb.plot.layout import BESIDE, axes, distinct, finished, labelled, layer
 from capsnb.plot.style import BLUE, GREEN, GREY, RED
 
 
-def network_life(
-    history: Iterable[Mapping[str, Any]], *, names: Sequence[str] | None = None, column: str = "life"
-) -> Figure:
+def network_life(history: Iterable[Mapping[str, Any]], *, names: Sequence[str] | None = None) -> Figure:
     """Norm of every capsule, capsules alive, and dyr against training steps, a row of panels per layer.
 
     history: rows of a run that watched `capsnb.measure.parse_tree.life`. Capsules dead in the last row are red.
     """
-    rows = observed(history, column)
+    rows = observed(history, "life")
     steps = [row["step"] for row in rows]
-    life = [row[column] for row in rows]
+    life = [row["life"] for row in rows]
     count = len(life[0]["mean"])
     shown = names or layer_names(count)
     options = {"sharex": True, "gridspec_kw": {"width_ratios": (3, 2, 2)}}
@@ -57,9 +55,7 @@ def network_life(
     return figure
 
 
-def pull_balance(
-    history: Iterable[Mapping[str, Any]], weight_decay: float, *, names: Sequence[str] | None = None
-) -> Figure:
+def pull_balance(history: Iterable[Mapping[str, Any]], weight_decay: float) -> Figure:
     """Weight decay's pull on each capsule's transforms over that of the loss, against steps, a panel per layer.
 
     Above the dashed line the transforms to the next layer are drawn to 0 more strongly than the loss moves them.
@@ -68,7 +64,7 @@ def pull_balance(
     rows = observed(history, "pull", "life")
     steps = [row["step"] for row in rows]
     count = len(rows[0]["pull"]["transform"])
-    shown = names or layer_names(count + 1)[:count]
+    shown = layer_names(count + 1)
     figure, (found,) = panels(2.9 * count, 3.0, columns=count, sharey=True)
     for layer, ax in enumerate(found):
         loss = np.array([row["pull"]["transform"][layer] for row in rows])  # (rows, I)
@@ -89,18 +85,18 @@ def _capsules(ax: Axes, steps: Sequence[int], values: np.ndarray, dead: Sequence
         ax.plot(steps, values[:, capsule], color=RED if gone else GREEN, linewidth=1, alpha=0.6, zorder=2 + gone)
 
 
-def layer_sparsity(history: Sequence[Mapping[str, Any]], column: str = "sparsity", *, ax: Axes | None = None) -> Axes:
+def layer_sparsity(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
     """Share of pruned weights of each layer, and of all, against the epoch.
 
-    history: rows of a run that watched `capsnb.training.pruning.sparsity` under the name `column`.
+    history: rows of a run that watched `capsnb.training.pruning.sparsity` as "sparsity".
     """
-    rows = observed(history, column)
+    rows = observed(history, "sparsity")
     ax = axes(ax, 6.0, 3.4)
     epochs = [row["epoch"] for row in rows]
-    for name, _, look in distinct(rows[0][column]):
+    for name, _, look in distinct(rows[0]["sparsity"]):
         if name == "total":
             look = {"color": "black", "linewidth": 2.2, "linestyle": "--"}
-        shares = [100 * row[column][name] for row in rows]
+        shares = [100 * row["sparsity"][name] for row in rows]
         ax.plot(epochs, shares, label="all" if name == "total" else name, **look)
     ax.set_ylim(-2, 102)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

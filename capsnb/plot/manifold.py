@@ -54,32 +54,6 @@ def embedded_grids(grids: Mapping[str, tuple[Any, Any]], *, columns: int = 4) ->
     return figure
 
 
-def grid_distances(networks: Mapping[str, tuple[Any, Any]], *, ax: Axes | None = None) -> Axes:
-    """What `spearman` ranks: distances of representations (S, d) against those of the shifts (S, 2), in pixels.
-
-    network -> (points, shifts). Mean and range from the 10th to the 90th percentile at each distance of the grid, every
-    network scaled to a mean of 1.
-    """
-    ax = axes(ax, 5.2, 3.4)
-    for name, (points, offsets), look in distinct(networks):
-        found, true = _distances(points), _distances(offsets).round(6)
-        steps = np.unique(true)
-        each = [found[true == step] / found.mean() for step in steps]
-        ax.plot(steps, [part.mean() for part in each], markersize=4, label=name, **look)
-        low, high = np.transpose([np.percentile(part, (10, 90)) for part in each])
-        ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel="distance of the shifts (px)", ylabel="distance of the representations", ylim=(0, None))
-    ax.legend()
-    return ax
-
-
-def _distances(points: Any) -> np.ndarray:
-    """Of each pair of points (S, d)."""
-    points = array(points).astype(float)
-    first, second = np.triu_indices(len(points), 1)
-    return np.linalg.norm(points[first] - points[second], axis=1)
-
-
 def pose_planes(clouds: Mapping[str, Mapping[Any, Any]], *, disc: Sequence[str] = ()) -> Figure:
     """Poses of two numbers: model -> class -> (N, 2), a panel per model; `disc` names those that live in the unit disc.
 

@@ -153,16 +153,14 @@ def norm_bars(
     return ax
 
 
-def parse_tree_statistics(
-    layers: Sequence[Any], *, names: Sequence[str] | None = None, top: int | None = None
-) -> Figure:
+def parse_tree_statistics(layers: Sequence[Any], *, top: int | None = None) -> Figure:
     """Mean and standard deviation of couplings and of norms over many images, dead capsules in red (fig. 3).
 
     Both trees have one scale: an edge that is pale in the second, dark in the first, is the same for every image.
     layers: of `capsnb.measure.parse_tree.trace`.
     """
     means, stds = [each.norm_mean for each in layers], [each.norm_std for each in layers]
-    options = {"dead": [each.dead() for each in layers], "names": names}
+    options = {"dead": [each.dead() for each in layers]}
     figure, ((left, right), (below, beside)) = panels(12, 7, 2, 2, gridspec_kw={"height_ratios": (5, 3)})
     couplings = [each.coupling_mean for each in layers[:-1]], [each.coupling_std for each in layers[:-1]]
     largest = max(float(each.max()) for each in couplings[0])

@@ -128,7 +128,6 @@ def class_intervals(
     networks: Mapping[str, tuple[Any, Any]],
     *,
     published: Mapping[str, tuple[Any, Any]] | None = None,
-    classes: Sequence[Any] | None = None,
     xlabel: str | Mapping[str, str] = "value of a pose's dimension",
 ) -> Figure:
     """Each class's interval (Table 2): panel -> (low (K,), high (K,)), ours above the published one where there is one.
@@ -144,9 +143,8 @@ def class_intervals(
             if pair is not None:
                 low, high = (array(end).astype(float) for end in pair)
                 ax.hlines(np.arange(len(low)) + lift, low, high, color=colour, linewidth=thick, label=kind)
-        names = [str(each) for each in (classes if classes is not None else range(len(ends[0])))]
         own = xlabel if isinstance(xlabel, str) else xlabel[name]
-        named_rows(ax, names, own, legend=name in published)
+        named_rows(ax, range(count), own, legend=name in published)
         ax.set_title(name, pad=22 if published else None)
     found[0].set_ylabel("class")
     return figure

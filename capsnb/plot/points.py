@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, labelled, legend_above, named_rows, panels
+from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
 from capsnb.plot.style import BLUE, GREY, ORANGE, RED, array
 
-BETTER = {"chamfer": "lower", "procrustes": "lower", "trustworthiness": "higher", "spearman": "higher"}
+SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")  # of `capsnb.measure.transfer`
 RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
 
 
@@ -80,10 +79,7 @@ def _values(found: Any) -> np.ndarray:
 
 
 def transfer_points(
-    accuracy: Mapping[str, Mapping[str, Any]],
-    schemes: Sequence[str] = ("base", "B1B", "B2B", "A1B", "A2B"),
-    *,
-    ax: Axes | None = None,
+    accuracy: Mapping[str, Mapping[str, Any]], schemes: Sequence[str] = SCHEMES, *, ax: Axes | None = None
 ) -> Axes:
     """Accuracy of each scheme, networks side by side (Lin, Li & Ma 2018, figure 7): network -> scheme -> percents.
 
@@ -107,43 +103,6 @@ def transfer_points(
     ax.set_xticks(range(len(schemes)), schemes)
     ax.set_xlim(-0.5, len(schemes) - 0.5)
     return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
-
-
-def faithfulness_points(
-    networks: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    nulls: Mapping[str, Mapping[str, float]] | None = None,
-    published: Mapping[str, float] | None = None,
-    measures: Sequence[str] = tuple(BETTER),
-) -> Figure:
-    """A panel per measure: network -> measure -> values, every one a point, their mean a bar.
-
-    nulls: name -> measure -> number, what points that know nothing score, as a line. published: network -> Chamfer
-    distance of the paper.
-    """
-    size = (2.5 * len(measures) + 1.2, 1.5 + 0.42 * len(networks))
-    figure, (found,) = panels(*size, columns=len(measures), sharey=True)
-    rng = np.random.default_rng(0)
-    for ax, measure in zip(found, measures, strict=True):
-        for row, (name, scores) in enumerate(networks.items()):
-            values = _values(scores.get(measure))
-            values = values[np.isfinite(values)]
-            if len(values):
-                jitter = row + rng.uniform(-0.18, 0.18, len(values))
-                ax.plot(values, jitter, "o", color=BLUE, alpha=0.45, markersize=4, label="this run")
-                ax.vlines(values.mean(), row - 0.3, row + 0.3, color=BLUE, linewidth=2.5)
-            if measure == "chamfer" and name in (published or {}):
-                ax.plot(published[name], row, zorder=4, label="published", **PUBLISHED)
-        for (name, scores), style in zip((nulls or {}).items(), ("--", ":", "-."), strict=False):
-            if np.isfinite(scores.get(measure, np.nan)):
-                ax.axvline(scores[measure], color=GREY, linestyle=style, label=name, zorder=0)
-        ax.set_title(measure, loc="left")
-        ax.set_xlabel(f"{BETTER.get(measure, '')} is better")
-        ax.tick_params(axis="y", length=0)
-    found[0].set_yticks(range(len(networks)), list(networks))
-    found[0].set_ylim(len(networks) - 0.4, -0.6)
-    legend_above(figure, labelled(found), 5)
-    return figure
 
 
 def accuracy_against_parameters(models: Mapping[str, tuple[int, Sequence[float]]], *, ax: Axes | None = None) -> Axes:

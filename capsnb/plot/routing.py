@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from capsnb.plot.layout import BESIDE, axes, bare, labelled, panels
 from capsnb.plot.style import BLUE, GREY, PALETTE, RED, array
 
+BINS = 50  # of a histogram over [0, 1]
+
 
 def couplings(coupling: Any, *, classes: Sequence[Any] | None = None, label: int | None = None) -> Figure:
     """Couplings of one image at each routing iteration, (T, I, J): a panel per iteration, a row per parent capsule.
@@ -57,7 +59,7 @@ def couplings(coupling: Any, *, classes: Sequence[Any] | None = None, label: int
     return figure
 
 
-def coupling_histogram(coupling: Any | Mapping[str, Any], *, bins: int = 50, ax: Axes | None = None) -> Axes:
+def coupling_histogram(coupling: Any | Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """How couplings (..., J) are distributed over [0, 1], as shares on a log scale, with the uniform 1/J marked.
 
     A mapping name -> couplings draws one outline each.
@@ -68,10 +70,10 @@ def coupling_histogram(coupling: Any | Mapping[str, Any], *, bins: int = 50, ax:
     alone = {"histtype": "stepfilled", "alpha": 0.85}
     style = alone if len(named) == 1 else {"histtype": "step", "linewidth": 1.8}
     for (name, values), colour in zip(named.items(), PALETTE, strict=False):
-        _shares(ax, values.ravel(), bins, color=colour, label=name or None, **style)
+        _shares(ax, values.ravel(), color=colour, label=name or None, **style)
     parents = next(iter(named.values())).shape[-1]
     ax.axvline(1 / parents, color=RED, linestyle="--", linewidth=1.2, label=f"uniform, 1/{parents}")
-    ax.set(yscale="log", xlim=(0, 1), xlabel="coupling", ylabel=f"share of couplings per {1 / bins:g}")
+    ax.set(yscale="log", xlim=(0, 1), xlabel="coupling", ylabel=f"share of couplings per {1 / BINS:g}")
     ax.legend()
     return ax
 
@@ -79,35 +81,32 @@ def coupling_histogram(coupling: Any | Mapping[str, Any], *, bins: int = 50, ax:
 def coupling_distributions(
     models: Mapping[str, Any],
     *,
-    classes: Sequence[int] | None = None,
     names: Sequence[Any] | None = None,
-    bins: int = 50,
 ) -> Figure:
     """How the mean couplings of primary capsules to each class are distributed, a panel per model (figs. 4 and 6).
 
-    models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings`. classes: those that are drawn, the first
-    five when None; names: what each class is called. Shares of capsules on a log scale; 1/J is marked.
+    models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings`, of which the first five classes are drawn.
+    names: what each class is called. Shares of capsules on a log scale; 1/J is marked.
     """
     figure, (found,) = panels(min(11, 1 + 4.0 * len(models)), 3.4, columns=len(models), sharex=True, sharey=True)
     for ax, (name, coupling) in zip(found, models.items(), strict=True):
         coupling = array(coupling)
         parents = coupling.shape[1]
-        drawn = range(min(5, parents)) if classes is None else classes
-        for label, colour in zip(drawn, PALETTE, strict=False):
+        for label, colour in zip(range(min(5, parents)), PALETTE, strict=False):
             shown = str(label if names is None else names[label])
-            _shares(ax, coupling[:, label], bins, histtype="step", linewidth=1.6, color=colour, label=shown)
+            _shares(ax, coupling[:, label], histtype="step", linewidth=1.6, color=colour, label=shown)
         style = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 0}
         ax.axvline(1 / parents, label=f"uniform, 1/{parents}", **style)
         ax.set(yscale="log", xlim=(0, 1), xlabel="mean coupling to the class")
         ax.set_title(name, loc="left")
-    found[0].set_ylabel(f"share of primary capsules per {1 / bins:g}")
+    found[0].set_ylabel(f"share of primary capsules per {1 / BINS:g}")
     found[-1].legend(title="class", **BESIDE)
     return figure
 
 
-def _shares(ax: Axes, values: np.ndarray, bins: int, **style: Any) -> None:
+def _shares(ax: Axes, values: np.ndarray, **style: Any) -> None:
     """A histogram over [0, 1] of the shares of all values (N,)."""
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, 1, BINS + 1)
     ax.hist(np.clip(values, 0, 1), edges, weights=np.full(len(values), 1 / len(values)), **style)
 
 
@@ -138,12 +137,11 @@ def lengths(
     *,
     classes: Sequence[Any] | None = None,
     label: int | None = None,
-    margins: tuple[float, float] | None = (0.1, 0.9),
     ax: Axes | None = None,
 ) -> Axes:
     """Lengths of the class capsules for one image, (K,): the network's belief in each class, in [0, 1).
 
-    label: index of the true class, drawn in colour. margins: the lengths the margin loss asks for, absent and present.
+    label: index of the true class, drawn in colour. Lines: the lengths the margin loss asks for, absent and present.
     """
     values = array(scores).squeeze()
     if values.ndim != 1:
@@ -154,7 +152,7 @@ def lengths(
     ax.set_xticks(range(len(values)), classes if classes is not None else range(len(values)))
     ax.set(ylim=(0, max(1.0, float(values.max()))), ylabel="length", xlabel="class capsule")
     beside = {"xytext": (3, 0), "textcoords": "offset points"}  # of the line's right end
-    for margin in margins or ():
+    for margin in (0.1, 0.9):
         ax.axhline(margin, color=RED, linewidth=1, linestyle="--", zorder=0)
         where = {"xy": (1.0, margin), "xycoords": ("axes fraction", "data"), **beside}
         ax.annotate(f"{margin:g}", **where, color=RED, fontsize=8, va="center")

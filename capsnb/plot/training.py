@@ -125,7 +125,6 @@ def trial_bands(
     ylabel: str = "",
     scale: float = 1.0,
     bound: float | None = None,
-    bound_name: str = "ln J, undecided",
     title: str = "",
     legend: str = "",
     ax: Axes | None = None,
@@ -137,7 +136,7 @@ def trial_bands(
     """
     ax = axes(ax, 6.0, 3.6)
     if bound is not None:
-        ax.axhline(bound, color=GREY, linestyle="--", linewidth=1.2, label=bound_name, zorder=0)
+        ax.axhline(bound, color=GREY, linestyle="--", linewidth=1.2, label="ln J, undecided", zorder=0)
     for name, path, look in distinct(paths):
         if not len(path["x"]):
             continue

@@ -58,7 +58,6 @@ NAMES: dict[str, tuple[str, int]] = {
     "penalty": ("capsnb.training.pruning:Penalty", 1),
     "lobster": ("capsnb.training.pruning:Lobster", 1),
     "to-sparsity": ("capsnb.training.pruning:ToSparsity", 1),
-    "record-gradients": ("capsnb.measure.gradients:RecordGradients", 1),
     "quantiser": ("capsnb.measure.quantisation:Quantiser", 1),
 }
 
