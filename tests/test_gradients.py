@@ -11,6 +11,7 @@ from capsnb.measure import gradients
 from capsnb.nn import losses, routing, taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, DepthwiseStem
+from capsnb.training.hooks import Revival
 from capsnb.training.loop import Training
 from capsnb.training.recipe import Recipe
 
@@ -161,3 +162,29 @@ def test_the_last_step_is_adams():
     training = Training(DEEP.build(), noise(), Recipe(optimizer="sgd"))
     with pytest.raises(ValueError, match="SGD keeps no moments as Adam does"):
         gradients.last_step(training.model, training.data, training=training)
+
+
+def test_the_dose_of_coupled_decay_under_adam_does_not_depend_on_lambda():
+    start, doses = torch.tensor([0.3, -0.2]), []
+    for lam in (1e-4, 1e-3):
+        found = gradients.dose(Recipe(epochs=10, decay=1.0, weight_decay=lam), start, 10)
+        assert found.shape == (101, 2)
+        # about a learning rate a step, less as the second moment remembers a larger weight; whatever lambda is
+        assert_close(found[100], start - 100 * 1e-3 * start.sign(), atol=1e-2, rtol=0)
+        doses.append(found)
+    assert_close(doses[0], doses[1], atol=1e-4, rtol=0)
+    assert torch.equal(gradients.dose(Recipe(epochs=2), start, 3)[-1], start)
+
+
+def test_the_dose_of_the_others_is_that_of_their_formulas():
+    start = torch.tensor([0.3])
+    apart = gradients.dose(Recipe(epochs=10, decay=1.0, weight_decay=2.0, optimizer="adamw"), start, 10)
+    assert_close(apart[-1], start * (1 - 1e-3 * 2.0) ** 100)
+    plain = gradients.dose(Recipe(epochs=10, decay=0.5, decay_unit="epochs", decay_every=1, weight_decay=2.0,
+                                  optimizer="sgd"), start, 10)  # fmt: skip
+    expected = start.clone()
+    for epoch in range(10):
+        expected = expected * (1 - max(1e-3 * 0.5**epoch, 1e-6) * 2.0) ** 10
+    assert_close(plain[-1], expected)
+    with pytest.raises(ValueError, match="a recipe with hooks has no dose"):
+        gradients.dose(Recipe(hooks=(Revival(after=1),)), start, 1)

@@ -339,7 +339,7 @@ def test_keep_of_a_layer_leaves_only_those_parents():
     layer, poses = RoutedCapsules(5, 3, 4, 2, routing=Dynamic()).double(), random(2, 5, 3)
     mask = torch.tensor([True, False, False, True])
     before = layer(poses)
-    with taps.edit(layer, {"poses": taps.keep(mask)}):
+    with layer.keep(mask):
         inside = layer(poses)
     assert torch.equal(inside[:, mask], before[:, mask]) and (inside[:, ~mask] == 0).all()
     assert torch.equal(layer(poses), before)

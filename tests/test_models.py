@@ -4,7 +4,6 @@ from itertools import pairwise
 import pytest
 import reference
 import torch
-from helpers import keeping
 from torch.testing import assert_close
 
 from capsnb.nn import layers, losses, taps
@@ -549,13 +548,13 @@ def test_keeping_no_primary_capsule_leaves_nothing():
     nothing = torch.zeros(model.primary.capsules, dtype=torch.bool)
     with torch.no_grad():
         before = model(images).scores
-        with keeping(model, "primary", nothing):
+        with model.primary.keep(nothing):
             assert torch.equal(model(images).scores, torch.zeros(3, 4, dtype=DOUBLE))
-        with keeping(model, "primary", ~nothing):
+        with model.primary.keep(~nothing):
             assert_close(model(images).scores, before)
-        with keeping(model, "conv1", torch.tensor([True, False, True])), taps.record(model, "conv1") as seen:
+        with model.conv1.keep(torch.tensor([True, False, True])), taps.record(model, "conv1") as seen:
             model(images)
-        with keeping(model, "class", torch.tensor([0, 1, 0, 0])):
+        with model.get_submodule("class").keep(torch.tensor([0, 1, 0, 0])):
             assert model(images).scores.argmax(1).tolist() == [1, 1, 1]
     assert (seen["conv1"][:, 1] == 0).all() and (seen["conv1"][:, 0] != 0).any()
 

@@ -5,7 +5,6 @@ from dataclasses import fields, replace
 import pytest
 import reference
 import torch
-from helpers import keeping
 from test_em import reference as em_by_loops
 from torch.testing import assert_close
 
@@ -13,7 +12,7 @@ from capsnb.nn import losses, taps
 from capsnb.nn.em import EM
 from capsnb.nn.layers import length, squash_exponential
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem, MatrixCapsNetConfig, ResCapsConfig, matrix
-from capsnb.nn.routing import SelfAttention
+from capsnb.nn.routing import SelfAttention, self_attention
 
 DOUBLE = torch.float64
 MATRIX = MatrixCapsNetConfig(
@@ -191,6 +190,20 @@ def test_the_taps_of_matrix_capsules():
     assert model.layers == ["caps1", "caps2", "class"] and model.caps1.grid == (3, 3, 3)
 
 
+def test_a_dense_coupling_has_each_child_and_parent_in_its_place():
+    model, images = make(MATRIX), images_for(MATRIX, 2)
+    with torch.no_grad(), taps.record(model, "caps1.coupling", "class.coupling") as seen:
+        model(images)
+    dense = model.caps1.dense(seen["caps1.coupling"])
+    assert dense.shape == (2, 98, 27)
+    assert_close(dense.sum(-1), torch.ones(2, 98, dtype=DOUBLE))  # 7 places of stride 2 leave no child unseen
+    at, place, kind = 4, 7, 2  # the middle window starts at row and column 2; place 7 is row 1, column 0, type 1
+    child, parent = ((2 + 1) * 7 + 2 + 0) * 2 + 1, at * 3 + kind
+    assert torch.equal(dense[:, child, parent], seen["caps1.coupling"][:, at, place, kind])
+    assert dense[:, 0, 3:].abs().sum() == 0  # the first child is in the first window alone
+    assert model.get_submodule("class").dense(seen["class.coupling"]) is seen["class.coupling"]
+
+
 def slow_votes(layer, poses, size, types):
     """Pose matrix times transform, one child, parent, row and column at a time. -> votes[l][n][c][h] and child[l][n]"""
     kernel, stride = layer.kernel or size, layer.stride
@@ -258,14 +271,14 @@ def test_a_capsule_that_is_taken_away_does_not_vote():
     model, images = make(MATRIX).eval(), images_for(MATRIX)
     with torch.no_grad():
         everything = torch.ones(8)
-        with keeping(model, "caps2", everything):
+        with model.caps2.keep(everything):
             assert_close(model(images).scores, model(images).scores)
         only = torch.zeros(8)
         only[3] = 1
-        with keeping(model, "caps2", only), taps.record(model, "class.votes", "class.poses") as seen:
+        with model.caps2.keep(only), taps.record(model, "class.votes", "class.poses") as seen:
             model(images)
         assert_close(seen["class.poses"], seen["class.votes"][:, 3])
-        with keeping(model, "caps2", everything * 0):
+        with model.caps2.keep(everything * 0):
             nothing = model(images)
         layer = model.get_submodule("class")
         steep = 100 * MATRIX.routing.inverse_temperature(2)
@@ -355,11 +368,11 @@ def test_self_attention_follows_the_loops():
                 for j in range(3)
             ]
             expected[b, i] = torch.stack(reference.softmax(logits)) + prior[i]
-    assert_close(SelfAttention()(votes, None, prior), expected)
-    assert_close(SelfAttention()(votes, None), expected - prior)
-    assert_close(SelfAttention()(votes, None).sum(-1), torch.ones(2, 5, dtype=DOUBLE))
+    assert_close(self_attention(votes, None, prior=prior), expected)
+    assert_close(self_attention(votes, None), expected - prior)
+    assert_close(self_attention(votes, None).sum(-1), torch.ones(2, 5, dtype=DOUBLE))
     with pytest.raises(ValueError, match=r"the prior has shape \(3, 5\)"):
-        SelfAttention()(votes, None, prior.T)
+        self_attention(votes, None, prior=prior.T)
 
 
 def test_efficient_capsnet_sums_its_votes_by_attention():
@@ -371,7 +384,7 @@ def test_efficient_capsnet_sums_its_votes_by_attention():
             out = model(images)
         votes = torch.einsum("bip,ipjd->bijd", seen["primary"], layer.weight)
         assert_close(seen["class.votes"], votes)
-        coupling = SelfAttention()(votes, None, layer.prior)
+        coupling = self_attention(votes, None, prior=layer.prior)
         poses = squash_exponential((coupling[..., None] * votes).sum(1))
     assert_close(seen["class.coupling"], coupling)
     assert_close(out.poses, poses)
@@ -442,13 +455,13 @@ def test_what_rescaps_keeps():
     model, images = make(RESCAPS).eval(), images_for(RESCAPS)
     mask = torch.tensor([1, 0, 0] * 9)
     with torch.no_grad():
-        with keeping(model, "caps2", mask), taps.record(model, "caps2.poses", "caps2.activations") as seen:
+        with model.caps2.keep(mask), taps.record(model, "caps2.poses", "caps2.activations") as seen:
             model(images)
         for tap in ("poses", "activations"):
             assert (seen[f"caps2.{tap}"][:, mask == 0] == 0).all()
-        with keeping(model, "primary", mask * 0), taps.record(model, "caps1.votes") as seen:
+        with model.primary.keep(mask * 0), taps.record(model, "caps1.votes") as seen:
             model(images)
         assert (seen["caps1.votes"] == 0).all()
-        with keeping(model, "class", torch.tensor([0, 1, 0])), taps.record(model, "class.poses") as seen:
+        with model.get_submodule("class").keep(torch.tensor([0, 1, 0])), taps.record(model, "class.poses") as seen:
             model(images)
         assert (seen["class.poses"][:, [0, 2]] == 0).all()

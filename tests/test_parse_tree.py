@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from helpers import keeping
 from torch.testing import assert_close
 
 from capsnb.measure import parse_tree, viewpoint
@@ -183,7 +182,7 @@ def test_a_trace_equals_what_one_recording_gives(model, images):
 
 def test_a_trace_of_silenced_capsules_finds_them_dead(model, images):
     mask = torch.tensor([1, 0, 1, 0, 1])
-    with keeping(model, "caps1", mask):
+    with model.caps1.keep(mask):
         layers = trace(model, batches(images))
     assert layers[1].dead().tolist() == [False, True, False, True, False]
     assert activation(layers[1], 0.1).cds == 2
@@ -256,10 +255,12 @@ def test_the_share_kept_runs_from_unrelated_to_the_same_by_hand():
 
 
 def test_a_silent_capsule_has_no_similarity_and_is_left_out(model, images):
-    with keeping(model, "caps1", torch.tensor([1, 0, 1, 1, 1])):
+    with model.caps1.keep(torch.tensor([1, 0, 1, 1, 1])):
         found = viewpoint.viewpoint(model, batches(images), "rotation", (10.0,))["caps1.poses"]
     assert found.cosine[0].isnan().tolist() == [False, True, False, False, False]
     assert float(viewpoint.layer_mean(found.cosine)[0]) == pytest.approx(float(found.cosine[0, [0, 2, 3, 4]].mean()))
+    only = torch.tensor([True, False, False, False, False])
+    assert float(viewpoint.layer_mean(found.cosine, only)[0]) == float(found.cosine[0, 0])
 
 
 def test_transforms_by_hand():

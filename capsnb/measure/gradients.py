@@ -21,6 +21,7 @@ from capsnb.nn.losses import margin, present
 
 if TYPE_CHECKING:
     from capsnb.training.loop import Training
+    from capsnb.training.recipe import Recipe
 
 
 def margin_gradient(
@@ -108,6 +109,26 @@ def last_step(model: nn.Module, data: ImageSet, *, training: Training) -> dict[s
         found["in"].append(_over_parents(moved.T))
         found["out"].append(_over_parents(moved))
     return found
+
+
+def dose(recipe: Recipe, weights: Tensor, steps_per_epoch: int) -> Tensor:
+    """What a recipe's weight decay alone makes of weights that no gradient holds: before each step, and at the end.
+
+    (N,) -> (steps + 1, N). The recipe's own optimiser and learning rates, with a gradient of 0 at every step. Decay
+    that joins Adam's gradient takes about a learning rate a step, whatever its size: lambda alone is no dose. Raises
+    ValueError for a recipe with hooks, which may decay weights themselves.
+    """
+    if recipe.hooks:
+        raise ValueError("a recipe with hooks has no dose of its own: give it without")
+    weight = nn.Parameter(weights.detach().clone())
+    optimizer = recipe.build_optimizer([weight], weight.device)
+    found = [weight.detach().clone()]
+    for step in range(recipe.epochs * steps_per_epoch):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate_at(step, step // steps_per_epoch)
+        optimizer.step()
+        found.append(weight.detach().clone())
+    return torch.stack(found)
 
 
 def _layer(model: nn.Module, edge: str) -> RoutedCapsules:

@@ -88,9 +88,9 @@ def viewpoint(
     return {name: _similarity(values.cpu()) for name, values in sums.items()}
 
 
-def layer_mean(values: Tensor) -> Tensor:
-    """Mean over the capsules of a layer that have a value (A, I) -> (A,)."""
-    return values.nanmean(1)
+def layer_mean(values: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Mean over the capsules of a layer that have a value (A, I) -> (A,). kept: (I,) bool, the only ones that count."""
+    return (values if kept is None else values[:, kept]).nanmean(1)
 
 
 def share_kept(found: Similarity) -> Tensor:

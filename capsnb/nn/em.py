@@ -150,6 +150,17 @@ def moments(votes: Tensor, share: Tensor, floor: float, distances: bool) -> tupl
     return mean.unflatten(0, lead), variance.unflatten(0, lead), far.unflatten(0, lead) if distances else far
 
 
+def dense(coupling: Tensor, child: Tensor, children: int) -> Tensor:
+    """A coupling by windows as one by children and parents, 0 where a parent does not see a child.
+
+    (B, L, N, C), child (L, N) -> (B, I, J), parent j = position * C + type, as poses and activations have them.
+    """
+    batch, positions, _, types = coupling.shape
+    found = coupling.new_zeros(batch, positions, children, types)
+    found = found.scatter(2, child[None, :, :, None].expand_as(coupling), coupling)
+    return found.transpose(1, 2).flatten(2)
+
+
 def _at_places(of_children: Tensor, child: Tensor) -> Tensor:
     """What the children at each place of each window have: (B, I) -> (B, L, N)."""
     index = child.flatten().expand(len(of_children), -1)

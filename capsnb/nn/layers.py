@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +78,21 @@ def squash_named(name: str):
     return SQUASHES[name]
 
 
-class Stage(nn.Sequential):
+class Units:
+    """A part of a network whose units can be taken away, which makes them zero at the taps named in `zeroed`."""
+
+    zeroed: ClassVar[tuple[str, ...]] = ("tap",)
+
+    @contextmanager
+    def keep(self, mask: Tensor) -> Iterator[None]:
+        """Inside the block only the units (channels, capsules) of `mask` (I,) or (B, I) are left."""
+        with ExitStack() as stack:
+            for name in self.zeroed:
+                stack.enter_context(self.get_submodule(name).editing(taps.keep(mask)))
+            yield
+
+
+class Stage(Units, nn.Sequential):
     """A few modules in a row whose output has a name. (B, C, H, W) -> (B, C', H', W')."""
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -83,7 +100,7 @@ class Stage(nn.Sequential):
         self.tap = taps.Tap()
 
 
-class PrimaryCapsules(nn.Module):
+class PrimaryCapsules(Units, nn.Module):
     """The first capsules: a convolution whose channels are cut into poses. (B, C, H, W) -> (B, I, P).
 
     Capsule i = (y * W' + x) * types + type (position-major), its component p is channel type * dim + p, and `grid` is
@@ -117,7 +134,7 @@ class PrimaryCapsules(nn.Module):
         return self.tap(poses.to(self.conv.weight.dtype))
 
 
-class RoutedCapsules(nn.Module):
+class RoutedCapsules(Units, nn.Module):
     """Parents made from the votes of their children. poses (B, I, P) -> (B, J, D).
 
     vote[b, i, j] = pose[b, i] @ weight[i, :, j]      weight (I, P, J, D), or (1, P, J, D) when `shared`
@@ -137,6 +154,7 @@ class RoutedCapsules(nn.Module):
     Taps: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
     """
 
+    zeroed = ("poses",)
     INITS = ("vote-sum", "normal", "uniform")
 
     def __init__(

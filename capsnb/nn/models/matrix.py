@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from capsnb.nn import em, taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage, by_position
+from capsnb.nn.layers import Stage, Units, by_position
 from capsnb.nn.models.base import Model, ModelConfig, check_positive
 from capsnb.nn.models.stems import check_size
 from capsnb.nn.precision import autocast
@@ -94,11 +94,13 @@ class MatrixCapsNetConfig(ModelConfig):
             raise ValueError(f"layers = {self.layers}: each is (types, kernel, stride), all above 0")
 
 
-class MatrixPrimary(nn.Module):
+class MatrixPrimary(Units, nn.Module):
     """Poses and activations by 1x1 convolutions. (B, C, H, W) -> (B, I, D), (B, I); I as in `PrimaryCapsules`.
 
     A capsule that is taken away has no activation: a pose of zeros instead would go on voting, for zeros.
     """
+
+    zeroed = ("activations",)
 
     def __init__(self, in_channels: int, size: int, types: int, side: int) -> None:
         super().__init__()
@@ -113,14 +115,17 @@ class MatrixPrimary(nn.Module):
         return self.tap(poses.to(dtype)), self.activations(logits.sigmoid().to(dtype))
 
 
-class MatrixCapsules(nn.Module):
+class MatrixCapsules(Units, nn.Module):
     """Parents by EM routing. Poses (B, I, D) and activations (B, I) -> (B, J, D), (B, J).
 
     The children stand on a grid of size x size with `types` at each place. With a kernel the parents do too, with
     `parents` types, and each place and pair of types has its transform; without, they are `parents` class capsules that
     see all children, and all positions share one transform per pair of types.
     vote = pose matrix @ weight, both side x side, weight (places of a window * types or types, side, parents, side).
+    A capsule that is taken away has no activation.
     """
+
+    zeroed = ("activations",)
 
     def __init__(
         self,
@@ -191,6 +196,11 @@ class MatrixCapsules(nn.Module):
     def _tapped(self, tap: taps.Tap, tensor: Tensor) -> Tensor:
         # what the class capsules hear has the shape that it has in every other network, without an axis of positions
         return tensor if tap.idle else tap(tensor) if self.kernel else tap(tensor.squeeze(1)).unsqueeze(1)
+
+    def dense(self, coupling: Tensor) -> Tensor:
+        """This layer's recorded coupling as (B, I, J), whatever its windows; 0 where child and parent do not meet."""
+        size, types = self.child_grid
+        return em.dense(coupling, self.child, size * size * types) if self.kernel else coupling
 
     def vote(self, poses: Tensor) -> Tensor:
         """What each child predicts for each parent: (B, I, D) -> (B, L, N, C, D), in (B, L, C, D, N) memory.
