@@ -179,11 +179,12 @@ def test_every_field_changes_the_name_and_defaults_are_not_written():
         "epochs": 3, "batch": 8, "learning_rate": 0.1, "decay": 0.5, "decay_every": 1, "decay_unit": "epochs",
         "min_learning_rate": 0.0, "weight_decay": 0.1, "loss": "bce", "reconstruction_weight": 0.0,
         "augment": Augment(), "target_accuracy": 0.5, "stop_on": "test", "patience": 1, "keep": "best",
-        "precision": "bfloat16", "hooks": (GrowMargin(),), "report_every": 50,
+        "precision": "bfloat16", "hooks": (GrowMargin(),), "report_every": 50, "optimizer": "adamw",
     }  # fmt: skip
-    assert set(changes) == {entry.name for entry in fields(Recipe)}
-    keys = {key(replace(SPEC, recipe=replace(Recipe(), **{name: value}))) for name, value in changes.items()}
-    assert len(keys) == len(changes)
+    recipes = [replace(Recipe(), **{name: value}) for name, value in changes.items()]
+    recipes += [Recipe(optimizer="sgd"), Recipe(optimizer="sgd", momentum=0.9)]  # which has momentum alone
+    assert {*changes, "momentum"} == {entry.name for entry in fields(Recipe)}
+    assert len({key(replace(SPEC, recipe=recipe)) for recipe in recipes}) == len(recipes)
 
 
 def test_a_raised_version_makes_other_runs_of_that_class_alone_also_where_it_is_a_default(monkeypatch):

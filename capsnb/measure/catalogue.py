@@ -71,8 +71,8 @@ def test_accuracy(model: nn.Module, data: ImageSet) -> dict[str, float]:
 def confusion(model: nn.Module, data: ImageSet) -> dict[str, list]:
     """How many test images of each class (a row) are taken for each (a column): "matrix"."""
     split, count = first(data.test, len(data.test)), len(data.classes)
-    guesses = predict(model, split).scores.argmax(dim=1)
-    cells = torch.bincount(split.labels * count + guesses, minlength=count * count)
+    guesses = predict(model, split).scores.argmax(dim=1).cpu()
+    cells = torch.bincount(split.labels.cpu() * count + guesses, minlength=count * count)
     return {"matrix": cells.view(count, count).tolist()}
 
 
