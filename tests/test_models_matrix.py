@@ -12,7 +12,7 @@ from capsnb.nn import losses, taps
 from capsnb.nn.em import EM
 from capsnb.nn.layers import length, squash_exponential
 from capsnb.nn.models import ZOO, CapsNetConfig, DepthwiseStem, MatrixCapsNetConfig, ResCapsConfig, matrix
-from capsnb.nn.routing import SelfAttention, self_attention
+from capsnb.nn.routing import SelfAttention
 
 DOUBLE = torch.float64
 MATRIX = MatrixCapsNetConfig(
@@ -368,11 +368,11 @@ def test_self_attention_follows_the_loops():
                 for j in range(3)
             ]
             expected[b, i] = torch.stack(reference.softmax(logits)) + prior[i]
-    assert_close(self_attention(votes, None, prior=prior), expected)
-    assert_close(self_attention(votes, None), expected - prior)
-    assert_close(self_attention(votes, None).sum(-1), torch.ones(2, 5, dtype=DOUBLE))
+    assert_close(SelfAttention()(votes, None, prior), expected)
+    assert_close(SelfAttention()(votes, None), expected - prior)
+    assert_close(SelfAttention()(votes, None).sum(-1), torch.ones(2, 5, dtype=DOUBLE))
     with pytest.raises(ValueError, match=r"the prior has shape \(3, 5\)"):
-        self_attention(votes, None, prior=prior.T)
+        SelfAttention()(votes, None, prior.T)
 
 
 def test_efficient_capsnet_sums_its_votes_by_attention():
@@ -384,7 +384,7 @@ def test_efficient_capsnet_sums_its_votes_by_attention():
             out = model(images)
         votes = torch.einsum("bip,ipjd->bijd", seen["primary"], layer.weight)
         assert_close(seen["class.votes"], votes)
-        coupling = self_attention(votes, None, prior=layer.prior)
+        coupling = SelfAttention()(votes, None, layer.prior)
         poses = squash_exponential((coupling[..., None] * votes).sum(1))
     assert_close(seen["class.coupling"], coupling)
     assert_close(out.poses, poses)

@@ -148,7 +148,7 @@ class Plan:
             known = [each for spec in self.specs[name] for each in self._stored(spec) if "seconds" in each.made]
             seconds += len(specs) * statistics.fmean([each.made["seconds"] for each in known]) if known else 0
             unknown += [name] if specs and not known else []
-        more = f", and nobody has run {', '.join(unknown)} yet" if unknown else ""
+        more = f"; {len(unknown)} variants, such as {unknown[0]}, nobody has run yet" if unknown else ""
         return (
             f"The evidence store has {total - count} of {total} declared runs; those it lacks of variants that were "
             f"run would take about {seconds / 3600:.2g} core-hours{more}. A seed more: "

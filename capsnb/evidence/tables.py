@@ -86,7 +86,8 @@ def table(
         why = not_run if isinstance(not_run, str) else not_run.get(claim.name, "not in this profile")
         values = {f"{mark}{v}": each for mark, given in marked for v, each in given.get(claim.name, {}).items()}
         now = verdict(claim, values, why)
-        then = verdict(claim, history.measured(claim.name), why if stored else "no run recorded")
+        earlier = replace(claim, declared=None) if stored else claim  # an earlier plan declared its own number of seeds
+        then = verdict(earlier, history.measured(claim.name), why if stored else "no run recorded")
         origin = history.origin(claim.name)
         if stored:
             then, origin = (now, named(settings or {}, made)) if values and made else (then, origin)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage
+from capsnb.nn.layers import Stage, Units
 from capsnb.nn.models.base import Model, ModelConfig
 from capsnb.nn.models.stems import check_size
 
@@ -95,7 +95,7 @@ class ResCapsConfig(ModelConfig):
             raise ValueError(f"types = {self.types}: at least one stage of at least one type is needed")
 
 
-class HalvedPoses(nn.Module):
+class HalvedPoses(Units, nn.Module):
     """A 1x1 convolution of stride 2 to poses. Maps (B, H, W, F) -> poses (B, H', W', types, D); tap (B, I, D)."""
 
     def __init__(self, features: int, size: int, types: int) -> None:
@@ -109,11 +109,13 @@ class HalvedPoses(nn.Module):
         return self.tap(poses.reshape(len(maps), self.capsules, DIM)).unflatten(1, self.grid)
 
 
-class ResidualPoses(nn.Module):
+class ResidualPoses(Units, nn.Module):
     """vote = pose @ (weight + 1) at each place of a 3x3 window, padded with zeros; then as the module says.
 
     Poses (B, H, W, types, D) -> maps (B, H, W, types * (D + 1)), the types' poses and then their activations.
     """
+
+    zeroed = ("poses", "activations")
 
     def __init__(self, size: int, types: int) -> None:
         super().__init__()
@@ -146,11 +148,13 @@ class ResidualPoses(nn.Module):
         return maps[..., : self.grid[2] * DIM].unflatten(-1, (self.grid[2], DIM))
 
 
-class ResidualClasses(nn.Module):
+class ResidualClasses(Units, nn.Module):
     """All of the last map makes a pose per class; residual again; all of these poses make the scores.
 
     (B, features) -> poses (B, K, D), activations (B, K).
     """
+
+    zeroed = ("poses",)
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
