@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import PrimaryCapsules, Stage, by_position, squash_named
+from capsnb.nn.layers import PrimaryCapsules, Stage, Units, by_position, squash_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class DepthwiseStem:
         return stages, GlobalCapsules(self.capsules, self.dim, size, squash, self.pointwise)
 
 
-class GlobalCapsules(nn.Module):
+class GlobalCapsules(Units, nn.Module):
     """Primary capsules that see the whole map: depthwise convolution of the map's size, perhaps 1x1. -> (B, I, P)."""
 
     def __init__(self, capsules: int, dim: int, size: int, squash: str, pointwise: bool) -> None:
