@@ -67,7 +67,7 @@ def test_the_longest_begin_first_by_their_last_execution(make_notebook, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     last = {"00_a": {"seconds": 5.0, "error": None}, "02_c": {"seconds": 30.0, "error": None}}
-    last |= {"03_d": {"seconds": 1.0, "error": "it stopped early"}, "04_e": None, "05_f": {}}
+    last |= {"03_d": {"seconds": 1.0, "error": "it stopped early"}, "04_e": None, "05_f": {"code": "1a2b"}}
     for name in ("00_a", "01_b", *list(last)[1:], "07_g"):
         make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters")])
     for name, told in last.items():

@@ -126,9 +126,9 @@ def _last_seconds(executed: Path) -> float:
     """How long an execution that passed took; infinity where there is none, or what is there cannot be read."""
     try:
         told = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["capsnb"]
-    except (OSError, ValueError, KeyError):
+        return math.inf if told["error"] else told["seconds"]
+    except (OSError, ValueError, KeyError):  # a committed one has the digest of its code alone
         return math.inf
-    return math.inf if told["error"] else told["seconds"]
 
 
 def _execute_one(path: Path, out: Path | None, parameters: dict[str, object] | None, how: dict[str, Any]) -> Outcome:
