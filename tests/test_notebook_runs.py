@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from capsnb.evidence import notebooks
+from capsnb.evidence import ahead, notebooks
 from capsnb.training import backends
 
 
@@ -116,7 +116,7 @@ def test_notebooks_are_refreshed_side_by_side(make_notebook, tmp_path):
 
 
 def training(*names, seeds=None, profile="smoke"):
-    return notebooks.Training([Path(name) for name in names], profile, seed=0, seeds=seeds, data=None)
+    return ahead.Training([Path(name) for name in names], profile, seed=0, seeds=seeds, data=None)
 
 
 def test_what_will_be_trained_is_said_then_trained_then_found(tmp_path, monkeypatch):
