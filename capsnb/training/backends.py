@@ -65,13 +65,18 @@ def _processes(function: Function, tasks: Tasks, jobs: int) -> Results:
 
 
 def _alone(function: Function, task: Tasks) -> Any:
-    """The result of a task in a pool of its own, or the exception where its process was killed twice."""
+    """The result of a task in a process of its own, or the exception where that was killed twice."""
+    from joblib.externals import loky
+
+    ((_, arguments),) = task.items()
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     for _ in range(ALONE):
-        try:
-            ((_, result),) = _pool(function, task, 2)  # 1 would be this very process
-            return result
-        except BrokenProcessPool as error:
-            lost = error
+        # not joblib's own pool, which goes on from one call to the next: what is broken here must reach nothing else
+        with loky.ProcessPoolExecutor(1, env=threads) as process:
+            try:
+                return process.submit(function, *arguments).result()
+            except BrokenProcessPool as error:
+                lost = error
     return lost
 
 
