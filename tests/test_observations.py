@@ -11,9 +11,9 @@ import torch
 from capsnb.data import DataSpec
 from capsnb.measure import observations
 from capsnb.measure.observations import Observation, pack, read, unpack, write
-from capsnb.measure.observe import observe, record, take_all
+from capsnb.measure.observe import is_recorded, observe, record, take_all
 from capsnb.measure.protocol import MEASURES, find, measurement
-from capsnb.nn.models import CapsNetConfig, StridedStem
+from capsnb.nn.models import CapsNetConfig, NeuronNetConfig, StridedStem
 from capsnb.training import runs
 from capsnb.training.identity import decode, key
 from capsnb.training.recipe import Recipe
@@ -411,6 +411,30 @@ def test_a_run_that_was_begun_unwatched_is_watched_from_its_beginning_all_the_sa
     rows.close()
     (found,) = observe([SPEC], "sum of weights", watched=True, train=True, jobs=1, root_folder=tmp_path)
     assert found.values["step"] == [1, 2]
+
+
+def test_what_was_watched_and_had_nothing_to_show_counts_as_recorded(tmp_path):
+    # no couplings to share: None at every report, and no reason to train it once more
+    plain = NeuronNetConfig(size=12, width=2, primary=2, kernel=3, hidden=(3,))
+    spec = Spec(model=plain, data=SPEC.data, recipe=Recipe(epochs=1, batch=32, loss="bce"))
+    shares, where = [(find("parent shares"), {})], {"root_folder": tmp_path / "runs"}
+    unwatched = runs.get(spec, progress=False, **where)
+    take_all(spec, unwatched, [], watched=shares)
+    record([spec], store=tmp_path / "store", **where)
+    assert not is_recorded(spec, [], watched=shares, store=tmp_path / "store")
+    run = runs.get(spec, watch={m.column(): m.watched() for m, _ in shares}, progress=False, **where)
+    take_all(spec, run, [], watched=shares)
+    record([spec], store=tmp_path / "store", **where)
+    assert is_recorded(spec, [], watched=shares, store=tmp_path / "store")
+    (found,) = observe([spec], "parent shares", watched=True, recorded=True, store=tmp_path / "store")
+    assert found.values["step"] == []
+
+
+def test_what_the_store_lacks_may_be_left_out(root, tmp_path):
+    observe([SPEC], "accuracy", root_folder=root)
+    record([SPEC], store=tmp_path, root_folder=root)
+    first, second = observe([SPEC, OTHER], "accuracy", recorded=True, partial=True, store=tmp_path)
+    assert first.measure == "accuracy" and second is None
 
 
 def test_the_store_lies_with_the_project(project):

@@ -128,11 +128,9 @@ class Plan:
         """
         if watched := measure in self.watch:
             measure, settings = self.watch[measure][0], dict(self.watch[measure][1])
-        where = {"recorded": self.recorded, "train": not self.recorded, "watched": watched, "data_dir": self.data_dir}
-        specs = self.specs.get(variant, ())
-        if self.recorded:
-            specs = [spec for spec in specs if self._has(spec, measure, watched, settings)]
-        return {spec.seed: each for spec, each in zip(specs, observe(specs, measure, **where, **settings), strict=True)}
+        where = {"recorded": self.recorded, "partial": True, "train": not self.recorded, "data_dir": self.data_dir}
+        found = observe(self.specs.get(variant, ()), measure, watched=watched, **where, **settings)
+        return {spec.seed: each for spec, each in zip(self.specs.get(variant, ()), found, strict=True) if each}
 
     def told(self) -> str:
         """A sentence on the declared runs that the evidence store has nothing of, and about what they would cost.
@@ -154,12 +152,6 @@ class Plan:
             f"run would take about {seconds / 3600:.2g} core-hours{more}. A seed more: "
             f"capsnb campaign --hours 2 {self.notebook}"
         )
-
-    def _has(self, spec: Spec, measure: str, watched: bool, settings: Mapping[str, Any]) -> bool:
-        chosen, null = protocol.find(measure), settings.get("null")
-        wanted = chosen.settings(**{name: value for name, value in settings.items() if name != "null"})
-        named = (chosen.name, chosen.version, wanted, null, watched)
-        return any(each.answers(*named) for each in self._stored(spec))
 
     def _stored(self, spec: Spec) -> list[Observation]:
         return stored(spec, data_dir=self.data_dir)

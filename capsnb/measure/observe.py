@@ -29,6 +29,7 @@ def observe(
     measure: str | Measure,
     *,
     recorded: bool = False,
+    partial: bool = False,
     train: bool = False,
     null: str | None = None,
     watched: bool = False,
@@ -37,13 +38,13 @@ def observe(
     data_dir: str | Path | None = None,
     jobs: int | None = None,
     **settings: Any,
-) -> list[Observation]:
+) -> list[Observation | None]:
     """What a measure says of each spec's run, in their order, with these settings.
 
-    recorded: the committed evidence store alone answers (`store` in its place). Else what lies beside the run, or its
-    weights are measured now and the observation is kept beside them; with `train`, runs that are not there are trained
-    first, `jobs` at a time. null: "untrained", the same of the network as the seed draws it. watched: the series that
-    was taken at the training's reports.
+    recorded: the committed evidence store alone answers (`store` in its place), with None for what it lacks if
+    `partial`. Else what lies beside the run, or its weights are measured now and the observation is kept beside them;
+    with `train`, runs that are not there are trained first, `jobs` at a time. null: "untrained", the same of the
+    network as the seed draws it. watched: the series that was taken at the training's reports.
     Raises ValueError with one sentence that counts what is missing and about what it costs.
     """
     chosen = find(measure)
@@ -54,7 +55,8 @@ def observe(
     watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
     if recorded:
         found = [_stored(spec, wanted, store, data_dir) for spec in specs]
-        _complain(specs, found, chosen, "the evidence store", where, None if null is not None else watch)
+        if not partial:
+            _complain(specs, found, chosen, "the evidence store", where, None if null is not None else watch)
         return found
     found = [_beside(spec, wanted, **where) for spec in specs]
     if missing := [spec for spec, each in zip(specs, found, strict=True) if each is None]:
@@ -99,8 +101,8 @@ def take_all(
         found = [_measured(models[null], data, *each, made=made, null=null) for null, *each in missing]
     for measure, settings in watched:
         column = measure.column(**settings)
-        series = _series(files.read_history(run.folder, [column]), column)
-        if series["step"]:  # a run that was begun unwatched has none until it is made again
+        if column in files.watched_columns(run.folder):  # else it was begun unwatched, and is to be made again
+            series = _series(files.read_history(run.folder, [column]), column)
             found.append(_observed(measure, settings, series, made, watched=True))
     if found:
         write(file, header(spec, data_dir), found)
@@ -117,8 +119,7 @@ def is_recorded(
     data_dir: str | Path | None = None,
 ) -> bool:
     """Whether the evidence store has all that `take_all` takes of a run; arguments as there."""
-    file = _store_file(spec, store, data_dir)
-    found = read(file)[1] if file.exists() else []
+    found = stored(spec, store=store, data_dir=data_dir)
     keys = [*_keys(measures, nulls), *((*key[:4], True) for key in _keys(watched))]
     return all(any(each.answers(*key) for each in found) for key in keys)
 
