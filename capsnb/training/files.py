@@ -121,7 +121,10 @@ def _header(file: Path, remedy: str) -> list[str]:
 
 def _read_table(file: Path, remedy: str) -> list[Row]:
     _header(file, remedy)
-    lines = read(file).decode(errors="replace").splitlines()
+    text = read(file).decode(errors="replace")
+    if not text.endswith("\n"):  # a number cut in two is a number
+        raise ValueError(f"{file} is damaged: its last line is cut; {remedy}")
+    lines = text.splitlines()
     try:
         return [{name: json.loads(value) for name, value in row.items()} for row in csv.DictReader(lines)]
     except (ValueError, TypeError, csv.Error) as error:
