@@ -25,7 +25,7 @@ def test_the_papers_network_on_the_papers_digits(profile):
     recipe = spec.recipe
     assert (recipe.learning_rate, recipe.decay, recipe.decay_unit, recipe.weight_decay) == (1e-3, 0.96, "epochs", 1e-5)
     assert recipe.reconstruction_weight * 1600 == pytest.approx(0.005)
-    assert len(plan.seeds) == {"long": 3, "full": 10}[profile]
+    assert len(plan.seeds) == {"long": 5, "full": 10}[profile]
 
 
 @pytest.mark.parametrize("profile", list(PLANS))
@@ -45,6 +45,8 @@ def test_every_other_variant_changes_one_thing(profile):
         if name == "decoupled decay":
             assert found == {"recipe.weight_decay", "recipe.hooks"}
             assert specs[0].recipe.hooks == (DecoupledDecay(weight_decay=0.01),)
+        elif name == "no weight decay, the authors' start":
+            assert found == {"recipe.weight_decay", "model.init"}
         elif name != "agreement" and name not in wide:
             assert len(found) == 1, (name, found)
     assert wide <= set(plan.specs) or profile == "long"
@@ -55,7 +57,8 @@ def test_every_other_variant_changes_one_thing(profile):
 @pytest.mark.parametrize("profile", list(PLANS))
 def test_settings_and_what_is_watched_are_those_the_notebook_reads(profile):
     plan = PLANS[profile]
-    assert plan.watch == {"life": ("life", {}), "pull": ("pull", {})}
+    assert plan.watch == {name: (name, {}) for name in ("curve", "life", "pull")}
+    assert set(plan.measures) == set(plan.specs)
     assert set(plan.settings) == set(parse_tree_scaling.SETTINGS)
     for kind, (_, identity, _) in viewpoint.KINDS.items():
         assert identity in plan.settings[kind]

@@ -121,7 +121,7 @@ def test_at_a_recorded_profile_the_store_answers_unless_runs_are_asked_for(monke
     plan = plans.plan("07", "long")
     assert plan.recorded and not plans.plan("07", "smoke").recorded
     assert plan.observe("capsnet", "accuracy") == {}, "what the store lacks is never trained unasked"
-    assert plan.told().startswith("The evidence store has 0 of ")
+    assert plan.told().startswith("The evidence store has none of the ")
     monkeypatch.setenv("CAPSNB_EVIDENCE", "runs")
     assert not plan.recorded
 
@@ -155,7 +155,7 @@ def test_what_is_watched_is_a_registered_measure_with_its_settings(notebook, pro
 
 def test_a_record_names_each_code_version_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
-    plan = plans.plan("04", "long")
+    plan = plans.plan("05", "long")
     assert plan.made() == {}
     for spec, code, date in zip(plan.all_specs(), ["b", "a, then b", "b, then c"], "132", strict=False):
         folder = runs.folder_of(spec)

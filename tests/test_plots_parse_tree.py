@@ -43,7 +43,11 @@ def edges(ax):
 def crosses(ax):
     red = mpl.colors.to_rgba(RED)
     found = [each for each in ax.collections if isinstance(each, PathCollection)]
-    return sum(len(each.get_offsets()) for each in found if np.allclose(each.get_facecolor()[0], red))
+    return sum(
+        len(each.get_offsets())
+        for each in found
+        if len(each.get_offsets()) and np.allclose(each.get_facecolor()[0], red)
+    )
 
 
 def test_every_coupling_is_an_edge_and_the_largest_is_drawn_last_and_darkest():
@@ -86,14 +90,14 @@ def test_one_row_per_image_with_tree_norms_and_picture():
     assert [label.get_text() for label in panels[1].get_yticklabels()] == list("pqrs")
 
 
-def test_bars_are_as_high_as_the_norms_and_red_behind_the_dead():
-    values = norms()
+def test_bars_are_as_high_as_the_norms_and_the_dead_have_a_cross_in_an_empty_track():
+    values, gone = norms(), np.concatenate(dead())
     ax = plot.norm_bars(values, dead=dead(), top=1.0)
     green = [bar for bar in ax.patches if mpl.colors.to_hex(bar.get_facecolor()) == GREEN.lower()]
-    assert [bar.get_height() / 0.82 for bar in green] == pytest.approx(np.concatenate(values).tolist())
-    red = [bar for bar in ax.patches if mpl.colors.to_hex(bar.get_facecolor()) == RED.lower()]
-    where = [(round(bar.get_x() + bar.get_width() / 2), round(bar.get_y())) for bar in red]
-    assert where == [(2, -1), (0, -2), (1, -2)]
+    heights = np.where(gone, 0, np.concatenate(values))
+    assert [bar.get_height() / 0.82 for bar in green] == pytest.approx(heights.tolist())
+    where = [(round(x), round(y, 2)) for each in ax.collections for x, y in each.get_offsets().tolist()]
+    assert where == [(2, -0.59), (0, -1.59), (1, -1.59)] and crosses(ax) == 3
     wide = plot.norm_bars([np.ones(100), np.ones(3)])
     assert [label.get_text() for label in wide.get_yticklabels()] == ["class"]
 
@@ -144,6 +148,31 @@ def test_the_life_of_a_network():
     assert panels[0, 1].texts[0].get_text() == "0 of 6"
     with pytest.raises(ValueError, match="no column 'life'"):
         plot.network_life([{"step": 0}])
+
+
+def revived(flags):
+    """A series of life of two hidden capsules: dead as flagged at each record of an epoch each."""
+    return {
+        "epoch": [1.0, 2.0, 3.0],
+        "dead": [[[0], list(pair), [0]] for pair in flags],
+        "mean": [[[0.9], [0.0 if gone else 0.5 for gone in pair], [0.9]] for pair in flags],
+    }
+
+
+def test_the_revival_of_the_dead():
+    arms = {
+        "off": {0: revived([(0, 1), (0, 1), (0, 0)]), 1: revived([(1, 1), (1, 1), (0, 0)])},
+        "on": {0: revived([(0, 1), (0, 1), (0, 1)])},
+    }
+    figure = plot.revival(arms, at=2, seed=0)
+    off, on, below, beside = figure.axes
+    assert [line.get_color() for line in off.lines[:2]] == [GREEN, RED]
+    assert off.lines[1].get_ydata().tolist() == [1e-5, 1e-5, 0.5]
+    assert on.lines[1].get_ydata()[-1] == 1e-5
+    assert below.lines[2].get_ydata().tolist() == [1.5, 1.5, 0.0]
+    assert beside.lines[1].get_ydata().tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="'none' has no seed"):
+        plot.revival({"none": {}}, at=1, seed=0)
 
 
 def test_the_balance_of_pulls():

@@ -110,6 +110,9 @@ def test_the_floor_of_so_many_images():
     assert Floor(900).half(90.0) == pytest.approx(1.96)
     assert Floor(900, "share").half(0.9) == pytest.approx(0.0196)
     assert Floor(900).half(90.0, 90.0) == pytest.approx(1.96 * math.sqrt(2))
+    # 0 of 97 and 97 of 97: scipy.stats.binomtest(0, 97).proportion_ci() ends at 0.03731
+    assert Floor(97).half(0.0) == Floor(97).half(100.0) == pytest.approx(3.731, abs=1e-3)
+    assert Floor(97).half(0.0, 100.0) == pytest.approx(3.731 * math.sqrt(2), abs=1e-3)
     with pytest.raises(ValueError, match="130 is no percent of 900 images"):
         Floor(900).half(130.0)
 

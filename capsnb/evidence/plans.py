@@ -80,13 +80,14 @@ class Plan:
         specs = {variant: encode(seeded(specs[0], 0, draws=self.draws)) for variant, specs in self.specs.items()}
         return {"profile": self.profile, "specs": specs}
 
-    def made(self) -> dict[str, Any]:
+    def made(self, also: Iterable[Spec] = ()) -> dict[str, Any]:
         """Code, versions, device and date of this plan's finished runs; where they differ, each one is named.
 
-        Those of the evidence store where the notebook is drawn from it. Empty at the profiles that are never recorded.
+        Those of the evidence store where the notebook is drawn from it, and `also` those of a grid of the notebook's.
+        Empty at the profiles that are never recorded.
         """
         if self.recorded and self.opens in RECORDED:
-            newest = [each[-1].made for spec in self.all_specs() if (each := self._stored(spec))]
+            newest = [each[-1].made for spec in (*self.all_specs(), *also) if (each := self._stored(spec))]
             found = sorted(newest, key=lambda made: made["date"])
         else:
             folders = [runs.folder_of(spec, data_dir=self.data_dir) for spec in self.all_specs()]
@@ -141,6 +142,11 @@ class Plan:
         count, total = sum(map(len, lacking.values())), len(self.all_specs())
         if not count:
             return f"The evidence store has all {total} runs that are declared."
+        if count == total:
+            return (
+                f"The evidence store has none of the {total} declared runs. The first: "
+                f"capsnb campaign --hours 2 {self.notebook}"
+            )
         seconds, unknown = 0.0, []
         for name, specs in lacking.items():
             known = [each for spec in self.specs[name] for each in self._stored(spec) if "seconds" in each.made]

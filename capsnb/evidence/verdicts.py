@@ -50,21 +50,26 @@ class Verdict:
 class Floor:
     """How finely so many test images resolve an accuracy: what the choice of the images alone leaves open.
 
-    unit: what the values are, percent (0 to 100) or share (0 to 1) of the images.
+    Or of whatever else was counted, capsules say. unit: what the values are, percent (0 to 100) or share (0 to 1).
     """
 
     images: int
     unit: Literal["percent", "share"] = "percent"
 
     def half(self, *means: float) -> float:
-        """Half the 95 % interval of one accuracy, or of a difference of two, as if they were of other images each."""
+        """Half the 95 % interval of one accuracy, or of a difference of two, as if they were of other images each.
+
+        The normal one; where none or all are right, which says 0, the exact one (Clopper & Pearson).
+        """
         whole = {"percent": 100.0, "share": 1.0}[self.unit]
         shares = [mean / whole for mean in means if not math.isnan(mean)]
         if bad := [share * whole for share in shares if not 0 <= share <= 1]:
             raise ValueError(
                 f"{bad[0]:g} is no {self.unit} of {self.images} images: the claim's images or unit is wrong."
             )
-        return 1.96 * whole * math.sqrt(sum(share * (1 - share) for share in shares) / self.images)
+        exact = 1 - 0.025 ** (1 / self.images)
+        halves = [1.96 * math.sqrt(share * (1 - share) / self.images) if 0 < share < 1 else exact for share in shares]
+        return whole * math.hypot(*halves)
 
 
 @dataclass(frozen=True)

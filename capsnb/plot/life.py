@@ -11,8 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from capsnb.plot.layout import BESIDE, axes, distinct, finished, labelled, layer_names, observed, panels
+from capsnb.plot.layout import (
+    BESIDE,
+    axes,
+    distinct,
+    finished,
+    labelled,
+    layer_names,
+    legend_above,
+    observed,
+    panels,
+)
 from capsnb.plot.style import BLUE, GREEN, GREY, RED
+
+FAINT = 1e-5  # the smallest norm that a series of `life` keeps
 
 
 def network_life(history: Iterable[Mapping[str, Any]], *, names: Sequence[str] | None = None) -> Figure:
@@ -52,6 +64,43 @@ def network_life(history: Iterable[Mapping[str, Any]], *, names: Sequence[str] |
         ax.set_xlabel("training step")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.align_ylabels(found[:, 0])
+    return figure
+
+
+def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: float, seed: int) -> Figure:
+    """What becomes of dead capsules, a column per arm: hidden capsules' norms, and below how many are dead.
+
+    arms: arm -> seed -> the series of `capsnb.measure.parse_tree.life` with its epochs. at: the epoch from which arms
+    differ, dashed. Above, one seed: a line per hidden capsule, those dead at the last record up to `at` red. Below, a
+    line per seed, the mean of the seeds thick. Raises ValueError for an arm without any seed.
+    """
+    if empty := [name for name, seeds in arms.items() if not seeds]:
+        raise ValueError(f"the arm {empty[0]!r} has no seed to draw.")
+    figure, (upper, lower) = panels(1 + 2.5 * len(arms), 4.8, 2, len(arms), sharex=True, sharey="row")
+    for norms, counts, (name, seeds) in zip(upper, lower, arms.items(), strict=True):
+        shown = seeds[seed if seed in seeds else min(seeds)]
+        place = sum(epoch <= at for epoch in shown["epoch"]) - 1
+        gone = np.concatenate([np.array(layer, bool) for layer in shown["dead"][max(0, place)][1:-1]])
+        lines = np.array([np.concatenate(layers[1:-1]) for layers in shown["mean"]])  # (records, capsules)
+        _capsules(norms, shown["epoch"], np.maximum(lines, FAINT), gone)
+        norms.set(yscale="log", ylim=(FAINT, 1.2))
+        norms.set_title(name.replace(", ", ",\n"), loc="left")
+        dead = [[sum(map(sum, layers[1:-1])) for layers in each["dead"]] for each in seeds.values()]
+        for each, series in zip(seeds.values(), dead, strict=True):
+            counts.plot(each["epoch"], series, color=BLUE, linewidth=0.8, alpha=0.5)
+        shortest = min(map(len, dead))
+        mean = np.mean([series[:shortest] for series in dead], axis=0)
+        counts.plot(shown["epoch"][:shortest], mean, color=BLUE, linewidth=2.2)
+        counts.set(xlabel="epoch", ylim=(-1, lines.shape[1] + 1))
+        counts.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for ax in (norms, counts):
+            ax.axvline(at, color="black", linestyle="--", linewidth=1)
+            ax.grid(axis="y", color=GREY, alpha=0.25)
+    upper[0].set_ylabel("norm of each capsule")
+    lower[0].set_ylabel("hidden capsules dead")
+    figure.align_ylabels()
+    shown = {f"{state} at epoch {at:g}": Line2D([], [], color=c) for state, c in (("dead", RED), ("alive", GREEN))}
+    legend_above(figure, shown | {"a seed": Line2D([], [], color=BLUE, linewidth=0.8, alpha=0.5)}, 3)
     return figure
 
 

@@ -131,7 +131,7 @@ def norm_bars(
     top: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A row of bars for each layer, one bar per capsule; dead capsules have a red bar of full height behind them.
+    """A row of bars for each layer, one bar per capsule; a dead capsule's track is empty, with a red cross in it.
 
     top: the value of a full bar, the largest one by default. Layers of more than 64 capsules are left out.
     """
@@ -144,9 +144,10 @@ def norm_bars(
         count, base = len(rows[place]), -float(step)
         x = np.arange(count)
         ax.bar(x, 0.82, bottom=base, width=0.86, color=PALE, zorder=1)
-        if dead is not None and (gone := array(dead[place]).astype(bool)).any():
-            ax.bar(x[gone], 0.82, bottom=base, width=0.86, color=RED, alpha=0.85, zorder=2)
-        ax.bar(x, 0.82 * np.clip(rows[place] / top, 0, 1), bottom=base, width=0.86, color=GREEN, zorder=3)
+        gone = np.zeros(count, bool) if dead is None else array(dead[place]).astype(bool)
+        heights = 0.82 * np.clip(np.where(gone, 0, rows[place]) / top, 0, 1)
+        ax.bar(x, heights, bottom=base, width=0.86, color=GREEN, zorder=3)
+        ax.scatter(x[gone], np.full(gone.sum(), base + 0.41), 22, RED, marker="X", linewidths=0, zorder=4)
     ax.set_yticks([0.41 - step for step in range(len(kept))], [shown[place] for place in kept])
     ax.set(xticks=[], xlabel=f"capsules; a full bar is {top:.2g}")
     bare(ax)

@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capsnb.data import Augment, prepare
+from capsnb.data import Augment, DataSpec, prepare
+from capsnb.data.transforms import Affine
 from capsnb.disk import project
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.nn.routing import Dynamic
 from capsnb.training import runs
 from capsnb.training.evaluation import evaluate
+from capsnb.training.hooks import Revival
 from capsnb.training.pruning import Lobster, Penalty
 from capsnb.training.recipe import Recipe
 from capsnb.training.runs import Run
@@ -29,6 +31,33 @@ from capsnb.training.spec import Spec
 # quarter of Mitterreiter et al.'s maps, half of Mazzia et al.'s
 SMALL = CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(128, 256))
 BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
+
+LEFT = ("lock", "progress.json", "state.pt", "watched.csv", "observations.jsonl")  # of a run's folder, not shipped
+DEEP = CapsNetConfig(
+    stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
+    hidden=((16, 8), (16, 8), (16, 8)),
+    dim=8,
+    routing=Dynamic(learned_prior=True),
+    squash="exponential",
+    decoder_widths=(128, 256),
+)
+TURNED = Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1))
+DYING = Spec(
+    model=replace(DEEP, init_scale=0.5, decoder_widths=(32, 64)),
+    data=DataSpec(crop=20, derive=Affine(kind="c", size=28)),
+    recipe=Recipe(
+        epochs=20,
+        batch=32,
+        learning_rate=2e-3,
+        decay=0.99,
+        decay_every=1,
+        decay_unit="epochs",
+        weight_decay=1e-3,
+        reconstruction_weight=0.005 / 784,
+        augment=TURNED,
+        report_every=55,
+    ),
+)
 
 CHECKPOINTS: dict[str, Spec] = {
     # Sabour et al. 2017
@@ -41,18 +70,13 @@ CHECKPOINTS: dict[str, Spec] = {
     ),
     # Mitterreiter et al. 2023: 16/16/16/16/10 capsules; without their weight decay, which kills them
     "deep-rba-small": Spec(
-        model=CapsNetConfig(
-            stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
-            hidden=((16, 8), (16, 8), (16, 8)),
-            dim=8,
-            routing=Dynamic(learned_prior=True),
-            squash="exponential",
-            decoder_widths=(128, 256),
-        ),
-        recipe=replace(
-            BRIEF, epochs=15, batch=32, augment=Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1), shift=2)
-        ),
+        model=DEEP,
+        recipe=replace(BRIEF, epochs=15, batch=32, augment=replace(TURNED, shift=2)),
     ),
+    # the same layers, smaller, after ten epochs in which weight decay kills and ten more in which it goes on, or is off
+    # and Adam's moments are reset: of `notebooks/sweeps/resurrection.toml`, seed 0
+    "deep-rba-dead": DYING,
+    "deep-rba-revived": replace(DYING, recipe=replace(DYING.recipe, hooks=(Revival(after=10),))),
     # Mazzia et al. 2021: as many capsules of the same size as theirs
     "efficient-capsnet-small": Spec(
         model=replace(EFFICIENT, stem=replace(EFFICIENT.stem, widths=(16, 32, 32)), decoder_widths=(128, 256)),
@@ -89,7 +113,7 @@ def make(name: str, *, progress: bool = True) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         fresh = Path(temporary) / name
-        shutil.copytree(run.folder, fresh, ignore=shutil.ignore_patterns("lock"))
+        shutil.copytree(run.folder, fresh, ignore=shutil.ignore_patterns(*LEFT))
         content = {
             "made by": f"capsnb checkpoints make {name}",
             "test accuracy": result.accuracy,

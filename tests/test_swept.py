@@ -1,0 +1,50 @@
+"""What the store has of a grid, and what is read of a series of deaths."""
+
+import pytest
+
+from capsnb.evidence import swept
+from capsnb.evidence.sweep import expand
+from capsnb.measure import observe
+from capsnb.measure.observations import Observation, write
+
+GRID = {
+    "base": {"model": "capsnet", "recipe.epochs": 1},
+    "grid": {"seed": [0, 1, 2], "recipe.weight_decay": [0.0, 1e-3]},
+}
+
+
+def life(*flags):
+    """A series of two hidden layers of two capsules, a record of an epoch each."""
+    return {
+        "epoch": [float(n + 1) for n in range(len(flags))],
+        "dead": [[[1, 1], list(each[:2]), list(each[2:]), [1]] for each in flags],
+    }
+
+
+def test_only_what_the_store_has_in_the_order_of_the_grid(tmp_path):
+    grid = expand(GRID)
+    made = {"date": "2026-01-01", "seconds": 1800.0}
+    for place in (3, 0):
+        spec = grid.specs[place]
+        found = Observation("accuracy", 1, {}, values={"accuracy, %": float(place)}, made=made)
+        write(observe._store_file(spec, tmp_path, None), observe.header(spec), [found])
+    seen = swept.swept(grid, "accuracy", store=tmp_path)
+    assert [(each.settings["seed"], each.settings["recipe.weight_decay"]) for each in seen] == [(0, 0.0), (1, 1e-3)]
+    assert [each.values["accuracy, %"] for each in seen] == [0.0, 3.0]
+    assert swept.told(grid, store=tmp_path) == "2 of 6 networks, 1.0 core-hours of training"
+    assert swept.swept(grid, "accuracy", store=tmp_path, null="untrained") == []
+
+
+def test_deaths_of_hidden_capsules_by_hand():
+    series = life((0, 0, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))
+    assert swept.dead_hidden(series) == [0, 3, 1]
+    assert swept.returned(series, 2) == (3, 2)
+    assert swept.returned(series, 2.5) == (3, 2)
+    assert swept.returned(series, 1) == (0, 0)
+    with pytest.raises(ValueError, match=r"no record up to epoch 0\.5; the first is at 1"):
+        swept.returned(series, 0.5)
+
+
+def test_the_first_record_at_a_level():
+    assert swept.first_below([3.0, 1.0, 2.0, 0.5], 1.0) == 1
+    assert swept.first_below([3.0, 2.0], 1.0) is None
