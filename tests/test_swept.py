@@ -17,6 +17,7 @@ def life(*flags):
     """A series of two hidden layers of two capsules, a record of an epoch each."""
     return {
         "epoch": [float(n + 1) for n in range(len(flags))],
+        "step": [10 * n for n in range(len(flags))],
         "dead": [[[1, 1], list(each[:2]), list(each[2:]), [1]] for each in flags],
     }
 
@@ -43,6 +44,33 @@ def test_deaths_of_hidden_capsules_by_hand():
     assert swept.returned(series, 1) == (0, 0)
     with pytest.raises(ValueError, match=r"no record up to epoch 0\.5; the first is at 1"):
         swept.returned(series, 0.5)
+
+
+def test_who_died_and_was_seen_again():
+    assert swept.came_back(life((0, 0, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))) == 2
+    assert swept.came_back(life((1, 1, 1, 1), (0, 0, 0, 0))) == 0, "asleep from the start"
+
+
+def test_numbers_of_the_dead_and_of_the_living():
+    series = life((0, 0, 0, 0), (1, 0, 0, 1), (0, 0, 0, 0), (0, 0, 0, 0))
+    values = [[[n, n + 1], [n + 2, n + 3], [100]] for n in (0, 10, 20, 30)]
+    found = swept.by_state(series, values, 2)
+    assert found["dead"] == {"before": [10, 13], "just after": [20, 23], "end": [30, 33]}
+    assert found["alive"] == {"before": [11, 12], "just after": [21, 22], "end": [31, 32]}
+
+
+def test_deaths_of_networks_that_learned_and_of_those_that_did_not(tmp_path):
+    grid = expand(GRID | {"base": GRID["base"] | {"capsules": 4}})
+    right = (99.0, 95.0, 12.0)
+    for (place, spec), accuracy in zip(
+        ((0, grid.specs[0]), (1, grid.specs[1]), (2, grid.specs[2])), right, strict=True
+    ):
+        values = {"accuracy": {"validation accuracy, %": accuracy}, "parse tree": {"alive": [9, 4, 1 + place, 10]}}
+        found = [Observation(name, 1, {}, values=each, made={"date": "2026"}) for name, each in values.items()]
+        write(observe._store_file(spec, tmp_path, None), observe.header(spec), found)
+    learned, slow = swept.deaths(grid, lambda each: each["recipe.weight_decay"], learned=90, store=tmp_path)
+    assert learned == {0.0: {0: 37.5}, 1e-3: {0: 25.0}}
+    assert slow == {0.0: {1: 12.5}}
 
 
 def test_the_first_record_at_a_level():

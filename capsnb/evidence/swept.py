@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from capsnb.evidence.sweep import Grid
 from capsnb.measure.observe import observe
+from capsnb.measure.parse_tree import fates
 
 Series = Mapping[str, Sequence]
 
@@ -64,6 +65,46 @@ def returned(life: Series, at: float) -> tuple[int, int]:
         raise ValueError(f"there is no record up to epoch {at:g}; the first is at {life['epoch'][0]:g}")
     before, after = ([flag for layer in life["dead"][place][1:-1] for flag in layer] for place in (places[-1], -1))
     return sum(before), sum(was and not now for was, now in zip(before, after, strict=True))
+
+
+def came_back(life: Series) -> int:
+    """How many hidden capsules died and were seen alive again, over a series of `life`."""
+    rows = zip(life["step"], life["dead"], strict=True)
+    found = fates([{"step": step, "life": {"dead": dead}} for step, dead in rows])
+    return sum(each.returned for each in found[1:-1])
+
+
+def by_state(life: Series, values: Sequence[Sequence[Sequence[float]]], at: float) -> dict[str, dict[str, list[float]]]:
+    """A number of each hidden capsule, apart for those dead and those alive at the last record up to an epoch.
+
+    values: record -> layer above the primary one -> capsule, at the records of `life`. "dead", "alive" -> "before",
+    that record, "just after", the next, "end" -> the numbers.
+    """
+    before = sum(epoch <= at for epoch in life["epoch"]) - 1
+    hidden = len(life["dead"][before]) - 2
+    flags = [flag for layer in life["dead"][before][1:-1] for flag in layer]
+    found: dict[str, dict[str, list[float]]] = {"dead": {}, "alive": {}}
+    for when, place in {"before": before, "just after": before + 1, "end": len(values) - 1}.items():
+        numbers = [number for layer in values[place][:hidden] for number in layer]
+        for number, flag in zip(numbers, flags, strict=True):
+            found["dead" if flag else "alive"].setdefault(when, []).append(number)
+    return found
+
+
+def deaths(
+    grid: Grid, name: Callable[[Mapping[str, Any]], Hashable], *, learned: float, **where: Any
+) -> tuple[dict[Any, dict[int, float]], dict[Any, dict[int, float]]]:
+    """Percent of hidden capsules dead in each network: name of its settings -> seed -> percent.
+
+    Networks that have learned, `learned` percent of validation images right, and those that have not.
+    """
+    right = [row.values["validation accuracy, %"] for row in swept(grid, "accuracy", **where)]
+    found: tuple[dict[Any, dict[int, float]], ...] = ({}, {})
+    for row, accuracy in zip(swept(grid, "parse tree", **where), right, strict=True):
+        alive = row.values["alive"][1:-1]
+        dead = 100 * (1 - sum(alive) / (len(alive) * row.settings["capsules"]))
+        found[accuracy < learned].setdefault(name(row.settings), {})[row.settings["seed"]] = dead
+    return found
 
 
 def first_below(series: Sequence[float], level: float) -> int | None:
