@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from capsnb.plot.layout import PUBLISHED, axes, distinct, labelled, legend_above, panels
+from capsnb.plot.layout import BESIDE, PUBLISHED, axes, distinct, labelled, legend_above, panels
 from capsnb.plot.style import GREY, MARKERS, PALETTE, RED, array
 
 
@@ -195,7 +195,7 @@ def viewpoint_curves(
     if len(free):
         free[0].legend(entries.values(), entries, loc="center", title="layer")
     else:
-        grid[0, -1].legend(entries.values(), entries, title="layer")
+        grid[0, -1].legend(entries.values(), entries, title="layer", **BESIDE)
     return figure
 
 
