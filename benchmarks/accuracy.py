@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from capsnb.data import DataSpec, prepare
-from capsnb.disk import project
+from capsnb.installation import project
 from capsnb.nn.convolution import Conv2d, pays
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training.loop import train

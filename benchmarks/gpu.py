@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from capsnb.data import Batch
-from capsnb.disk import project
+from capsnb.installation import project
 from capsnb.nn.models import ZOO
 from capsnb.training.provenance import circumstances
 from capsnb.training.recipe import Recipe

@@ -20,8 +20,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from capsnb.disk import project
 from capsnb.evidence.plans import plan
+from capsnb.installation import project
 from capsnb.training.provenance import circumstances
 from speed import save, spread
 

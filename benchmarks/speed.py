@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import textbook
 import textbook_em
 from capsnb.data import DataSpec, prepare
-from capsnb.disk import project
+from capsnb.installation import project
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.models import ZOO
 from capsnb.training.loop import train

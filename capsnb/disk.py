@@ -1,4 +1,4 @@
-"""The project's own folder, and files that are written whole or not at all."""
+"""Files that are written whole or not at all, and locks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,6 @@ except ImportError:  # Windows: nothing keeps two processes from one file there
     fcntl = None
 
 _holders: dict[tuple[int, int], int] = {}  # (device, inode) of what this process holds -> the thread that does
-
-
-def project() -> Path:
-    """The checkout that the package lies in, else (installed without one) the working directory."""
-    checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 
 @contextmanager

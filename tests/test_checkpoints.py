@@ -37,6 +37,7 @@ def test_make_trains_anew_and_replaces_the_old_one_whole(tmp_path, monkeypatch):
     data = DataSpec(crop=24, resize=12, train=64, validation=20, test=20)
     spec = Spec(model=model, data=data, recipe=Recipe(epochs=1, batch=16))
     monkeypatch.setattr(checkpoints, "project", lambda: tmp_path)
+    monkeypatch.setattr(checkpoints, "shipped", lambda name: tmp_path / "data" / name)
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path / "runs"))
     for seed in (0, 1):
         monkeypatch.setitem(checkpoints.CHECKPOINTS, "mine", replace(spec, seed=seed))

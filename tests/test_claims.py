@@ -482,3 +482,11 @@ def test_code_version(tmp_path):
     assert len(clean) >= 7
     (tmp_path / "file").write_text("2")
     assert code_version(tmp_path) == f"{clean}-dirty"
+    subprocess.run([*git, "commit", "--quiet", "--all", "-m", "second"], check=True)
+    store = tmp_path / "results" / "observations" / "run.jsonl"
+    store.parent.mkdir(parents=True)
+    for lines in ("one", "one, two"):  # a campaign adds to files that are tracked
+        store.write_text(lines)
+        subprocess.run([*git, "add", "."], check=True)
+        assert not code_version(tmp_path).endswith("-dirty")
+        subprocess.run([*git, "commit", "--quiet", "-m", "evidence"], check=True)

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from capsnb import __version__, cli
+from capsnb import __version__, cli, installation
 from capsnb.disk import locked
 from capsnb.evidence import ahead, notebooks, plans
 
@@ -133,10 +133,22 @@ def test_an_unknown_profile_in_the_environment_is_one_sentence(bad, monkeypatch)
     assert "'huge'" in result.stderr
 
 
-def test_no_notebooks_anywhere_is_one_sentence(tmp_path, monkeypatch):
+PROJECT_NEEDED = ("run", "results", "results open", "results survey 00", "campaign --hours 1", "audit")
+
+
+@pytest.mark.parametrize("line", PROJECT_NEEDED)
+def test_what_needs_the_project_says_so_in_one_sentence_and_takes_it(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.notebooks.disk, "project", lambda: tmp_path)
-    assert "There is no folder notebooks here" in call("run").stderr
+    monkeypatch.delenv(installation.VARIABLE, raising=False)
+    monkeypatch.setattr(installation, "checkout", lambda: None)
+    result = call(*line.split())
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "capsnb is installed without its project" in result.stderr and "--project" in result.stderr
+    (tmp_path / "elsewhere").mkdir()
+    result = call(*line.split(), "--project", "elsewhere")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "elsewhere is no" in result.stderr and "notebooks/plans" in result.stderr
+    assert installation.VARIABLE not in os.environ
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(bad, monkeypatch):

@@ -20,7 +20,7 @@ from capsnb.training.identity import key
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "capsnb"
 # Data flows downwards: a package imports from those before it only, wherever the import stands.
-ORDER = ["disk", "data", "nn", "training", "measure", "plot", "explore", "evidence", "cli"]
+ORDER = ["installation", "disk", "data", "nn", "training", "measure", "plot", "explore", "evidence", "cli"]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RESULTS = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
 SECONDS = 300  # that a process of a test may take on a busy machine

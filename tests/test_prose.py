@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from test_notebooks import FOLDER, NOTEBOOKS, texts
 
-from capsnb.disk import project
 from capsnb.evidence import plans
+from capsnb.installation import project
 
 STORED = [path for path in NOTEBOOKS if path.name[:2] in plans.planned() and plans.opens(path.name[:2]) != "quick"]
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w]|\.\d)")

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import widgets as benchmark
-from capsnb.data import DataSpec, ImageSet, Split
-from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, pictures, uploads
+from capsnb.data import DataSpec, ImageSet, Split, single
+from capsnb.explore import PerturbationExplorer, ViewpointExplorer, charts, pictures
 from capsnb.explore.chooser import OWN, SHOWN, PictureChooser
 from capsnb.explore.events import Latest
 from capsnb.explore.routing import grouped
@@ -194,7 +194,7 @@ def bomb():
 BAD = {
     "no picture": (b"These are words.", "is not a picture that can be read"),
     "empty": (b"", "is empty"),
-    "large file": (b"x" * (uploads.MOST_BYTES + 1), "has 10 MB; pictures of up to 10 MB are read"),
+    "large file": (b"x" * (single.MOST_BYTES + 1), "has 10 MB; pictures of up to 10 MB are read"),
     "many pixels": (bomb(), "million"),
     "cut off": (file_of(Image.effect_noise((80, 80), 90))[:700], "is damaged"),
     "one pixel": (file_of(Image.new("L", (1, 1))), "has 1 x 1 pixels, too few"),
@@ -211,7 +211,7 @@ def test_a_bad_upload_is_answered_by_one_sentence(kind):
     file = {"name": "mine.png", "type": "image/png", "size": len(content), "content": memoryview(content)}
     explorer.chooser.upload.value = (file | {"last_modified": when},)
     with pytest.raises(ValueError, match=sentence):
-        uploads.read_picture(content, "mine.png")
+        single.read_picture(content, "mine.png")
     assert explorer.chooser.note.text.startswith("mine.png")
     assert "\n" not in explorer.chooser.note.text
     assert 'role="alert"' in explorer.chooser.note.value
@@ -249,12 +249,12 @@ def test_every_kind_of_picture_becomes_one_of_the_set(kind, channels):
 def test_dark_ink_on_paper_becomes_light_on_dark():
     page = np.full((32, 16), 240, np.uint8)
     page[8:24, 6:10] = 20
-    image, told = uploads.fit(uploads.read_picture(file_of(Image.fromarray(page))), (1, 16, 16), dark=True)
+    image, told = single.fit(single.read_picture(file_of(Image.fromarray(page))), (1, 16, 16), dark=True)
     assert "inverted" in told
     assert "padded to a square" in told
     assert image[0, 0, 0] == image[0, 0, 15] == 15  # paper, and what it was padded with
     assert image[0, 8, 8] > 200
-    kept, told = uploads.fit(uploads.read_picture(file_of(Image.fromarray(page))), (1, 16, 16), dark=False)
+    kept, told = single.fit(single.read_picture(file_of(Image.fromarray(page))), (1, 16, 16), dark=False)
     assert "inverted" not in told
     assert kept[0, 0, 0] == 240
 
@@ -263,14 +263,14 @@ def test_strokes_on_nothing_are_seen_whatever_their_colour():
     for ink in (0, 255):
         pixels = np.zeros((16, 16, 4), np.uint8)
         pixels[4:12, 6:10] = (ink, ink, ink, 255)
-        image, _ = uploads.fit(pixels, (1, 16, 16), dark=True)
+        image, _ = single.fit(pixels, (1, 16, 16), dark=True)
         assert image[0, 0, 0] == 0
         assert image[0, 8, 8] == 255
 
 
 def test_sixteen_bits_are_scaled_not_cut():
     content = file_of(Image.fromarray(np.full((20, 20), 32_768, np.uint16)), "TIFF")
-    assert uploads.read_picture(content)[0, 0, 0] in (127, 128)
+    assert single.read_picture(content)[0, 0, 0] in (127, 128)
 
 
 # choosing

@@ -1,4 +1,4 @@
-"""The command line: capsnb run, report, results, campaign, audit, data, runs, sweep, checkpoints.
+"""The command line: capsnb run, report, results, campaign, audit, data, runs, sweep, checkpoints, predict.
 
 Slow imports stand where used. A bad input is one sentence on stderr and exit status 2, never a traceback.
 """
@@ -11,10 +11,8 @@ from typing import Any
 
 import click
 
-from capsnb import __version__
+from capsnb import __version__, installation
 from capsnb.cli import evidence, notebooks, training
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Refused(click.ClickException):
@@ -40,6 +38,8 @@ def one_sentence() -> Iterator[None]:
         raise Refused(_about_file(error)) from error
     except OSError as error:
         raise Refused(_about_file(error)) from error
+    except installation.MissingExtra as error:
+        raise Refused(f"{error}.") from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
@@ -52,7 +52,7 @@ def _raised_here(trace: TracebackType | None) -> bool:
     """Whether capsnb itself raised, and not a library that it called."""
     while trace and trace.tb_next:
         trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(installation.PACKAGE)
 
 
 def _about_file(error: OSError) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from capsnb.cli.options import DATA, JOBS, print_columns
+from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, print_columns
 
 
 @click.command()
@@ -17,6 +17,7 @@ from capsnb.cli.options import DATA, JOBS, print_columns
 @click.option("--profile", type=click.Choice(("long", "full")), default="long", show_default=True)
 @JOBS
 @DATA
+@NEEDS_PROJECT
 @click.option("--dry-run", is_flag=True, help="Only list what would be trained, with about how long it takes.")
 def campaign(
     numbers: tuple[str, ...], hours: float, profile: str, jobs: int | None, data: Path | None, dry_run: bool
@@ -76,6 +77,7 @@ def _list(todo: list[Any], hours: float, jobs: int | None) -> None:
 @click.option("--seed", type=int, help="Of the choice.  [default: another one each time]")
 @JOBS
 @DATA
+@NEEDS_PROJECT
 def audit(names: tuple[str, ...], sample: int, seed: int | None, jobs: int | None, data: Path | None) -> None:
     """Train recorded runs anew, measure them again and compare: those named RUN, or some at random.
 

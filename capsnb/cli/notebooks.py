@@ -1,13 +1,12 @@
 """The commands about notebooks: capsnb run, report, results."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import click
 
-from capsnb import disk
-from capsnb.cli.options import DATA, JOBS, file, folder
+from capsnb import installation
+from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, PROJECT, file, folder, set_variable
 
 # those of capsnb.evidence.plans, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
@@ -20,6 +19,7 @@ PROFILES = ("smoke", "quick", "long", "full")
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")
 @JOBS
 @DATA
+@PROJECT
 @click.option("--out", type=folder(), help="Where the executed notebooks go.  [default: build/notebooks]")
 @click.option("--notebooks", "source", type=folder(exists=True), help="Folder of the notebooks to execute.")
 @click.option("--in-place", is_flag=True, help="Execute the notebooks where they lie, for committing them.")
@@ -69,9 +69,7 @@ def run(
             notebooks.require_parameters(path)
     data = data and data.resolve()
     if not in_place and profile in plans.RECORDED:  # what is trained here is shown, not what others have recorded
-        context = click.get_current_context()
-        context.call_on_close(partial(_restore, "CAPSNB_EVIDENCE", os.environ.get("CAPSNB_EVIDENCE")))
-        os.environ.setdefault("CAPSNB_EVIDENCE", "runs")
+        set_variable(click.get_current_context(), "CAPSNB_EVIDENCE", os.environ.get("CAPSNB_EVIDENCE", "runs"))
     trained = ahead.Training(chosen, profile, seed=seed, seeds=seeds, data=data)
     for line in trained.forecast():
         click.echo(line)
@@ -85,18 +83,11 @@ def run(
         raise click.ClickException(f"{len(failed)} of {len(outcomes)} notebooks failed.")
 
 
-def _restore(name: str, value: str | None) -> None:
-    os.environ.pop(name, None)
-    if value is not None:
-        os.environ[name] = value
-
-
 def _notebooks() -> Path:
-    """notebooks/ of the working directory, else of the checkout that capsnb lies in."""
-    here, checkout = Path("notebooks"), disk.project() / "notebooks"
-    if not here.is_dir() and not checkout.is_dir():
-        raise FileNotFoundError("There is no folder notebooks here: go to the project's folder or give --notebooks.")
-    return here if here.is_dir() else checkout
+    """Those of a project that was named, else those of the working directory, else of the checkout."""
+    here = Path("notebooks")
+    named = os.environ.get(installation.VARIABLE)
+    return here if here.is_dir() and not named else installation.project() / "notebooks"
 
 
 @click.command()
@@ -115,6 +106,7 @@ def report(source: Path, out: Path) -> None:
 
 
 @click.group(invoke_without_command=True)
+@PROJECT
 @click.option("--readme", type=file(exists=True), help="Write a summary between this file's marks.")
 @click.pass_context
 def results(ctx: click.Context, readme: Path | None) -> None:
@@ -138,6 +130,7 @@ def results(ctx: click.Context, readme: Path | None) -> None:
 
 
 @results.command("record")
+@NEEDS_PROJECT
 @click.argument("number", metavar="NN")
 @click.option("--from", "source", type=folder(exists=True), default="build/notebooks", show_default=True)
 @click.option("--claim", "only", metavar="NAME", multiple=True, help="Only this claim; may be given several times.")
@@ -154,6 +147,7 @@ def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
 
 
 @results.command("open")
+@NEEDS_PROJECT
 @click.argument("numbers", metavar="[NN]...", nargs=-1)
 @click.option(
     "--cost", is_flag=True, help="Forecast what the missing trainings cost here, by trying a few steps of each."
@@ -174,6 +168,7 @@ def open_results(numbers: tuple[str, ...], cost: bool) -> None:
 
 
 @results.command("survey")
+@NEEDS_PROJECT
 @click.argument("number", metavar="NN")
 @click.option("--profile", type=click.Choice(PROFILES), default="long", show_default=True)
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")

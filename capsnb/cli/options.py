@@ -1,9 +1,12 @@
 """What several commands share: the types of their options, and how they print a table."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from capsnb import installation
 
 
 def folder(**more: Any) -> click.Path:
@@ -19,6 +22,37 @@ def file(**more: Any) -> click.Path:
 JOBS = click.option(
     "--jobs", type=click.IntRange(min=1), help="How many at a time, one thread each.  [default: one per core, or GPU]"
 )
+
+
+def set_variable(context: click.Context, name: str, value: str) -> None:
+    """An environment variable that processes of this command see, too; as it was when the command ends."""
+    before = os.environ.get(name)
+
+    def restore() -> None:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+    context.call_on_close(restore)
+    os.environ[name] = value
+
+
+def _take_project(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        set_variable(context, installation.VARIABLE, str(installation.clone(value)))
+
+
+def _need_project(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    _take_project(context, parameter, value)
+    installation.project()
+
+
+def _project(callback: Any) -> Any:
+    text = f"Folder of a clone of the project, in place of {installation.VARIABLE}."
+    return click.option("--project", type=folder(exists=True), expose_value=False, callback=callback, help=text)
+
+
+PROJECT, NEEDS_PROJECT = _project(_take_project), _project(_need_project)
 DATA = click.option("--data", type=folder(exists=True), help="Folder of the image sets, in place of CAPSNB_DATA.")
 
 

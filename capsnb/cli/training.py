@@ -1,11 +1,11 @@
-"""The commands about what is trained and on what: capsnb data, runs, sweep, checkpoints."""
+"""The commands about what is trained and on what: capsnb data, runs, sweep, checkpoints, predict."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from capsnb.cli.options import DATA, JOBS, file, folder, print_columns
+from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, PROJECT, file, folder, print_columns
 
 # those of capsnb.training.backends, whose package imports torch
 BACKENDS = ("processes", "dask", "ray")
@@ -122,6 +122,7 @@ def prune(root: Path | None, older_than: float | None, every: bool, yes: bool) -
 @click.option("--address", help="Of a running dask scheduler or ray cluster that does the work.")
 @click.option("--out", type=file(), help="Of the rows, .csv or .jsonl.  [default: build/sweeps/GRID.csv]")
 @DATA
+@PROJECT
 @click.option("--record", is_flag=True, help="Keep the observations in the project's evidence store, too.")
 @click.option("--dry-run", is_flag=True, help="Only list the networks, with about how long each trains.")
 def sweep(
@@ -192,7 +193,7 @@ def _list(chosen: Any, data: Path | None, jobs: int | None) -> None:
 
 @click.group("checkpoints")
 def checkpoint_group() -> None:
-    """The small trained models that come with capsnb, in data/checkpoints.
+    """The small trained models that come with capsnb.
 
     \b
     capsnb checkpoints list
@@ -217,6 +218,7 @@ def list_checkpoints() -> None:
 
 
 @checkpoint_group.command()
+@NEEDS_PROJECT
 @click.argument("name")
 def make(name: str) -> None:
     """Train the checkpoint NAME anew and put it in its place.
@@ -229,4 +231,30 @@ def make(name: str) -> None:
     click.echo(f"{name} is in {checkpoints.make(name)}")
 
 
-COMMANDS = (image_sets, runs, sweep, checkpoint_group)
+@click.command()
+@click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True, type=file(exists=True))
+@click.option("--model", required=True, help="A checkpoint's name, or the name or folder of a finished run.")
+def predict(pictures: tuple[Path, ...], model: str) -> None:
+    """Say what a trained network sees in picture files: the class with the highest score, and the one after it.
+
+    A picture is padded to a square, resized and, where the network learned light on dark, inverted if it is dark on
+    light.
+
+    \b
+    capsnb predict seven.png --model capsnet-small
+    capsnb predict photos/*.jpg --model runs/capsnet-mnist-s0-0123456789ab
+    """
+    from capsnb.training import use
+
+    found = use.predict(model, pictures)
+    best = found.scores.topk(2)
+    cells = [
+        [str(file), found.names[first], f"{high:.3f}", found.names[second], f"{low:.3f}"]
+        for file, (first, second), (high, low) in zip(
+            pictures, best.indices.tolist(), best.values.tolist(), strict=True
+        )
+    ]
+    print_columns(("picture", "class", "score", "next", "its score"), cells)
+
+
+COMMANDS = (image_sets, runs, sweep, checkpoint_group, predict)

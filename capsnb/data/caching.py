@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def user_cache() -> Path:
-    """The user's own folder for what can be made again: XDG_CACHE_HOME or, on Windows, LOCALAPPDATA, else ~/.cache."""
-    chosen = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(chosen or os.path.expanduser("~/.cache")) / "capsnb"
+    """The user's own folder for what can be made again."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("capsnb", appauthor=False)
 
 
 def keep(file: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ from capsnb.data.formats import OWN, Arrays, Counts, Parts
 from capsnb.data.layouts import Source
 from capsnb.data.npz import count_npz_folder, is_npz_folder, read_npz_file, read_npz_folder
 from capsnb.data.pixels import resize
-from capsnb.disk import project
+from capsnb.installation import own_folder
 
 Size = tuple[int, int] | None  # height and width
 
@@ -36,11 +36,11 @@ class Found(NamedTuple):
 
 
 def data_dir(given: str | os.PathLike | None = None) -> Path:
-    """`given`, else CAPSNB_DATA, else data/cache of the project this package lies in, else of the working directory."""
+    """`given`, else CAPSNB_DATA, else data/cache of the project, else of the user's own data folder."""
     chosen = given or os.environ.get("CAPSNB_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    return project() / "data" / "cache"
+    return own_folder("data/cache")
 
 
 def names() -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def prepare(
         data = load(spec.name, validation=spec.validation, **options)
     limited = {name: _limited(getattr(data, name), getattr(spec, name), name, spec.name) for name in SPLITS}
     data = replace(data, **limited).to(device)
-    data = replace(data, **{name: _framed(getattr(data, name), spec) for name in SPLITS})
+    data = replace(data, **{name: _framed_split(getattr(data, name), spec) for name in SPLITS})
     done = [f"central {spec.crop}x{spec.crop}"] if spec.crop else []
     done += [f"resized to {spec.resize}x{spec.resize}"] if spec.resize else []
     done += [f"padded by {spec.pad} px"] if spec.pad else []
@@ -125,8 +125,15 @@ def _limited(split: Split, limit: int | None, name: str, where: str) -> Split:
     return split.select(torch.from_numpy(balanced_order(split.labels)[:limit].copy()))
 
 
-def _framed(split: Split, spec: DataSpec) -> Split:
-    images = split.images
+def _framed_split(split: Split, spec: DataSpec) -> Split:
+    return Split(framed(split.images, spec).contiguous(), split.labels)
+
+
+def framed(images: Tensor, spec: DataSpec) -> Tensor:
+    """uint8 images (B, C, H, W) of a set, cropped, resized and padded as a DataSpec says.
+
+    Raises ValueError where the images are smaller than the crop.
+    """
     if spec.crop is not None:
         if spec.crop > min(images.shape[2:]):
             raise ValueError(
@@ -137,4 +144,4 @@ def _framed(split: Split, spec: DataSpec) -> Split:
         images = resize(images, spec.resize, spec.resize)
     if spec.pad:
         images = centre(images, images.shape[2] + 2 * spec.pad, images.shape[3] + 2 * spec.pad)
-    return Split(images.contiguous(), split.labels)
+    return images

@@ -8,6 +8,7 @@ from typing import Any
 
 from capsnb.evidence import plans
 from capsnb.evidence.notebooks import duration
+from capsnb.installation import has_project
 from capsnb.training import parallel
 
 
@@ -21,7 +22,7 @@ class Training:
         self, chosen: Iterable[Path], profile: str | None, *, seed: int, seeds: int | None, data: Path | None
     ) -> None:
         self.header = f"Profile {profile}: {plans.PROFILES[profile]}." if profile else "Each at its own profile."
-        planned = plans.planned()
+        planned = plans.planned() if has_project() else {}
         found = {
             path.name: plans.plan(
                 path.name[:2], profile or plans.opens(path.name[:2]), seed=seed, seeds=seeds, data=data

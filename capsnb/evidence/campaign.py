@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from capsnb.disk import project
 from capsnb.evidence import plans
 from capsnb.evidence.plans import Watched
 from capsnb.evidence.recording import survey_run
 from capsnb.evidence.sweep import read_grid
+from capsnb.installation import project
 from capsnb.measure import observe, protocol, survey
 from capsnb.training import parallel, runs
 from capsnb.training.parallel import Failure

@@ -22,7 +22,7 @@ from typing import Any
 from torch import nn
 
 from capsnb.data import ImageSet
-from capsnb.disk import project
+from capsnb.installation import project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
 from capsnb.measure.observe import observe, stored

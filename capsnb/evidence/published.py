@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from capsnb import disk
+from capsnb.installation import shipped
 
 COLUMNS = ["key", "value", "spread", "unit", "table", "note"]
 
@@ -44,7 +44,7 @@ class Published:
 
 def folder() -> Path:
     """Where the papers' numbers lie."""
-    return disk.project() / "data" / "published"
+    return shipped("published")
 
 
 @cache

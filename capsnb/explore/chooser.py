@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -11,13 +12,20 @@ import torch
 import traitlets
 from torch import Tensor
 
-from capsnb.data import ImageSet
-from capsnb.explore import pictures, uploads
+from capsnb.data import ImageSet, single
+from capsnb.explore import pictures
 from capsnb.explore.controls import Sentence, button, dropdown, row
 
 SHOWN = 8  # thumbnails at once
 OWN = -1  # the index of a picture that was uploaded
 _numbers = count()
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPicture:
+    """A reader's picture, as an image of a data set; one is never the same as another, as traits need to know."""
+
+    image: Tensor  # (C, H, W) uint8
 
 
 class PictureChooser(widgets.VBox):
@@ -53,7 +61,7 @@ class PictureChooser(widgets.VBox):
         """Show another set of images; the chosen place is kept where it is one in the new set."""
         self.data, split = data, data.test
         self.labels = split.labels.cpu()
-        self._dark = uploads.is_dark(split.images[:100])
+        self._dark = single.is_dark(split.images[:100])
         if self.uploaded is not None and tuple(self.uploaded.image.shape) != tuple(data.image_shape):
             self.uploaded = None
         if self.index >= len(split) or (self.index == OWN and self.uploaded is None):
@@ -80,9 +88,9 @@ class PictureChooser(widgets.VBox):
 
     def take(self, content: bytes, name: str) -> None:
         """Choose an uploaded file's picture. Raises ValueError where it is none that can be read."""
-        image, done = uploads.fit(uploads.read_picture(content, name), self.data.image_shape, dark=self._dark)
+        image, done = single.fit(single.read_picture(content, name), self.data.image_shape, dark=self._dark)
         with self.hold_trait_notifications():
-            self.uploaded, self.index = uploads.OwnPicture(image), OWN
+            self.uploaded, self.index = OwnPicture(image), OWN
         self.note.say(f"{name}: {done}")
 
     def _receive(self, change: dict) -> None:

@@ -50,7 +50,8 @@ class PathNetwork:
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.model = subject, subject.model
-        if not all(isinstance(getattr(self.model, name, None), list | tuple) for name in ("stages", "layers")):
+        parts = [getattr(self.model, name, None) for name in ("stages", "layers")]
+        if not all(isinstance(each, list | tuple) and each for each in parts):
             raise ValueError(f"{subject.name} has no capsule layers for a path to run through.")
         self.places = Places.of(self.model)
         tapped = {"filters": self.places.filters, "units": self.places.taps(self.model)[-1]}

@@ -12,6 +12,7 @@ from capsnb.data import DataSpec, ImageSet, prepare
 from capsnb.nn.models import Output
 from capsnb.training import checkpoints, runs
 from capsnb.training.runs import Run
+from capsnb.training.use import load
 
 
 class Subject(NamedTuple):
@@ -50,7 +51,7 @@ def subject(what: Any, data: ImageSet | DataSpec | str | None = None) -> Subject
     if isinstance(what, Subject):
         return what if data is None else _checked(what._replace(data=_images(data)))
     if isinstance(what, str | Path):
-        name, run = str(what), _named(what)
+        name, run = str(what), load(what)
         return _checked(Subject(name, repr(name), run.model, _images(data or run.spec.data)))
     if isinstance(what, Run):
         return _checked(Subject(what.folder.name, "run", what.model, _images(data or what.spec.data)))
@@ -63,16 +64,6 @@ def names() -> list[str]:
     """What can be chosen by name: the checkpoints that are there, then the finished runs."""
     shipped = [name for name in checkpoints.CHECKPOINTS if (checkpoints.folder(name) / "model.pt").exists()]
     return shipped + [row["name"] for row in runs.list_runs() if row["finished"]]
-
-
-def _named(what: str | Path) -> Run:
-    if str(what) in checkpoints.CHECKPOINTS:
-        return checkpoints.load(str(what))
-    for folder in (Path(what), runs.root() / what):
-        if (folder / "model.pt").exists():
-            return runs.load(folder, device="cpu")
-    known = ", ".join(checkpoints.CHECKPOINTS)
-    raise ValueError(f"{str(what)!r} is neither a checkpoint ({known}) nor the name or folder of a finished run.")
 
 
 def _images(data: ImageSet | DataSpec | str) -> ImageSet:

@@ -16,7 +16,7 @@ from capsnb.measure.overlap import Heatmaps
 from capsnb.measure.path_accuracy import undecoded
 from capsnb.measure.paths import Places
 from capsnb.nn import taps
-from capsnb.nn.models import as_pixels
+from capsnb.nn.models import as_pixels, scores_of
 
 
 def gradcam(
@@ -72,9 +72,7 @@ def _attributed(model: nn.Module, images: Tensor, units: Tensor | None, attribut
         owner = owner.repeat_interleave(units.shape[1])
     found, guesses = [], []
 
-    def forward(images: Tensor) -> Tensor:
-        return model(images).scores
-
+    forward = scores_of(model)
     with taps.evaluating(model, gradients=True), undecoded(model):
         for part in torch.arange(len(owner), device=device).split(rows):
             some = pixels[owner[part]].requires_grad_()

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from capsnb.disk import locked, project, replacing
+from capsnb.disk import locked, replacing
+from capsnb.installation import own_folder
 
 DIGITS = 6  # significant digits of the numbers in lists and arrays; a single number is kept whole
 FIELDS = ("measure", "version", "settings", "null", "watched", "values", "made")
@@ -59,8 +60,8 @@ class Observation:
 
 
 def store_folder() -> Path:
-    """The evidence store that comes with the project."""
-    return project() / "results" / "observations"
+    """The evidence store that comes with the project; without one, a store of the user's own."""
+    return own_folder("results/observations")
 
 
 def read(file: str | Path) -> tuple[dict[str, Any], list[Observation]]:

@@ -100,7 +100,7 @@ class Places(NamedTuple):
     @classmethod
     def of(cls, model: nn.Module) -> Places:
         """The last convolution's map, and the children of the class capsules: in most networks the primary capsules."""
-        if not hasattr(model, "layers"):
+        if not getattr(model, "layers", ()):
             raise ValueError(f"{type(model).__name__} has no capsule layers for a path to run through.")
         return cls(model.stages[-1], [*["primary"], *model.layers][-2], model.layers[-1])
 

@@ -161,6 +161,16 @@ def edit(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
         yield
 
 
+def run_with_cache(model: nn.Module, images: Tensor, *names: str) -> tuple[Any, Record]:
+    """What a model answers in evaluation mode, without gradients, and its taps of these names, all where none is given.
+
+    images (B, C, H, W) on any device. Raises ValueError for a tap that the model lacks.
+    """
+    weights = next(model.parameters(), images)
+    with evaluating(model), record(model, *(names or _taps(model))) as seen:
+        return model(images.to(weights.device)), seen
+
+
 @contextmanager
 def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
     """Evaluation mode inside the block, without gradients unless asked for; then each part's own mode comes back."""

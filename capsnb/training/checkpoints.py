@@ -16,7 +16,7 @@ from typing import Any
 
 from capsnb.data import Augment, DataSpec, prepare
 from capsnb.data.transforms import Affine
-from capsnb.disk import project
+from capsnb.installation import project, shipped
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.nn.routing import Dynamic
 from capsnb.training import runs
@@ -91,7 +91,7 @@ def folder(name: str) -> Path:
     """Where a checkpoint lies; ValueError lists the names for an unknown one."""
     if name not in CHECKPOINTS:
         raise ValueError(f"There is no checkpoint {name!r}; there are: {', '.join(CHECKPOINTS)}")
-    return project() / "data" / "checkpoints" / name
+    return shipped("checkpoints") / name
 
 
 def load(name: str, *, device: Any = "cpu") -> Run:
@@ -105,8 +105,12 @@ def record(name: str) -> dict[str, Any]:
 
 
 def make(name: str, *, progress: bool = True) -> Path:
-    """Train a checkpoint anew on the CPU and put it in its place; what was there stays until the new one is whole."""
-    target, spec = folder(name), CHECKPOINTS[name]
+    """Train a checkpoint anew on the CPU and put it in its place; what was there stays until the new one is whole.
+
+    Raises FileNotFoundError where capsnb is installed without its project.
+    """
+    folder(name)  # an unknown one is refused
+    target, spec = project() / "data" / "checkpoints" / name, CHECKPOINTS[name]
     run = runs.get(spec, device="cpu", progress=progress)
     images = prepare(spec.data)
     result = evaluate(run.model, images.test)

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from capsnb import __version__
-from capsnb.disk import project
+from capsnb.installation import checkout
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
+STORE = "results/observations"  # of the project
 
 
 def circumstances() -> dict[str, Any]:
@@ -59,12 +60,20 @@ def versions() -> dict[str, str]:
 
 
 def code_version(folder: Path | None = None) -> str:
-    """The commit of the code, marked -dirty with uncommitted changes; outside a checkout the package's version."""
-    folder = folder or project()
-    if not (folder / ".git").exists():
+    """The commit of the code, marked -dirty with uncommitted changes; outside a checkout the package's version.
+
+    What is recorded in the evidence store is no change of the code.
+    """
+    folder = folder or checkout()
+    if folder is None or not (folder / ".git").exists():
         return __version__
-    command = ("git", "-C", str(folder), "describe", "--always", "--dirty")
-    try:
+
+    def git(*words: str) -> str:
+        command = ("git", "--no-optional-locks", "-C", str(folder), *words)
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){STORE}")
+        return git("describe", "--always") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return __version__

@@ -26,7 +26,8 @@ import torch
 from torch import nn
 
 from capsnb.data import ImageSet, prepare, short_name
-from capsnb.disk import is_locked, locked, project
+from capsnb.disk import is_locked, locked
+from capsnb.installation import own_folder
 from capsnb.training import files
 from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
@@ -50,8 +51,8 @@ class Run(NamedTuple):
 
 
 def root(folder: str | Path | None = None) -> Path:
-    """Where runs are kept: `folder`, else CAPSNB_RUNS, else `runs` in the project."""
-    return Path(folder or os.environ.get("CAPSNB_RUNS") or project() / "runs")
+    """Where runs are kept: `folder`, else CAPSNB_RUNS, else `runs` of the project, else of the user's data folder."""
+    return Path(folder or os.environ.get("CAPSNB_RUNS") or own_folder("runs"))
 
 
 def run_name(spec: Spec, data_dir: str | Path | None = None) -> str:

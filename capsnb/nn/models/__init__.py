@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from capsnb.nn.models.base import Model, Output, as_pixels, decode, make_decoder
+from capsnb.nn.models.base import Model, Network, Output, Scores, as_pixels, decode, lacks, make_decoder, scores_of
 from capsnb.nn.models.capsnet import CapsNet, CapsNetConfig
 from capsnb.nn.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.nn.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
@@ -28,15 +28,19 @@ __all__ = [
     "MatrixCapsNet",
     "MatrixCapsNetConfig",
     "Model",
+    "Network",
     "NeuronNetConfig",
     "Output",
     "ResCaps",
     "ResCapsConfig",
+    "Scores",
     "StridedStem",
     "as_pixels",
     "count_parameters",
     "decode",
+    "lacks",
     "make_decoder",
+    "scores_of",
 ]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.layers import Decoder
+
+OWED = ("image_shape", "stages", "layers", "primary", "decoder")  # attributes of a Network
 
 
 class Output(NamedTuple):
@@ -21,17 +23,40 @@ class Output(NamedTuple):
     reconstruction: Tensor | None  # (B, C, H, W), or (B, m, C, H, W) when m labels were given
 
 
-class Model(nn.Module):
-    """A network for the images of its configuration. A subclass registers its parts and says what they `answer`.
+class Network(Protocol):
+    """What a model owes whoever measures it; one's own needs no base class, only this. `lacks` says what is missing.
 
-    Parts that others look for by name: `stages` of convolutions, `primary` capsules, `layers` of capsules up to
-    "class", `decoder` and the tap `reconstruction`. One's own model needs no such base, only parts of these names.
+    Taps are known by these names: each stage's own, "primary", "LAYER.poses" (and "LAYER.votes", "LAYER.coupling" where
+    there is routing), "reconstruction" where there is a decoder.
     """
+
+    image_shape: tuple[int, int, int]  # (C, H, W) of its images
+    stages: Sequence[str]  # names of its convolutions, in their order
+    layers: Sequence[str]  # names of its layers of capsules above the primary ones, the last "class"; or empty
+    decoder: nn.Module | None  # (B, K, D) -> (B, C, H, W)
+
+    @property
+    def primary(self) -> nn.Module | None:
+        """The first capsules, (B, I, P), if any."""
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> Output:
+        """images (B, C, H, W), uint8 or in [0, 1]; labels (B,) or (B, m): what a decoder shows."""
+
+
+class Model(nn.Module):
+    """A `Network` for the images of its configuration. A subclass registers its parts and says what they `answer`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config, self.image_shape = config, (config.channels, config.size, config.size)
+        self.stages: list[str] = []
+        self.layers: list[str] = []
         self.decoder: Decoder | None = None
+
+    @property
+    def primary(self) -> nn.Module | None:
+        """The part of that name, if the network has one."""
+        return self._modules.get("primary")
 
     def add_decoder(self, dim: int) -> None:
         """The decoder of the configuration, if any, for class poses of `dim` numbers."""
@@ -71,6 +96,46 @@ class ModelConfig:
     def build(self) -> Model:
         """The model with fresh parameters from torch's global generator."""
         return self.model(self)
+
+
+def lacks(model: nn.Module) -> list[str]:
+    """What a model lacks of a `Network`, in words; it is asked about two black images. Empty for a whole one."""
+    if missing := [f"no {name}" for name in OWED if not hasattr(model, name)]:
+        return missing
+    named = [*model.stages, *["primary"] * (model.primary is not None), *(f"{layer}.poses" for layer in model.layers)]
+    named += ["reconstruction"] * (model.decoder is not None)
+    if missing := [f"no tap {name}" for name in named if name not in taps.names(model)]:
+        return missing
+    weights = next(model.parameters())
+    images = torch.zeros(2, *model.image_shape, dtype=weights.dtype, device=weights.device)
+    with taps.evaluating(model), taps.record(model, *named) as seen:
+        output = model(images)
+    shapes = {"scores": (output.scores, 2), "poses": (output.poses, 3), "reconstruction": (output.reconstruction, 4)}
+    wanted = {"scores", *["poses"] * bool(model.layers), *["reconstruction"] * (model.decoder is not None)}
+    found = [f"no {name}" for name in wanted if shapes[name][0] is None]
+    for name, (tensor, axes) in shapes.items():
+        if tensor is not None and (tensor.dim() != axes or len(tensor) != 2):
+            found.append(f"{name} of shape {tuple(tensor.shape)}, not of {axes} axes with the batch first")
+    return found + [f"nothing of the batch at {name}" for name in named if len(seen[name]) != 2]
+
+
+class Scores(nn.Module):
+    """The scores alone of a model, images (B, C, H, W) -> (B, K): what captum, Quantus and others explain."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).scores
+
+
+def scores_of(model: nn.Module) -> Scores:
+    """A model as a module from images to class scores (B, K), with its gradients: `Saliency(scores_of(model))`.
+
+    The model itself is inside, as `model`, so that layers are named as in it; modes and weights are shared.
+    """
+    return Scores(model)
 
 
 def as_pixels(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:

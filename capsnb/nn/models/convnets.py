@@ -24,7 +24,7 @@ class ConvNetFC(Model):
         valid = config.padding == "valid"
         size = config.size - len(config.widths) * (config.kernel - 1) if valid else config.size
         check_size(config.size, *[config.kernel] * (len(config.widths) if valid else 1))
-        self.stages, channels = [], config.channels
+        channels = config.channels
         for n, width in enumerate(config.widths, 1):
             self.stages.append(f"conv{n}")
             conv = Conv2d(channels, width, config.kernel, padding=config.padding)
@@ -62,6 +62,7 @@ class ConvNetAvg(Model):
     def __init__(self, config: ConvNetAvgConfig) -> None:
         super().__init__(config)
         widths = (config.width, config.width)
+        self.stages = ["conv1", "conv2"]
         self.conv1, self.conv2, _ = strided_pair(config.channels, config.size, config.kernel, widths)
         self.features = taps.Tap()
         self.out = nn.Linear(config.width, config.classes)
@@ -91,9 +92,11 @@ class ConvNetR(Model):
         width, kernel, dim = config.width, config.kernel, config.primary_dim
         if config.head == "length":
             stem = StridedStem(channels=width, kernel=kernel, types=width // dim, dim=dim)
+            self.stages = ["conv1"]
             (self.conv1,), self.primary = stem.build(config.channels, config.size, "sabour")
             units = self.primary.capsules * dim
         else:
+            self.stages = ["conv1", "conv2"]
             self.conv1, self.conv2, side = strided_pair(config.channels, config.size, kernel, (width, width))
             units = width * side * side
         self.add_module("class", Groups(units, config.classes, config.dim))
@@ -102,7 +105,7 @@ class ConvNetR(Model):
 
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         squashed = self.config.head == "length"
-        units = self.through(("conv1", "primary" if squashed else "conv2"), pixels).flatten(1)
+        units = self.through((*self.stages, *["primary"] * squashed), pixels).flatten(1)
         poses = self._modules["class"](units, squashed)
         if self.out is not None:
             return self.out(poses.flatten(1)), poses

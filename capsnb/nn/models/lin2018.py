@@ -33,16 +33,17 @@ class NeuronNet(Model):
     def __init__(self, config: NeuronNetConfig) -> None:
         super().__init__(config)
         widths = (config.width, config.primary)
+        self.stages = ["conv1", "conv2"]
         self.conv1, self.conv2, side = strided_pair(config.channels, config.size, config.kernel, widths)
-        self.layers = [f"linear{n}" for n, _ in enumerate(config.hidden, 1)]
+        self.linears = [f"linear{n}" for n, _ in enumerate(config.hidden, 1)]
         sizes = (config.primary * side * side, *config.hidden)
-        for name, (children, units) in zip(self.layers, itertools.pairwise(sizes), strict=True):
+        for name, (children, units) in zip(self.linears, itertools.pairwise(sizes), strict=True):
             self.add_module(name, Stage(nn.Linear(children, units), nn.ReLU()))
         self.out = nn.Linear(sizes[-1], config.classes)
 
     def answer(self, pixels: Tensor) -> tuple[Tensor, None]:
         units = self.conv2(self.conv1(pixels)).flatten(1)
-        return self.out(self.through(self.layers, units)), None
+        return self.out(self.through(self.linears, units)), None
 
 
 @dataclass(frozen=True, kw_only=True)

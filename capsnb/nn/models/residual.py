@@ -50,7 +50,7 @@ class ResCaps(Model):
             size = (size + 1) // 2
             name = f"primary{stage + 1}" if stage else "primary"
             inner = [f"caps{2 * stage + 1}", f"caps{2 * stage + 2}"]
-            self.add_module(name, HalvedPoses(features, size, types))
+            setattr(self, name, HalvedPoses(features, size, types))
             for layer in inner:
                 self.add_module(layer, ResidualPoses(size, types))
             self.add_module(f"norm{stage + 1}", nn.BatchNorm1d(types * (DIM + 1), eps=1e-3))

@@ -1,27 +1,22 @@
-"""A reader's own picture made to look like those of a data set: channels, ground, square, size."""
+"""A single picture of a reader's, made to look like those of a data set: channels, ground, square, size."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from capsnb.data.pixels import resize
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 MOST_BYTES = 10_000_000
 MOST_PIXELS = 40_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class OwnPicture:
-    """A reader's picture, as an image of a data set; one is never the same as another, as traits need to know."""
-
-    image: Tensor  # (C, H, W) uint8
 
 
 def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
@@ -29,6 +24,8 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
 
     Raises ValueError, in one sentence, for what is no picture, is damaged, has no pixels worth the name or too many.
     """
+    from PIL import Image, UnidentifiedImageError
+
     if len(content) > MOST_BYTES:
         raise ValueError(
             f"{name} has {len(content) / 1e6:.0f} MB; pictures of up to {MOST_BYTES / 1e6:.0f} MB are read."
@@ -103,6 +100,8 @@ def is_dark(images: Tensor) -> bool:
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Grey pictures of 16 bits are scaled to 8, where Pillow would cut them off."""
+    from PIL import Image
+
     if not picture.mode.startswith(("I", "F")):
         return picture
     values = np.array(picture, dtype=np.float64)
