@@ -15,6 +15,7 @@ import yaml
 from capsnb import __version__, cli
 from capsnb.evidence import ledger, sweep
 from capsnb.measure import observations
+from capsnb.nn.models import ZOO
 from capsnb.training.identity import key
 
 PROJECT = Path(__file__).parents[1]
@@ -78,7 +79,8 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import capsnb.data.transforms, capsnb.nn.models, capsnb.training.runs, capsnb.training.pruning
 """
-    names = {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in CONFIG["project"]["dependencies"]}
+    wanted = [*CONFIG["project"]["dependencies"], *CONFIG["project"]["optional-dependencies"]["notebooks"]]
+    names = {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in wanted}
     modules = {"scikit_learn": "sklearn", "pillow": "PIL", "beautifulsoup4": "bs4"}
     # torch itself uses jinja2
     blocked = {modules.get(name, name) for name in names} - {"torch", "numpy", "jinja2"}
@@ -95,13 +97,15 @@ def test_conda_environment_names_nothing_that_pyproject_lacks():
     assert "test" in CONFIG["project"]["optional-dependencies"]
 
 
-def test_citation_names_the_five_papers():
+def test_citation_names_the_papers():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert {"title", "message", "authors", "version", "license"} <= set(citation)
     assert str(citation["version"]) == __version__
     papers = citation["references"]
-    assert [paper["notes"][:11] for paper in papers] == [f"notebook 0{n}" for n in range(1, 6)]
+    assert [paper["notes"][:11] for paper in papers[:6]] == [f"notebook 0{n}" for n in (1, 2, 3, 4, 5, 0)]
+    of_models = [name for paper in papers[6:] for name in ZOO if name in paper["notes"]]
+    assert of_models == ["em-16", "efficient-capsnet"]
     assert all({"type", "title", "authors", "year", "identifiers"} <= set(paper) for paper in papers)
     assert all({"family-names", "given-names"} == set(author) for paper in papers for author in paper["authors"])
 
@@ -248,5 +252,7 @@ def test_constraints_name_versions_alone_of_every_dependency():
     assert all(pins), "no index, no local version"
     names = {pin[1] for pin in pins}
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    more = project["optional-dependencies"]
+    assert "capsnb[notebooks]" in more["test"]
+    wanted = {*project["dependencies"], *more["notebooks"], *more["test"]} - {"capsnb[notebooks]"}
     assert {re.match(r"[A-Za-z0-9-]+", each)[0].lower() for each in wanted} <= names

@@ -9,13 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from capsnb.evidence import records
 from capsnb.evidence.notebooks import PATTERN, duration, outputs
 from capsnb.evidence.tables import MIME, current
 from capsnb.evidence.verdicts import MOST_SEEDS, OPEN, STILL, sample
+from capsnb.installation import extra
 from capsnb.measure.observations import store_folder
+
+with extra("notebooks"):
+    import nbformat
 
 WHOSE = {"paper": "The papers' claims", "ours": "Our own hypotheses"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from capsnb.disk import replacing
+from capsnb.installation import extra
+
+with extra("notebooks"):
+    import nbformat
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 MISMATCH = (

@@ -13,11 +13,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import nbformat
-from bs4 import BeautifulSoup, Tag
-from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from capsnb.installation import extra
+
+with extra("notebooks"):
+    import jinja2
+    import nbformat
+    from bs4 import BeautifulSoup, Tag
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 ASSETS = Path(__file__).parent / "assets"
 LARGE = 20 * 1024  # bytes from which a picture is reduced

@@ -7,15 +7,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import nbformat
-from markupsafe import Markup
-from pygments.formatters import HtmlFormatter
-
 from capsnb.disk import replacing
 from capsnb.evidence import ledger, tables
 from capsnb.evidence.notebooks import PATTERN, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells, prose, readable
+from capsnb.installation import extra
+
+with extra("notebooks"):
+    import jinja2
+    import nbformat
+    from markupsafe import Markup
+    from pygments.formatters import HtmlFormatter
 
 NOT_SHOWN = {"injected-parameters", "papermill-error-cell-tag"}
 ITALICS = re.compile(r"\*[^*].*\*", re.DOTALL)

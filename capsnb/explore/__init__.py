@@ -5,10 +5,13 @@
 Each is a widget whose traits are its state: set one in Python and its control moves, move a control and it is set.
 """
 
-from capsnb.explore.compare import Compare
-from capsnb.explore.paths import PathExplorer
-from capsnb.explore.perturbation import PerturbationExplorer
-from capsnb.explore.routing import RoutingExplorer
-from capsnb.explore.viewpoint import ViewpointExplorer
+from capsnb.installation import extra
+
+with extra("notebooks"):
+    from capsnb.explore.compare import Compare
+    from capsnb.explore.paths import PathExplorer
+    from capsnb.explore.perturbation import PerturbationExplorer
+    from capsnb.explore.routing import RoutingExplorer
+    from capsnb.explore.viewpoint import ViewpointExplorer
 
 __all__ = ["Compare", "PathExplorer", "PerturbationExplorer", "RoutingExplorer", "ViewpointExplorer"]
