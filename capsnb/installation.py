@@ -6,6 +6,7 @@ says so in one sentence. Nothing here depends on the working directory, or on a 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 VARIABLE = "CAPSNB_PROJECT"
+IMPORT = "CAPSNB_IMPORT"
 
 
 class MissingExtra(ModuleNotFoundError):
@@ -67,6 +69,21 @@ def own_folder(below: str) -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("capsnb", appauthor=False) / below
+
+
+def import_own() -> None:
+    """Import the modules that CAPSNB_IMPORT names, with spaces between: what they register is known from then on.
+
+    Called where a process begins that somebody else started: a command, a notebook's kernel, a worker. Raises
+    ValueError with one sentence for a module that is not there.
+    """
+    for name in os.environ.get(IMPORT, "").split():
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{IMPORT} names {name}, which cannot be imported ({error}): is it on PYTHONPATH?"
+            ) from error
 
 
 @contextmanager

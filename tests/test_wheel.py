@@ -90,10 +90,8 @@ def call(*words):
 
 found["list"] = call("checkpoints", "list")
 found["predict"] = call("predict", "seven.png", "--model", "capsnet-small")
-found["refused"] = {
-    line: call(*line.split())
-    for line in ("run", "run 00", "results", "results open", "campaign --hours 1", "audit", "checkpoints make rem-small")
-}
+lines = "run", "run 00", "results", "results open", "campaign --hours 1", "audit", "checkpoints make rem-small"
+found["refused"] = {line: call(*line.split()) for line in lines}
 found["elsewhere"] = call("results", "open", "--project", PROJECT)
 print(json.dumps(found))
 """
@@ -184,7 +182,7 @@ def test_the_library_needs_nothing_of_jupyter():
 
 
 def test_an_installed_capsnb_does_all_that_needs_no_project(used, installed):
-    found, repository, home, _ = used
+    found, *_ = used
     assert Path(found["package"]).parent == installed / "capsnb"
     assert set(found["checkpoints"]) >= {"capsnet-small", "deep-rba-small"}
     assert found["predicted"] == ["7"] and found["predict"][0] == 0 and "seven.png  7" in found["predict"][1]

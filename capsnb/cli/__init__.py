@@ -13,6 +13,7 @@ import click
 
 from capsnb import __version__, installation
 from capsnb.cli import evidence, notebooks, training
+from capsnb.cli.options import find_here, set_variable
 
 
 class Refused(click.ClickException):
@@ -77,11 +78,18 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="capsnb")
-def main() -> None:
+@click.option("--import", "modules", metavar="MODULE", multiple=True, help="Your own, which registers things, first.")
+@click.pass_context
+def main(ctx: click.Context, modules: tuple[str, ...]) -> None:
     """Execute the capsule-network notebooks, report on them, and look after their data and trained runs.
 
     \b
     capsnb run                                every notebook, profile quick
     capsnb run 03 --profile full --seeds 5    one notebook at the paper's own size
     capsnb report                             build/report.html from the executed notebooks
+    capsnb --import kmnist data               with the image set that kmnist.py registers
     """
+    if modules:
+        find_here(ctx)
+        set_variable(ctx, installation.IMPORT, " ".join(modules))
+    installation.import_own()

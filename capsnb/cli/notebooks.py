@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from capsnb import installation
-from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, PROJECT, file, folder, set_variable
+from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, PROJECT, file, find_here, folder, set_variable
 
 # those of capsnb.evidence.plans, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
@@ -23,6 +23,7 @@ PROFILES = ("smoke", "quick", "long", "full")
 @click.option("--out", type=folder(), help="Where the executed notebooks go.  [default: build/notebooks]")
 @click.option("--notebooks", "source", type=folder(exists=True), help="Folder of the notebooks to execute.")
 @click.option("--in-place", is_flag=True, help="Execute the notebooks where they lie, for committing them.")
+@click.option("--routing", "routings", metavar="NAME=MODULE:CLASS", multiple=True, help="Your own, beside the others.")
 def run(
     numbers: tuple[str, ...],
     profile: str | None,
@@ -33,6 +34,7 @@ def run(
     out: Path | None,
     source: Path | None,
     in_place: bool,
+    routings: tuple[str, ...],
 ) -> None:
     """Execute notebooks with papermill, all of them or those with the numbers NN.
 
@@ -45,6 +47,7 @@ def run(
     capsnb run
     capsnb run 00 03 --profile smoke
     capsnb run 03 --profile full --seeds 5 --jobs 16 --data ~/datasets
+    capsnb run 02 04 05 --routing sparse=my_routings:Sparse    # a class in my_routings.py, here or on PYTHONPATH
     capsnb run --notebooks my-notebooks --out build/mine
     """
     from capsnb.evidence import notebooks
@@ -54,7 +57,8 @@ def run(
     from capsnb.evidence import ahead, plans  # imports torch
 
     if in_place:
-        if given := [name for name, value in {"seed": seed, "seeds": seeds, "data": data, "out": out}.items() if value]:
+        given = {"seed": seed, "seeds": seeds, "data": data, "out": out, "routing": routings}
+        if given := [name for name, value in given.items() if value]:
             raise click.UsageError(f"--in-place takes no --{given[0]}: committed notebooks are runs of the defaults.")
         seeds = data = None
     else:
@@ -67,6 +71,8 @@ def run(
             raise click.UsageError(f"--out {out} is not writable: choose another folder.")
         for path in chosen:
             notebooks.require_parameters(path)
+    if routings:
+        _show(routings)
     data = data and data.resolve()
     if not in_place and profile in plans.RECORDED:  # what is trained here is shown, not what others have recorded
         set_variable(click.get_current_context(), "CAPSNB_EVIDENCE", os.environ.get("CAPSNB_EVIDENCE", "runs"))
@@ -81,6 +87,16 @@ def run(
         outcomes.append(outcome)
     if failed := [outcome for outcome in outcomes if not outcome.passed]:
         raise click.ClickException(f"{len(failed)} of {len(outcomes)} notebooks failed.")
+
+
+def _show(routings: tuple[str, ...]) -> None:
+    """Have plans, in all processes of this command, show a reader's own routings, of modules that lie here, too."""
+    from capsnb.evidence import plans
+
+    context = click.get_current_context()
+    find_here(context)
+    set_variable(context, plans.ROUTINGS, " ".join(routings))
+    plans.own_routings()  # what cannot be used is refused before anything is trained
 
 
 def _notebooks() -> Path:

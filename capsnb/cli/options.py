@@ -1,6 +1,7 @@
 """What several commands share: the types of their options, and how they print a table."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def set_variable(context: click.Context, name: str, value: str) -> None:
 
     context.call_on_close(restore)
     os.environ[name] = value
+
+
+def find_here(context: click.Context) -> None:
+    """Have modules in the working directory be found, by processes of this command, too."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    context.call_on_close(lambda: sys.path.remove(here))
+    set_variable(context, "PYTHONPATH", os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))))
 
 
 def _take_project(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:

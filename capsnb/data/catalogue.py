@@ -1,8 +1,8 @@
 """The image sets known by name: what each is, where it lies, the sums of its files, how it is read and fetched.
 
 Below the data folder a set lies as torchvision leaves it (MNIST/raw, FashionMNIST/raw, svhn, cifar-10-batches-py,
-celeba) or as its authors pack it (tiny-imagenet-200, affnist). A set that lies as one of the `layouts` is added here
-alone. The MD5 sums are those that torchvision lists.
+celeba) or as its authors pack it (tiny-imagenet-200, affnist). A set that lies as one of the `layouts` is added by an
+entry alone, here or in a module of one's own. The MD5 sums are those that torchvision lists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt"
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def _torchvision(name: str, *variants: dict, below: str = "") -> Callable[[Path], None]:
+def by_torchvision(name: str, *variants: dict, below: str = "") -> Callable[[Path], None]:
+    """What downloads a set of torchvision's, by its class and the arguments of each part, into a folder."""
+
     def fetch(folder: Path) -> None:
         try:
             from torchvision import datasets
@@ -57,7 +59,7 @@ SOURCES: dict[str, Source] = {
         },
         read=layouts.read_idx_set,
         count=layouts.count_idx_set,
-        fetch=_torchvision("MNIST", {}),
+        fetch=by_torchvision("MNIST", {}),
         digest="456445087753",
     ),
     "fashion-mnist": Source(
@@ -72,7 +74,7 @@ SOURCES: dict[str, Source] = {
         },
         read=layouts.read_idx_set,
         count=layouts.count_idx_set,
-        fetch=_torchvision("FashionMNIST", {}),
+        fetch=by_torchvision("FashionMNIST", {}),
         digest="42981bbfe5b5",
     ),
     "svhn": Source(
@@ -85,7 +87,7 @@ SOURCES: dict[str, Source] = {
         },
         read=layouts.read_svhn,
         count=layouts.count_svhn,
-        fetch=_torchvision("SVHN", {"split": "train"}, {"split": "test"}, below="svhn"),
+        fetch=by_torchvision("SVHN", {"split": "train"}, {"split": "test"}, below="svhn"),
     ),
     "cifar10": Source(
         sentence="CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images",
@@ -101,14 +103,14 @@ SOURCES: dict[str, Source] = {
         },
         read=layouts.read_cifar10,
         count=layouts.count_cifar10,
-        fetch=_torchvision("CIFAR10", {"train": True}, {"train": False}),
+        fetch=by_torchvision("CIFAR10", {"train": True}, {"train": False}),
     ),
     "celeba": Source(
         sentence="CelebA (Liu et al. 2015), female or male, its own partition; central square of the aligned faces",
         folders=("celeba",),
         classes=("female", "male"),
         read=layouts.read_celeba,
-        fetch=_torchvision("CelebA", {"split": "all"}),
+        fetch=by_torchvision("CelebA", {"split": "all"}),
     ),
     "tiny-imagenet": Source(
         sentence="Tiny ImageNet (Stanford CS231n): its train folder, and its val folder as the test split",

@@ -5,12 +5,14 @@ notebooks/plans: a module named as the notebook is, less its number, whose `cont
 seeds that are declared, which variants are trained `once` (with the first seed alone), whether a seed `draws` the data,
 too, what is watched, `every` how many steps their histories have a row, and other sizes. `OPENS`, where the module has
 it, is the profile of a notebook that is opened and executed as it is: a recorded one, drawn from the evidence store.
+`hosts`, where the content has them, say beside which variants a reader's own routing is shown, and under which name.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ from typing import Any
 from torch import nn
 
 from capsnb.data import ImageSet
-from capsnb.installation import project
+from capsnb.installation import import_own, project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
 from capsnb.measure.observe import observe, stored
@@ -41,6 +43,8 @@ PROFILES = {
 }
 RECORDED = ("long", "full")  # whose observations are kept with the project
 
+ROUTINGS = "CAPSNB_ROUTINGS"  # readers' own, as "name=module:Class", with spaces between
+
 Watched = tuple[str, Mapping[str, Any]]  # a measure's name and its settings
 
 
@@ -52,6 +56,7 @@ class Plan:
     the runs train. measures: variant -> what is recorded of it besides the survey. draws: whether a seed is that of the
     split and of what is derived, too. threads: of each training. opens: the notebook's own profile.
     settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
+    hosts: "group/{}" -> the variant that one's own routing is trained as, but for the routing. guests: such variants.
     """
 
     notebook: str
@@ -65,6 +70,8 @@ class Plan:
     opens: str = "quick"
     settings: dict[str, Any] = field(default_factory=dict)
     data_dir: Path | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    guests: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> bool:
@@ -75,9 +82,29 @@ class Plan:
         """Every spec that the notebook trains."""
         return [spec for specs in self.specs.values() for spec in specs]
 
+    def with_routing(self, name: str, routing: Any) -> Plan:
+        """The plan with a reader's own routing beside the others, trained, watched and measured as they are.
+
+        No claim is about it, so that it is no part of a record. Raises ValueError for a plan that compares no routings,
+        and for a name that is taken.
+        """
+        hosts = {pattern.format(name): host for pattern, host in self.hosts.items() if host in self.specs}
+        if not hosts:
+            raise ValueError(f"notebook {self.notebook} compares no routings, so that {name!r} has no place in it")
+        if taken := [variant for variant in hosts if variant in self.specs]:
+            raise ValueError(f"notebook {self.notebook} has a variant {taken[0]!r} already: choose another name")
+        specs = {
+            variant: tuple(replace(spec, model=replace(spec.model, routing=routing)) for spec in self.specs[host])
+            for variant, host in hosts.items()
+        }
+        measures = {variant: self.measures[host] for variant, host in hosts.items() if host in self.measures}
+        more = {"specs": self.specs | specs, "measures": self.measures | measures}
+        return replace(self, **more, guests=(*self.guests, *specs))
+
     def protocol(self) -> dict[str, Any]:
         """What names this plan's runs in a record: profile and each variant's spec; seeds are left out, they join."""
-        specs = {variant: encode(seeded(specs[0], 0, draws=self.draws)) for variant, specs in self.specs.items()}
+        own = {variant: specs[0] for variant, specs in self.specs.items() if variant not in self.guests}
+        specs = {variant: encode(seeded(spec, 0, draws=self.draws)) for variant, spec in own.items()}
         return {"profile": self.profile, "specs": specs}
 
     def made(self, also: Iterable[Spec] = ()) -> dict[str, Any]:
@@ -218,8 +245,10 @@ def plan(
     """The plan of a notebook, named by its number.
 
     seed: the first seed. seeds: how many, in place of the profile's own number. data: folder of the image sets.
+    Routings that CAPSNB_ROUTINGS names stand beside its own where it compares routings.
     Raises ValueError for an unknown notebook or profile, or fewer than one seed.
     """
+    import_own()
     names = planned()
     if notebook not in names:
         raise ValueError(f"there is no notebook {notebook!r} with a plan; there are: {', '.join(names)}")
@@ -238,7 +267,28 @@ def plan(
     specs = {
         name: tuple(seeded(spec, number, draws=draws) for number in seeds_of[name]) for name, spec in variants.items()
     }
-    return Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
+    found = Plan(notebook, profile, run_seeds, specs, data_dir=None if data is None else Path(data), **content)
+    for name, routing in own_routings().items() if found.hosts else ():
+        found = found.with_routing(name, routing)
+    return found
+
+
+def own_routings() -> dict[str, Any]:
+    """The routings that CAPSNB_ROUTINGS names, "name=module:Class": name -> what it names, made where it is a class.
+
+    Raises ValueError with one sentence where there is none.
+    """
+    found = {}
+    for text in os.environ.get(ROUTINGS, "").split():
+        name, _, place = text.partition("=")
+        try:
+            routing = pkgutil.resolve_name(place)
+            found[name] = routing() if isinstance(routing, type) else routing
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the routing {text!r} cannot be used ({error}): name=module:Class is needed, a module on PYTHONPATH"
+            ) from error
+    return found
 
 
 def seeded(spec: Spec, seed: int, *, draws: bool = False) -> Spec:

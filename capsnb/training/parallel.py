@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from capsnb.disk import is_locked, locked
+from capsnb.installation import import_own
 from capsnb.training import backends, runs
 from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
@@ -120,6 +121,7 @@ def work_on(
     """
     name = "a run"
     try:
+        import_own()
         if limit is not None and not _fits(spec, *limit, where):
             return None
         name = runs.run_name(spec, where["data_dir"])

@@ -89,7 +89,8 @@ FEWER = BRIEF | {
 def content(profile: str) -> dict[str, Any]:
     """The deep network, its twins, one for each suspect of starvation, one for each cure; three of them at quick."""
     found = _content(profile)
-    return found | {"measures": dict.fromkeys(found["variants"], (("parse tree", {}), ("invariance", {})))}
+    measures = dict.fromkeys(found["variants"], (("parse tree", {}), ("invariance", {})))
+    return found | {"measures": measures, "hosts": {"{}": "agreement"}}
 
 
 def _content(profile: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ transfer/NET/SCHEME    networks with one more layer on two halves of the class p
 re-adjusted/NET/...    the same, the layers above going on from where they were
 schedule/FIELD         6 iterations, certainty made to follow the training accuracy: the paper's own heuristic, untried
 other/CHOICE/...       the claims of figure 2 under another choice where the paper is silent
+routing/NAME           a reader's own, in place of three iterations
 sabour                 Sabour et al.'s network on MNIST: does its entropy fall as well?
 """
 
@@ -167,6 +168,7 @@ def _plan(base: Spec, variants: dict[str, Spec], seeds: int, images: int, every:
         "draws": True,
         "every": every,
         "settings": sizes,
+        "hosts": {"routing/{}": "iterations/3"},
     }
 
 

@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from capsnb.nn.models.base import Model, Network, Output, Scores, as_pixels, decode, lacks, make_decoder, scores_of
+from capsnb.nn.models.base import (
+    Model,
+    ModelConfig,
+    Network,
+    Output,
+    Scores,
+    as_pixels,
+    decode,
+    lacks,
+    make_decoder,
+    scores_of,
+)
 from capsnb.nn.models.capsnet import CapsNet, CapsNetConfig
 from capsnb.nn.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.nn.models.lin2018 import FIVE_LAYERS, FOUR_LAYERS, NeuronNetConfig, neuron_twin
@@ -28,6 +39,7 @@ __all__ = [
     "MatrixCapsNet",
     "MatrixCapsNetConfig",
     "Model",
+    "ModelConfig",
     "Network",
     "NeuronNetConfig",
     "Output",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,10 @@ class ModelConfig:
     def build(self) -> Model:
         """The model with fresh parameters from torch's global generator."""
         return self.model(self)
+
+    def reduced(self, size: int) -> Self:
+        """The same kind of model for grey images of size x size, narrow enough to leave chance in seconds."""
+        return replace(self, channels=1, size=size)
 
 
 def lacks(model: nn.Module) -> list[str]:

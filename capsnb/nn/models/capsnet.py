@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -82,6 +82,11 @@ class CapsNetConfig(ModelConfig):
     init_scale: float = 0.5
     hidden_squash: str | None = None
     residual: bool = False
+
+    def reduced(self, size: int) -> Self:
+        """As `ModelConfig.reduced`, on a narrow stem of its own kind, else on Sabour et al.'s."""
+        stem = getattr(self.stem, "reduced", StridedStem().reduced)()
+        return replace(super().reduced(size), stem=stem, decoder_widths=(64,))
 
     def __post_init__(self) -> None:
         check_positive(self, "channels", "size", "classes", "dim", "init_scale")

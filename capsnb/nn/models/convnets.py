@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,6 +55,9 @@ class ConvNetFCConfig(ModelConfig):
     padding: str = "valid"
     hidden: tuple[int, ...] = (328, 192)
 
+    def reduced(self, size: int) -> Self:
+        return replace(super().reduced(size), widths=(8, 8, 8), kernel=5, hidden=(64, 32))
+
 
 class ConvNetAvg(Model):
     """Scores are logits. Taps: conv1, conv2 (B, C, H, W); features (B, C), the mean over positions."""
@@ -79,6 +82,9 @@ class ConvNetAvgConfig(ModelConfig):
     model: ClassVar = ConvNetAvg
     width: int = 256
     kernel: int = 9
+
+    def reduced(self, size: int) -> Self:
+        return replace(super().reduced(size), width=32, kernel=5)
 
 
 class ConvNetR(Model):
@@ -132,6 +138,9 @@ class ConvNetRConfig(ModelConfig):
     head: str = "length"
     decoder: str = "conditional"
     decoder_widths: tuple[int, ...] = (512, 1024)
+
+    def reduced(self, size: int) -> Self:
+        return replace(super().reduced(size), width=16, kernel=5, decoder_widths=(64,))
 
     def __post_init__(self) -> None:
         if self.head not in ("linear", "sum", "length"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -60,6 +60,9 @@ class NeuronNetConfig(ModelConfig):
     primary: int = 256
     kernel: int = 9
     hidden: tuple[int, ...] = (256,)
+
+    def reduced(self, size: int) -> Self:
+        return replace(super().reduced(size), width=16, primary=32, kernel=5)
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:

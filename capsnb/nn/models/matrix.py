@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,10 @@ class MatrixCapsNetConfig(ModelConfig):
     init_scale: float = 2.0
     decoder: str = "conditional"
     decoder_widths: tuple[int, ...] = (512, 1024)
+
+    def reduced(self, size: int) -> Self:
+        sizes = {"width": 16, "padding": 0, "types": 4, "layers": ((4, 3, 2),)}
+        return replace(super().reduced(size), batch_norm=True, decoder="none", **sizes)
 
     def __post_init__(self) -> None:
         check_positive(self, "channels", "size", "classes", "width", "kernel", "stride", "types", "init_scale")

@@ -11,8 +11,8 @@ capsules are computed there and never read (left out here, as are its unused bra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,9 @@ class ResCapsConfig(ModelConfig):
     types: tuple[int, ...] = (32, 32, 32, 8)
     decoder: str = "conditional"
     decoder_widths: tuple[int, ...] = (512, 1024)
+
+    def reduced(self, size: int) -> Self:
+        return replace(super().reduced(size), width=8, types=(4, 4), decoder_widths=(64,))
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:

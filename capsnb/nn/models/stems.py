@@ -6,7 +6,7 @@ module from the last map to poses (B, I, P) that knows its number of `capsules` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -23,6 +23,10 @@ class StridedStem:
     kernel: int = 9
     types: int = 32
     dim: int = 8
+
+    def reduced(self) -> StridedStem:
+        """As few maps and types as learn digits of 20 pixels."""
+        return StridedStem(channels=16, kernel=5, types=4)
 
     def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
         """Stages and primary capsules for images (channels, size, size); ValueError when they are too small."""
@@ -57,6 +61,10 @@ class DepthwiseStem:
     capsules: int = 16
     dim: int = 8
     pointwise: bool = True
+
+    def reduced(self) -> DepthwiseStem:
+        """As few maps and capsules as learn digits of 20 pixels."""
+        return replace(self, widths=(8, 16), kernels=(3, 3, 3), strides=(1, 2, 1), capsules=12)
 
     def __post_init__(self) -> None:
         if not len(self.kernels) == len(self.strides) == len(self.widths) + 1:
