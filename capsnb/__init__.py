@@ -5,6 +5,7 @@
     cn.predict("capsnet-small", "seven.png").classes             # ["7"]
     run = cn.train(cn.Spec(model=cn.ZOO["capsnet"].config))      # trained once, found again
     cn.survey(run.model, cn.load_data("mnist-sample"))           # the measures of five papers
+    Saliency(cn.scores_of(run.model))                            # and captum, Quantus, anything that takes a module
 
 What is named here is loaded when it is first asked for: importing capsnb loads neither torch nor numpy.
 
