@@ -13,7 +13,15 @@ try:
 except ImportError:  # Windows: nothing keeps two processes from one file there
     fcntl = None
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _holders: dict[tuple[int, int], int] = {}  # (device, inode) of what this process holds -> the thread that does
+
+
+def refuse_pointer(file: Path) -> None:
+    """Raise ValueError for a file that Git LFS has left a pointer in place of."""
+    with open(file, "rb") as opened:
+        if opened.read(len(_POINTER)) == _POINTER:
+            raise ValueError(f"{file} is a pointer of Git LFS, not the file itself: run `git lfs pull` where it lies.")
 
 
 @contextmanager

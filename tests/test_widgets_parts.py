@@ -263,7 +263,8 @@ def test_strokes_on_nothing_are_seen_whatever_their_colour():
     for ink in (0, 255):
         pixels = np.zeros((16, 16, 4), np.uint8)
         pixels[4:12, 6:10] = (ink, ink, ink, 255)
-        image, _ = single.fit(pixels, (1, 16, 16), dark=True)
+        picture = single.read_picture(file_of(Image.fromarray(pixels)))
+        image, _ = single.fit(picture, (1, 16, 16), dark=True)
         assert image[0, 0, 0] == 0
         assert image[0, 8, 8] == 255
 

@@ -2,7 +2,8 @@
 
 Below the data folder a set lies as torchvision leaves it (MNIST/raw, FashionMNIST/raw, svhn, cifar-10-batches-py,
 celeba) or as its authors pack it (tiny-imagenet-200, affnist). A set that lies as one of the `layouts` is added by an
-entry alone, here or in a module of one's own. The MD5 sums are those that torchvision lists.
+entry alone, here or in a module of one's own. The MD5 sums are those that torchvision lists, and of unpacked IDX files
+those of what these unpack to.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ SOURCES: dict[str, Source] = {
             "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
             "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
             "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
         },
         read=layouts.read_idx_set,
         count=layouts.count_idx_set,
@@ -71,6 +76,10 @@ SOURCES: dict[str, Source] = {
             "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
             "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
             "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
         },
         read=layouts.read_idx_set,
         count=layouts.count_idx_set,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,34 +12,67 @@ from typing import Any
 
 import numpy as np
 
+from capsnb.data import pictures
 from capsnb.data.formats import OWN, Arrays, Parts, check
+from capsnb.data.pictures import Unfit
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
-_CAMERA, _ORIENTATION = ("JPEG", "MPO", "TIFF", "WEBP"), 0x0112
-_GREY = ("1", "L", "LA")
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
+SPLIT_FOLDERS = ("train", "validation", "valid", "val", "test")
 
 
 def class_files(folder: Path, remedy: str, *, inner: str = "") -> dict[str, list[Path]]:
-    """The image files below each class sub-folder of `folder`, sorted; hidden files and other files are left out.
+    """The image files below each class sub-folder of `folder`, however deep, sorted; hidden ones are left out.
 
-    `inner` is a sub-folder of each class that holds its images (Tiny ImageNet's `images`), where it exists.
+    `inner` is a sub-folder of each class that holds its images (Tiny ImageNet's `images`), where it exists. Files that
+    are no images, and images beside the class folders, are counted and named in a warning.
     """
-    found = {}
+    found, others = {}, []
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
             images = child / inner if inner and (child / inner).is_dir() else child
-            found[child.name] = image_files(images)
+            files = sorted(_below(images, (_itself(folder),)))
+            found[child.name] = [file for file in files if _is_image(file)]
+            others += [file for file in files if not _is_image(file) and file.is_file()]
             if not found[child.name]:
                 raise ValueError(f"{images} is empty: the class {child.name!r} has no image file; {remedy}.")
+        elif _is_image(child) and not child.name.startswith("."):
+            others.append(child)
     if not found:
         raise ValueError(f"{folder} is empty: it has no class sub-folder with images; {remedy}.")
+    if others:
+        warnings.warn(f"{folder}: {_named(others, folder)} left out, no images of a class.", stacklevel=2)
     return found
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files in `folder`, sorted by name."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+def sub_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, hidden ones left out."""
+    return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+
+
+def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Every file below a folder; a link to a folder that it lies in leads nowhere."""
+    above = (*above, _itself(folder))
+    for child in folder.iterdir():
+        if child.name.startswith("."):
+            continue
+        if not child.is_dir():
+            yield child
+        elif _itself(child) not in above:
+            yield from _below(child, above)
+
+
+def _itself(folder: Path) -> tuple[int, int]:
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in pictures.SUFFIXES
+
+
+def _named(files: Sequence[Path], folder: Path) -> str:
+    """How many files, and the first of them by name: "3 files (a/b.txt, c.txt, ...) are"."""
+    names = ", ".join(str(file.relative_to(folder)) for file in files[:2]) + ", ..." * (len(files) > 2)
+    return f"{len(files):,} file{'s' * (len(files) > 1)} ({names}) {'are' if len(files) > 1 else 'is'}"
 
 
 def labelled(
@@ -62,11 +97,20 @@ def labelled(
 def read_class_folders(path: Path) -> Parts:
     """A user's train, (validation,) test with class folders in each; or plain class folders, to be split.
 
-    Whether images are grey or colour, and which classes there are, is decided by the training images.
+    Among other class folders train, test and the like are classes, too, unless train and another of them have class
+    folders of their own. Whether images are grey or colour, and which classes there are, is decided by the training
+    images.
     """
+    children = sub_folders(path)
+    parts = [child.name for child in children if child.name in SPLIT_FOLDERS and sub_folders(child)]
+    others = [child.name for child in children if child.name not in parts]
+    if any(name not in SPLIT_FOLDERS for name in others) and not ("train" in parts and len(parts) > 1):
+        parts = []
+    elif not parts:
+        parts = [name for name in others if name in SPLIT_FOLDERS]
 
     def sub(*names: str) -> Path | None:
-        return next((path / name for name in names if (path / name).is_dir()), None)
+        return next((path / name for name in names if name in parts), None)
 
     def read(folder: Path | None, classes: tuple[str, ...] | None = None) -> tuple[Arrays | None, tuple[str, ...]]:
         return labelled(class_files(folder, OWN), folder, OWN, classes=classes) if folder else (None, ())
@@ -81,6 +125,8 @@ def read_class_folders(path: Path) -> Parts:
         held, test = None, held  # as Tiny ImageNet has it: with train and val alone, val is the test split
     if test is None:
         raise FileNotFoundError(f"{path} has a folder train but neither test nor validation beside it; {OWN}.")
+    if unused := [name for name in [*others, *parts] if path / name not in (train, held, test)]:
+        warnings.warn(f"{path}: the folders {', '.join(unused)} beside {train.name} are left out.", stacklevel=2)
     arrays, classes = read(train)
     return Parts(classes, arrays, read(held, classes)[0], read(test, classes)[0])
 
@@ -99,11 +145,11 @@ class Pictures:
         return len(self.files)
 
     def read(self, size: tuple[int, int] | None = None, channels: int | None = None) -> np.ndarray:
-        """All images as one array (N, C, H, W) uint8; decoded one at a time into it.
+        """All images as one array (N, C, H, W) uint8; decoded one at a time into it, by the rules of `pictures`.
 
-        Photographs stand as their camera says, and what is transparent is black, as beyond an image's edges. `size`
-        (height, width) resizes with anti-aliasing; without it all must have one size. `channels` where the set's other
-        images have decided. Raises ValueError for a file that is no image or does not fit the others.
+        `size` (height, width) resizes with anti-aliasing; without it all must have one size. `channels` where the set's
+        other images have decided. Of a file with several pages or frames the first is taken, which a warning says.
+        Raises ValueError for a file that is no image or does not fit the others.
         """
         from PIL import Image
 
@@ -111,7 +157,7 @@ class Pictures:
         images = np.empty((len(self), channels, height, width), np.uint8)
         for file, target in zip(self.files, images, strict=True):
             with self._opened(file, " (truncated?)") as image:
-                decoded = _opaque(image).convert("L" if channels == 1 else "RGB")
+                decoded = pictures.settled(image).convert("L" if channels == 1 else "RGB")
             if self.square:
                 side = min(decoded.size)
                 left, top = (decoded.width - side) // 2, (decoded.height - side) // 2
@@ -123,51 +169,34 @@ class Pictures:
 
     def _shape(self, size: tuple[int, int] | None, channels: int | None) -> tuple[int, int, int]:
         """Height, width and channels of the array, from the files' headers alone."""
-        first = None
+        first, paged = None, []
         for file in self.files:
             with self._opened(file) as image:
-                mode, shape = image.mode, _upright_size(image)
-            if mode in _DEEP:
-                raise ValueError(f"{file} has more than 8 bits per channel (mode {mode}); convert it to 8 bits.")
+                mode, shape = image.mode, pictures.upright_size(image)
+                if pictures.bits(image, str(file)):
+                    raise Unfit(f"{file} has more than 8 bits per channel (mode {mode}); convert it to 8 bits.")
+                if pictures.has_pages(image):
+                    paged.append(file)
             first = first or shape
             if size is None and not self.square and shape != first:
                 raise ValueError(
                     f"{file} is {shape[0]}x{shape[1]} but {self.files[0].name} is {first[0]}x{first[1]}: "
                     f"the sizes are mixed; give size=... (in a DataSpec: resize=...) to resize them all."
                 )
-            if channels is None and mode not in _GREY:
+            if channels is None and mode not in pictures.GREY:
                 channels = 3
+        if paged:
+            folder = Path(os.path.commonpath([file.parent for file in paged]))
+            text = f"{folder}: {_named(paged, folder)} of several pages or frames, of which the first is taken."
+            warnings.warn(text, stacklevel=2)
         height, width = size or ((min(first),) * 2 if self.square else first[::-1])
         return height, width, channels or 1
 
     @contextmanager
     def _opened(self, file: Path, perhaps: str = "") -> Iterator[Any]:
         """An image file, and one sentence where it cannot be opened or what is done with it fails."""
-        from PIL import Image, UnidentifiedImageError
-
-        unreadable = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
         try:
-            with Image.open(file) as image:
+            with pictures.opened(file, f"{file} is unreadable as an image{perhaps}; {self.remedy}.") as image:
                 yield image
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{file} is missing; {self.remedy}.") from error
-        except unreadable as error:
-            raise ValueError(f"{file} is unreadable as an image{perhaps}; {self.remedy}.") from error
-
-
-def _upright_size(image: Any) -> tuple[int, int]:
-    """Width and height as the image will be read, from its header."""
-    turned = image.format in _CAMERA and image.getexif().get(_ORIENTATION, 1) >= 5
-    return image.size[::-1] if turned else image.size
-
-
-def _opaque(image: Any) -> Any:
-    """The image turned as its camera says, on black where it is transparent."""
-    from PIL import Image, ImageOps
-
-    if image.format in _CAMERA and image.getexif().get(_ORIENTATION, 1) > 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
-        return image
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from capsnb.disk import refuse_pointer
+
 OWN = "give a folder with a sub-folder of images per class, or an .npz file with images and labels"  # a remedy
+_FLAGS = b"\x06\0\0\0\x08\0\0\0"  # with which the head of an array in a MATLAB file begins
 PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -61,6 +65,23 @@ def check(arrays: Arrays, path: Path, remedy: str, *, classes: int | None = None
     if every and not counts.all():
         raise ValueError(f"{path}: class {int(np.argmin(counts))} of {classes} has no image; {remedy}.")
     return arrays
+
+
+def full_range(images: np.ndarray, path: Path, remedy: str, *, least: int = 2) -> np.ndarray:
+    """uint8 images whose white is 255: those of 0 and 1 are read as black and white, which a warning says.
+
+    ValueError where the brightest pixel of all, `least` to 31, may be white as well as nearly black.
+    """
+    top = int(images.max()) if images.size else 0
+    if least <= top < 32:
+        raise ValueError(
+            f"{path}: the brightest pixel of all images is {top}, which may be white or nearly black; scale the images "
+            f"so that white is 255; {remedy}."
+        )
+    if top != 1:
+        return images
+    warnings.warn(f"{path}: the pixels are 0 and 1, read as black and white.", stacklevel=2)
+    return images * np.uint8(255)
 
 
 def check_md5(path: Path, expected: str, remedy: str) -> None:
@@ -152,6 +173,19 @@ def read_affnist(path: Path, remedy: str) -> Arrays:
     return check(Arrays(images, labels.reshape(-1).astype(np.int64)), path, remedy, classes=10, every=False)
 
 
+def count_affnist(path: Path, remedy: str) -> int:
+    """How many images one .mat file of affNIST holds: columns of the struct's first field, which stands at its head."""
+    try:
+        with open_file(path, remedy) as file:
+            head = file.read(1 << 16)[128:]
+        if head[:1] == b"\x0f":
+            head = zlib.decompressobj().decompress(head[8:], 1 << 12)
+        at = [place for place in range(0, min(len(head), 1 << 12) - 16, 4) if head[place : place + 8] == _FLAGS]
+        return int.from_bytes(head[at[1] + 28 : at[1] + 32], "little")  # the field's flags, and its two sides
+    except (OSError, IndexError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or no affNIST file ({brief(error)}); {remedy}.") from error
+
+
 def read_cifar_batch(path: Path, expected: str, remedy: str) -> Arrays:
     """One pickle of CIFAR-10: data (N, 3072) uint8, channels first. Unpickled only if its MD5 sum is the known one."""
     check_md5(path, expected, remedy)
@@ -168,6 +202,7 @@ def read_cifar_batch(path: Path, expected: str, remedy: str) -> Arrays:
 def open_file(path: Path, remedy: str) -> BinaryIO:
     """A file opened to read bytes, or FileNotFoundError in one sentence."""
     try:
+        refuse_pointer(path)
         return open(path, "rb")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing; {remedy}.") from error

@@ -15,8 +15,8 @@ from capsnb.data.folders import Pictures
 from capsnb.data.formats import Arrays, open_file
 from capsnb.data.image_set import SPLITS
 
-_VERSION = 1  # raised when the same files would be read as other images
-_DEPTH = 4  # folders: no reader looks deeper below a set's own folder
+_VERSION = 2  # raised when the same files would be read as other images
+_DECODED = 2  # the same of image files, which enter as their bytes
 
 _known: dict[str, str] = {}  # of this process: key of files -> digest
 
@@ -67,6 +67,7 @@ def _pieces(split: str, part: Arrays | None) -> Iterator[bytes | np.ndarray]:
     yield f"{split}: {len(labels)} images\n".encode()
     yield labels.astype("<i8")
     if isinstance(images, Pictures):
+        yield f"decoded by rule {_DECODED}\n".encode()
         for file in images.files:
             with open_file(file, images.remedy) as opened:
                 content = opened.read()
@@ -95,7 +96,7 @@ def _stamps(where: Path) -> Iterator[str]:
                 continue
             yield f"{depth} {entry.name} {_stamp(stat)}"
             itself = stat.st_dev, stat.st_ino
-            if depth < _DEPTH and itself not in seen and entry.is_dir():
+            if itself not in seen and entry.is_dir():
                 seen.add(itself)
                 yield from below(entry.path, depth + 1)
 

@@ -58,18 +58,29 @@ def _idx_count(where: Path, part: str, remedy: str) -> int:
 
 
 def read_idx_set(source: Source, where: Path, remedy: str) -> Parts:
-    """Four IDX files, .gz or not. Unpacked ones have no listed sum: their shape is checked instead."""
+    """Four IDX files, .gz or not."""
+    for part in IDX_COUNTS:
+        _idx_count(where, part, remedy)
+        for file in _idx_pair(where, part, remedy):
+            formats.check_md5(file, source.md5[file.name], remedy)
+    return read_idx_folder(where, remedy, source.classes)
+
+
+def is_idx_folder(where: Path) -> bool:
+    """Whether a folder holds IDX files named as MNIST's are."""
+    return any((where / f"train-images-idx3-ubyte{end}").is_file() for end in ("", ".gz"))
+
+
+def read_idx_folder(where: Path, remedy: str, classes: tuple[str, ...] | None = None) -> Parts:
+    """Four IDX files of anybody's, .gz or not; classes are numbers unless given."""
     parts = []
     for part in IDX_COUNTS:
         files = _idx_pair(where, part, remedy)
-        _idx_count(where, part, remedy)
-        for file in files:
-            if file.suffix == ".gz":
-                formats.check_md5(file, source.md5[file.name], remedy)
         images, labels = (formats.read_idx(file, rank, remedy) for file, rank in zip(files, (3, 1), strict=True))
-        arrays = Arrays(images[:, None], labels.astype(np.int64))
-        parts.append(check(arrays, files[1], remedy, classes=len(source.classes)))
-    return Parts(source.classes, parts[0], None, parts[1])
+        arrays = Arrays(formats.full_range(images[:, None], files[0], remedy), labels.astype(np.int64))
+        parts.append(check(arrays, files[1], remedy, classes=len(classes) if classes else None))
+        classes = classes or tuple(map(str, range(int(labels.max()) + 1)))
+    return Parts(classes, parts[0], None, parts[1])
 
 
 def count_idx_set(where: Path, remedy: str) -> Counts:
@@ -101,6 +112,7 @@ def count_svhn(where: Path, remedy: str) -> Counts:
     return Counts(counts[0], None, counts[1])
 
 
+_ATTRIBUTES, _PARTITION = "list_attr_celeba", "list_eval_partition"
 _CIFAR_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 
 
@@ -114,38 +126,50 @@ def count_cifar10(where: Path, remedy: str) -> Counts:
     return Counts(50_000, None, 10_000)  # the pickles have no header; reading checks their sums
 
 
-def _celeba_rows(where: Path, name: str, remedy: str) -> list[list[str]]:
-    with formats.open_file(where / name, remedy) as file:
-        return [line.split() for line in file.read().decode().splitlines() if line.strip()]
+def _celeba_table(where: Path, name: str, remedy: str) -> tuple[Path, list[str], list[list[str]]]:
+    """A list of CelebA's: its file, its columns but for the images', its rows. As .txt, or as .csv with a header."""
+    file = where / f"{name}.csv"
+    if file.is_file() and not (where / f"{name}.txt").is_file():
+        (_, *columns), *rows = [line.split(",") for line in _lines(file, remedy)] or [[""]]
+        return file, columns, rows
+    file = where / f"{name}.txt"
+    rows = [line.split() for line in _lines(file, remedy)]
+    return (file, rows[1] if len(rows) > 1 else [], rows[2:]) if name == _ATTRIBUTES else (file, ["partition"], rows)
+
+
+def _lines(file: Path, remedy: str) -> list[str]:
+    """The lines of a text file, without empty ones."""
+    with formats.open_file(file, remedy) as opened:
+        text = opened.read().decode("utf-8-sig", errors="replace")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _celeba_parts(where: Path, remedy: str) -> dict[int, list[str]]:
-    rows = _celeba_rows(where, "list_eval_partition.txt", remedy)
+    file, _, rows = _celeba_table(where, _PARTITION, remedy)
     wrong = next((row for row in rows if len(row) != 2 or row[1] not in ("0", "1", "2")), None)
     if wrong is not None or not rows:
-        raise ValueError(
-            f"{where / 'list_eval_partition.txt'} has the line {' '.join(wrong or ())!r}, not a file and 0, 1 or 2; "
-            f"{remedy}."
-        )
+        raise ValueError(f"{file} has the line {' '.join(wrong or ())!r}, not a file and 0, 1 or 2; {remedy}.")
     return {part: [row[0] for row in rows if row[1] == str(part)] for part in range(3)}
 
 
 def read_celeba(source: Source, where: Path, remedy: str) -> Parts:
     """The aligned faces, central square, 64x64 unless another size is asked for; class 1 is the attribute Male."""
-    attributes = where / "list_attr_celeba.txt"
-    rows = _celeba_rows(where, attributes.name, remedy)
-    if len(rows) < 3 or "Male" not in rows[1] or any(len(row) != len(rows[1]) + 1 for row in rows[2:]):
+    attributes, columns, rows = _celeba_table(where, _ATTRIBUTES, remedy)
+    if not rows or "Male" not in columns or any(len(row) != len(columns) + 1 for row in rows):
         raise ValueError(f"{attributes} is no table of attributes with the column Male; {remedy}.")
-    column = rows[1].index("Male") + 1
-    male = {row[0]: int(row[column] == "1") for row in rows[2:]}
+    column = columns.index("Male") + 1
+    male = {row[0]: int(row[column] == "1") for row in rows}
+    folder = where / "img_align_celeba"
+    if (folder / folder.name).is_dir():
+        folder /= folder.name
     parts = []
     for part, names in _celeba_parts(where, remedy).items():
         missing = next((name for name in names if name not in male), None)
         if missing is not None:
             raise ValueError(f"{attributes} has no line for {missing}; {remedy}.")
         if not names:
-            raise ValueError(f"{where / 'list_eval_partition.txt'} lists no image for part {part}; {remedy}.")
-        files = tuple(where / "img_align_celeba" / name for name in names)
+            raise ValueError(f"{where}: {_PARTITION} lists no image for part {part}; {remedy}.")
+        files = tuple(folder / name for name in names)
         pictures = Pictures(files, remedy, channels=3, square=True, size=(64, 64))
         labels = np.array([male[name] for name in names], np.int64)
         parts.append(check(Arrays(pictures, labels), where, remedy, classes=2, every=part == 0))
@@ -158,9 +182,11 @@ def _tiny_val(where: Path, remedy: str) -> dict[str, list[Path]]:
     if not notes.is_file():
         return class_files(_sub(where, "val", remedy), remedy, inner="images")
     found: dict[str, list[Path]] = {}
-    for line in notes.read_text().splitlines():
-        file, wnid = line.split("\t")[:2]
-        found.setdefault(wnid, []).append(where / "val" / "images" / file)
+    for line in _lines(notes, remedy):
+        file, tab, wnid = line.partition("\t")
+        if not tab:
+            raise ValueError(f"{notes} has the line {line!r}, not a file and a class with a tab between; {remedy}.")
+        found.setdefault(wnid.split("\t")[0], []).append(where / "val" / "images" / file)
     return found
 
 
@@ -181,7 +207,7 @@ def read_tiny(source: Source, where: Path, remedy: str) -> Parts:
 def _tiny_words(where: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
     if not (where / "words.txt").is_file():
         return wnids
-    lines = (line.split("\t", 1) for line in (where / "words.txt").read_text().splitlines() if "\t" in line)
+    lines = (line.split("\t", 1) for line in _lines(where / "words.txt", "") if "\t" in line)
     words = {wnid: text.split(",")[0].strip() for wnid, text in lines}
     return tuple(words.get(wnid, wnid) for wnid in wnids)
 
@@ -222,9 +248,9 @@ def read_affnist(source: Source, where: Path, remedy: str) -> Parts:
 
 
 def count_affnist(where: Path, remedy: str) -> Counts:
-    test = _affnist_test(where, remedy)
-    count = 320_000 if test[0].name == "test.mat" else 10_000 * len(test)  # as released; the struct has no header
-    return Counts(60_000, None, count) if _affnist_files(where, "training_and_validation") else Counts(0, 0, count)
+    count = sum(formats.count_affnist(file, remedy) for file in _affnist_test(where, remedy))
+    training = _affnist_files(where, "training_and_validation")
+    return Counts(formats.count_affnist(training[0], remedy), None, count) if training else Counts(0, 0, count)
 
 
 def _joined(batches: list[Arrays]) -> Arrays:

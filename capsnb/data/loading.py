@@ -46,6 +46,11 @@ def load(
         raise ValueError(
             f"{name} has {len(train.labels)} images, too few to train, validate and test; give 10 or more."
         )
+    if held is None and validation is None and len(train.labels) and not counts[1]:
+        raise ValueError(
+            f"{name} has {len(train.labels)} training images, too few for a tenth of them to validate; give 10 or "
+            "more, or validation=1 or more."
+        )
     if test is None:
         shuffled = _permutation(len(train.labels), _TEST_SEED)  # files are often sorted by class
         train = Arrays(train.images[shuffled], train.labels[shuffled])

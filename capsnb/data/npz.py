@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capsnb.data.formats import OWN, PACKED, Arrays, Counts, Parts, brief, check, open_file
+from capsnb.data.formats import OWN, PACKED, Arrays, Counts, Parts, brief, check, full_range, open_file
 
 
 def is_npz_folder(where: Path) -> bool:
@@ -66,7 +66,8 @@ def _count_file(path: Path, remedy: str) -> int:
 def _read_file(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]:
     """Images and labels of an .npz file, and its class names where it has `classes`.
 
-    Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; uint8, or floats in [0, 1]. Labels: integers (N,).
+    Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; whole numbers 0 to 255,
+    or 0 and 1, or floats in [0, 1]. Labels: integers (N,).
     """
     try:
         with open_file(path, remedy) as file, np.load(file) as archive:
@@ -87,13 +88,11 @@ def _read_file(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]
 
 
 def _bytes(images: np.ndarray, path: Path, remedy: str) -> np.ndarray:
-    if images.dtype == np.uint8:
-        return images
-    low, high = (images.min(), images.max()) if images.size else (0, 0)
+    low, high = (images.min(), images.max()) if images.size and images.dtype.kind in "biuf" else (0, 0)
     if images.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.rint(images * 255).astype(np.uint8)
-    if images.dtype.kind in "iu" and low >= 0 and high <= 255:
-        return images.astype(np.uint8)
+        return full_range(np.rint(images * 255).astype(np.uint8), path, remedy, least=1)
+    if images.dtype.kind in "biu" and low >= 0 and high <= 255:
+        return full_range(images.astype(np.uint8), path, remedy)
     raise ValueError(
         f"{path}: images are {images.dtype} from {low} to {high}, not whole numbers 0 to 255 or floats 0 to 1; "
         f"{remedy}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from capsnb.data import pictures
+from capsnb.data.pictures import Unfit
 from capsnb.data.pixels import resize
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ MOST_PIXELS = 40_000_000
 
 
 def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
-    """A picture's bytes as uint8 (H, W, 4), red, green, blue and opacity.
+    """A picture's bytes as uint8 (H, W, 3), read by the rules of `capsnb.data.pictures`, as a folder's are.
 
-    Raises ValueError, in one sentence, for what is no picture, is damaged, has no pixels worth the name or too many.
+    Raises ValueError, in one sentence, for what is no picture, is damaged, has no pixels worth the name or too many, or
+    colours of more than 8 bits; grey of more is scaled.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -32,46 +34,37 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
         )
     if not content:
         raise ValueError(f"{name} is empty; choose a PNG or JPEG picture.")
+    damaged = f"{name} is damaged: it begins like a picture and cannot be read to its end."
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pictures that are large, which is checked below
-            with Image.open(BytesIO(content)) as picture:
-                width, height = picture.size
-                if width * height > MOST_PIXELS:
-                    raise ValueError(
-                        f"{name} has {width:,} x {height:,} pixels; up to {MOST_PIXELS / 1e6:.0f} million are read."
-                    )
-                if min(width, height) < 2:
-                    raise ValueError(f"{name} has {width} x {height} pixels, too few to show anything.")
-                return np.array(_eight_bits(picture).convert("RGBA"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not a picture that can be read; choose a PNG or JPEG picture.") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{name} has more than {MOST_PIXELS / 1e6:.0f} million pixels; choose a smaller one."
-        ) from error
-    except (OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
-        # pillow has no one error for a damaged file: each format raises its own
-        raise ValueError(f"{name} is damaged: it begins like a picture and cannot be read to its end.") from error
+        with pictures.opened(BytesIO(content), damaged) as picture:
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                most = f"up to {MOST_PIXELS / 1e6:.0f} million are read"
+                raise Unfit(f"{name} has {width:,} x {height:,} pixels; {most}.")
+            if min(width, height) < 2:
+                raise Unfit(f"{name} has {width} x {height} pixels, too few to show anything.")
+            if pictures.bits(picture, name):
+                return np.array(_eight_bits(pictures.upright(picture), name).convert("RGB"))
+            return np.array(pictures.settled(picture).convert("RGB"))
+    except ValueError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise ValueError(f"{name} is not a picture that can be read; choose a PNG or JPEG picture.") from error
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise ValueError(
+                f"{name} has more than {MOST_PIXELS / 1e6:.0f} million pixels; choose a smaller one."
+            ) from error
+        raise
 
 
 def fit(pixels: np.ndarray, image_shape: tuple[int, int, int], *, dark: bool = False) -> tuple[Tensor, str]:
-    """A picture (H, W, 4) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
+    """A picture (H, W, 3) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
 
-    Where it is clear it gets the ground, the median colour of its opaque border (white if there is none); it is padded
-    to a square with that colour, resized, averaged to grey for one channel. dark: the set shows light on dark, so that
-    a picture on a light ground is inverted.
+    It is padded to a square with its ground, the median colour of its border, resized, averaged to grey for one
+    channel. dark: the set shows light on dark, so that a picture on a light ground is inverted.
     """
     channels, height, width = image_shape
-    opacity = pixels[..., 3:] / 255
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    opaque = border[border[:, 3] > 127]
-    clear = len(opaque) == 0
-    ground = np.full(3, 255.0) if clear else np.median(opaque[:, :3], 0)
-    if clear and (pixels[..., :3] * opacity).sum() > 127 * 3 * opacity.sum():
-        ground = np.zeros(3)  # light strokes on nothing
-    flat = pixels[..., :3] * opacity + ground * (1 - opacity)
-    done = []
+    ground = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), 0)
+    flat, done = pixels.astype(np.float64), []
     if dark and ground.mean() > 127:
         flat, ground = 255 - flat, 255 - ground
         done.append("inverted to light on dark, as the pictures of this set are")
@@ -98,14 +91,12 @@ def is_dark(images: Tensor) -> bool:
     return bool(torch.cat([each.flatten() for each in border]).float().mean() < 64)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
     """Grey pictures of 16 bits are scaled to 8, where Pillow would cut them off."""
     from PIL import Image
 
-    if not picture.mode.startswith(("I", "F")):
-        return picture
     values = np.array(picture, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("the picture has values that are no numbers.")
+        raise Unfit(f"{name} has values that are no numbers.")
     top = 65535 if picture.mode.startswith("I") and values.max() > 255 else max(255.0, values.max())
     return Image.fromarray((values.clip(0) / top * 255).astype(np.uint8))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from capsnb.data import formats
+from capsnb.data import formats, layouts
 from capsnb.data.catalogue import SOURCES
 from capsnb.data.folders import Pictures, read_class_folders
 from capsnb.data.formats import OWN, Arrays, Counts, Parts
@@ -102,11 +102,21 @@ def _gather_own(name: str, path: Path | None) -> Found:
         known = ", ".join(SOURCES)
         raise FileNotFoundError(f"{name!r} is neither a known image set ({known}) nor a path that exists; {OWN}.")
     if path.is_dir():
-        parts = read_npz_folder(path, OWN) if is_npz_folder(path) else read_class_folders(path)
+        parts = (
+            read_npz_folder(path, OWN)
+            if is_npz_folder(path)
+            else layouts.read_idx_folder(path, OWN)
+            if layouts.is_idx_folder(path)
+            else read_class_folders(path)
+        )
     elif path.suffix == ".npz":
         parts = read_npz_file(path)
     else:
         raise ValueError(f"{path} is not an image set; {OWN}.")
+    if len(parts.classes) < 2:
+        raise ValueError(
+            f"{path} has one class, {', '.join(parts.classes)!r}, so there is nothing to tell apart: give two or more."
+        )
     own = short_name(path)
     return Found(own, f"the user's own images, {own}", parts, None)
 
@@ -118,10 +128,20 @@ def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) 
     channels, arrays = None, []
     for part in parts:
         if part is not None:
-            part = Arrays(_decoded(part.images, size, channels), part.labels)
-            channels = channels or part.images.shape[1]  # of the training images
+            images = _decoded(part.images, size, channels)
+            if isinstance(part.images, Pictures):
+                images = formats.full_range(images, find(name, folder), OWN)
+            part = Arrays(images, part.labels)
+            channels = channels or images.shape[1]  # of the training images
         arrays.append(part)
-    expected = arrays[0].images.shape[1:]
+    images = arrays[0].images
+    if len(images) and all((image == images[0]).all() for image in images):
+        what = "" if images[0].min() < images[0].max() else f", every pixel {images[0].min()}"
+        raise ValueError(
+            f"{find(name, folder)}: all {len(images):,} training images are one and the same{what}, so there is "
+            "nothing to learn; give others."
+        )
+    expected = images.shape[1:]
     for split, part in zip(("validation", "test"), arrays[1:], strict=True):
         if part is not None and part.images.shape[1:] != expected:
             raise ValueError(
@@ -256,7 +276,7 @@ def _count(source: Source, where: Path, remedy: str) -> Counts:
 def _remedy(name: str) -> str:
     if isinstance(SOURCES[name].fetch, str):
         return f"replace it ({SOURCES[name].fetch})"
-    return f"delete what is there of it and run `capsnb data fetch {name}`"
+    return f"`capsnb data fetch {name}` gets what is missing or damaged, and leaves the rest"
 
 
 def _how_to_get(name: str, root: Path | None = None) -> str:
