@@ -44,7 +44,8 @@ def opened(file: Path | BinaryIO, broken: str) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata and of large pictures
-            with Image.open(file) as image:
+            # opened here: Pillow would map an unpacked TIFF that it knows by name into memory, and mistake a turned one
+            with open(file, "rb") if isinstance(file, Path) else file as stream, Image.open(stream) as image:
                 yield image
     except (FileNotFoundError, Unfit):
         raise
