@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from capsnb.evidence import ahead, notebooks
+from capsnb.evidence import ahead, notebook_files, notebooks, report
 from capsnb.training import backends
 
 
@@ -24,7 +24,7 @@ def test_every_notebook_runs_though_one_fails_and_the_failure_is_named(executed)
 
 
 def test_one_after_the_other_each_notebook_has_a_progress_bar_with_its_name(stand_ins, tmp_path, capfd):
-    chosen = notebooks.select(stand_ins)
+    chosen = notebook_files.select(stand_ins)
     found = list(notebooks.execute_all(chosen, tmp_path, {"profile": "smoke"}, profile="smoke", jobs=1))
     assert [(outcome.notebook, outcome.cell) for outcome in found] == [
         ("90_stand_in.ipynb", None),
@@ -56,7 +56,7 @@ def test_two_notebooks_are_under_way_at_a_time(make_notebook, tmp_path):
         make_notebook(
             tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (WAITS.replace("NAME", f"here-{name}"), "")]
         )
-    chosen = notebooks.select(tmp_path)
+    chosen = notebook_files.select(tmp_path)
     found = list(notebooks.execute_all(chosen, tmp_path / "out", {"profile": "smoke"}, profile="smoke", jobs=2))
     assert all(outcome.passed for outcome in found), found
     for outcome in found:
@@ -73,10 +73,10 @@ def test_the_longest_begin_first_by_their_last_execution(make_notebook, tmp_path
     for name, told in last.items():
         text = "no json" if told is None else json.dumps({"metadata": {"capsnb": told} if told else {}})
         (out / f"{name}.ipynb").write_text(text)
-    order = [path.stem for path in notebooks.longest_first(notebooks.select(tmp_path), out)]
+    order = [path.stem for path in notebooks.longest_first(notebook_files.select(tmp_path), out)]
     # 01 and 07 are known to be long; of the others that have not told theirs, one may be
     assert order == ["01_b", "07_g", "03_d", "04_e", "05_f", "02_c", "00_a"]
-    without = notebooks.longest_first(notebooks.select(tmp_path, ["0", "1"]), None)
+    without = notebooks.longest_first(notebook_files.select(tmp_path, ["0", "1"]), None)
     assert [path.stem for path in without] == ["01_b", "00_a"]
 
 
@@ -90,7 +90,7 @@ def test_a_killed_process_is_the_failure_of_its_notebook_alone(make_notebook, tm
     kills = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\ntime.sleep(60)"
     for name, code in {"96_kills": kills, "97_fine": "print(7)", "98_dies": "import os\nos._exit(3)"}.items():
         make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (code, "")])
-    chosen, out = notebooks.select(tmp_path), tmp_path / "out"
+    chosen, out = notebook_files.select(tmp_path), tmp_path / "out"
     found = {each.notebook: each for each in notebooks.execute_all(chosen, out, {}, profile="smoke", jobs=2)}
     assert len(found) == 3
     assert found["97_fine.ipynb"].passed
@@ -106,7 +106,7 @@ def test_notebooks_are_refreshed_side_by_side(make_notebook, tmp_path):
     for name in ("96_a", "97_b", "98_c"):
         show = "import os\nprint(os.environ['CAPSNB_PROFILE'])"
         make_notebook(tmp_path / f"{name}.ipynb", [("profile = None", "parameters"), (show, "")])
-    chosen = notebooks.select(tmp_path)
+    chosen = notebook_files.select(tmp_path)
     assert all(outcome.passed for outcome in notebooks.execute_all(chosen, None, None, profile="long", jobs=2))
     assert [nbformat.read(path, as_version=4).cells[1].outputs[0].text for path in chosen] == ["long\n"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in chosen]
@@ -233,7 +233,7 @@ def test_in_place_execution_is_clean_byte_identical_and_uses_this_python(make_no
     assert notebook.cells[2].outputs == []
     assert notebook.cells[3].outputs[0].text == "True\n"
     assert set(notebook.metadata) == {"kernelspec", "language_info", "capsnb"}
-    assert notebook.metadata["capsnb"] == {"code": notebooks.code_digest(nbformat.read(source, as_version=4))}
+    assert notebook.metadata["capsnb"] == {"code": notebook_files.code_digest(nbformat.read(source, as_version=4))}
     assert [dict(cell.metadata) for cell in notebook.cells] == [{"tags": ["parameters"]}, {}, {}, {}]
     assert os.environ["CAPSNB_PROFILE"] == "full"
     assert notebooks.refresh(source, profile="quick", progress=False).passed
@@ -255,11 +255,11 @@ def test_in_place_without_a_profile_is_the_notebooks_own_whatever_the_environmen
 
 def test_changed_code_has_another_digest_and_changed_prose_has_not(make_notebook, tmp_path):
     notebook = nbformat.read(make_notebook(tmp_path / "95_code.ipynb", [("a = 1", ""), ("b = 2", "")]), as_version=4)
-    digest = notebooks.code_digest(notebook)
+    digest = notebook_files.code_digest(notebook)
     notebook.cells.append(nbformat.v4.new_markdown_cell("prose"))
-    assert notebooks.code_digest(notebook) == digest
+    assert notebook_files.code_digest(notebook) == digest
     notebook.cells[0].source = "a = 2"
-    assert notebooks.code_digest(notebook) != digest
+    assert notebook_files.code_digest(notebook) != digest
 
 
 def test_a_failure_in_place_leaves_the_committed_file(make_notebook, tmp_path):
@@ -274,13 +274,13 @@ def test_selection_by_number(make_notebook, tmp_path):
     for name in ("00_a", "03_b"):
         make_notebook(tmp_path / f"{name}.ipynb", [])
     (tmp_path / "notes.ipynb").write_text("{}")
-    assert [path.name for path in notebooks.select(tmp_path)] == ["00_a.ipynb", "03_b.ipynb"]
-    assert [path.name for path in notebooks.select(tmp_path, ("3", "03", "0"))] == ["00_a.ipynb", "03_b.ipynb"]
+    assert [path.name for path in notebook_files.select(tmp_path)] == ["00_a.ipynb", "03_b.ipynb"]
+    assert [path.name for path in notebook_files.select(tmp_path, ("3", "03", "0"))] == ["00_a.ipynb", "03_b.ipynb"]
     with pytest.raises(ValueError, match=r"no notebook '7' in .*; there are 00, 03"):
-        notebooks.select(tmp_path, ("7",))
+        notebook_files.select(tmp_path, ("7",))
     make_notebook(tmp_path / "03_c.ipynb", [])
     with pytest.raises(ValueError, match=r"share a number: 03_b\.ipynb and 03_c\.ipynb"):
-        notebooks.select(tmp_path)
+        notebook_files.select(tmp_path)
 
 
 def test_a_notebook_without_parameters_is_refused(make_notebook, tmp_path):
@@ -307,3 +307,67 @@ def test_errors_become_one_line():
     assert notebooks._one_line("\x1b[31mbad\x1b[0m\n  thing") == "bad thing"
     assert len(notebooks._one_line("x" * 1000)) == 300
     assert "not a pair" in notebooks._one_line("RuntimeError: operator torchvision::nms does not exist")
+
+
+ODD = [("profile = None\nseed = 0", "parameters"), ("1", "")]
+
+
+def test_a_cell_that_ends_the_notebook_has_failed(make_notebook, tmp_path):
+    source = make_notebook(
+        tmp_path / "a {brace} {0}" / "90_exit.ipynb", [*ODD, ("import sys\nsys.exit(0)", ""), ("2", "")]
+    )
+    outcome = notebooks.execute(source, tmp_path / "{seed}" / source.name, {"seed": 1}, progress=False)
+    assert (outcome.cell, outcome.error) == (3, "SystemExit: 0, which ended the notebook")
+    page = report.read(tmp_path / "{seed}" / source.name)
+    assert (page.state, page.cell) == ("failed", 3)
+
+
+def test_expected_errors_and_skipped_cells_are_no_failures_and_said_once(make_notebook, tmp_path):
+    cells = [*ODD, ("1 / 0", "raises-exception"), ("raise SystemExit", "skip-execution"), ("", ""), ("print(7)", "")]
+    source = make_notebook(tmp_path / "90_odd.ipynb", cells)
+    outcome = notebooks.execute(source, tmp_path / "out" / source.name, {"seed": 1}, progress=False)
+    assert outcome.passed
+    assert str(outcome).endswith(" s, 1 cell skipped (skip-execution), 1 cell raised as expected (raises-exception)")
+    executed = nbformat.read(outcome.path, as_version=4)
+    assert [cell.source for cell in executed.cells if cell.cell_type == "markdown"] == []
+    assert executed.cells[-1].outputs[0].text == "7\n"
+    assert report.read(outcome.path).state == "passed"
+    make_notebook(source, [*cells[:-1], ("[][1]", ""), ("print(7)", "")])
+    outcome = notebooks.execute(source, tmp_path / "out" / source.name, {"seed": 1}, progress=False)
+    assert (outcome.cell, outcome.error) == (6, "IndexError: list index out of range")
+
+
+BAD = {
+    "90_conflict": b'{"cells": [\n<<<<<<< HEAD\n1\n=======\n2\n>>>>>>> theirs\n]}',
+    "91_empty": b"",
+    "92_bom": b"\xef\xbb\xbf{}",
+    "93_pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+    "94_table": b"a,b\n1,2\n",
+    "95_list": b"[1, 2]",
+}
+WHY = (
+    "git's marks of a conflict",
+    "is empty",
+    "byte order mark",
+    "pointer of Git LFS",
+    "is no notebook",
+    "is no notebook",
+)
+
+
+def test_notebooks_that_cannot_be_read_stop_no_other(make_notebook, tmp_path):
+    for name, content in BAD.items():
+        (tmp_path / f"{name}.ipynb").write_bytes(content)
+    make_notebook(tmp_path / "96_fine.ipynb", [*ODD, ("print(7)", "")])
+    command = [sys.executable, "-m", "capsnb.cli", "run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "96_fine.ipynb: passed" in done.stdout and "Traceback" not in done.stderr
+    for name, why in zip(BAD, WHY, strict=True):
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith(f"{name}.ipynb"))
+        assert line.startswith(f"{name}.ipynb: failed before its first cell: ") and why in line
+    assert "6 of 7 notebooks failed" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["96_fine.ipynb"]
+    assert all((tmp_path / f"{name}.ipynb").read_bytes() == content for name, content in BAD.items())
+    (tmp_path / "out" / "90_conflict.ipynb").write_bytes(BAD["90_conflict"])
+    index = report.write(tmp_path / "out", tmp_path / "report.html").read_text()
+    assert "1 notebook executed, none failed." in index and "git&#39;s marks of a conflict" in index

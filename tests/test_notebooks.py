@@ -7,10 +7,10 @@ import nbformat
 import pytest
 
 from capsnb import evidence
-from capsnb.evidence import notebooks
+from capsnb.evidence import notebook_files, notebooks
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob(notebooks.PATTERN))
+NOTEBOOKS = sorted(FOLDER.glob(notebook_files.PATTERN))
 PAPERS = [path for path in NOTEBOOKS if path.name[:2] <= "05"]
 MACHINE_PATH = re.compile(r"/(?:home|root|Users|tmp|work)/\w|[A-Z]:\\Users\\")
 
@@ -38,7 +38,7 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def test_there_are_notebooks():
-    assert "00" in notebooks.find(FOLDER)
+    assert "00" in notebook_files.find(FOLDER)
 
 
 @each
@@ -85,7 +85,9 @@ def test_no_traces_of_the_execution(path):
 @each
 def test_the_code_is_that_which_was_executed(path):
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.metadata["capsnb"] == {"code": notebooks.code_digest(notebook)}, "make notebooks executes it again"
+    assert notebook.metadata["capsnb"] == {"code": notebook_files.code_digest(notebook)}, (
+        "make notebooks executes it again"
+    )
 
 
 @each

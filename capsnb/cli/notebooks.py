@@ -50,10 +50,11 @@ def run(
     capsnb run 02 04 05 --routing sparse=my_routings:Sparse    # a class in my_routings.py, here or on PYTHONPATH
     capsnb run --notebooks my-notebooks --out build/mine
     """
-    from capsnb.evidence import notebooks
+    from capsnb.evidence import notebook_files, notebooks
 
     source = source or _notebooks()
-    chosen = notebooks.select(source, numbers)
+    chosen = notebook_files.select(source, numbers)
+    chosen, outcomes = notebooks.readable(chosen, None if in_place else out or Path("build/notebooks"))
     from capsnb.evidence import ahead, plans  # imports torch
 
     if in_place:
@@ -81,7 +82,8 @@ def run(
         click.echo(line)
     trained.run(jobs, tell=lambda text: click.echo(text, err=True))
     parameters = None if in_place else {"profile": profile, "seed": seed, "seeds": seeds, "data": data and str(data)}
-    outcomes = []
+    for outcome in outcomes:
+        click.echo(outcome, err=True)
     for outcome in notebooks.execute_all(chosen, out, parameters, profile=profile, jobs=jobs):
         click.echo(outcome, err=not outcome.passed)
         outcomes.append(outcome)

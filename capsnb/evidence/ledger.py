@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.evidence import records
-from capsnb.evidence.notebooks import PATTERN, duration, outputs
+from capsnb.evidence.notebook_files import PATTERN, load, outputs
+from capsnb.evidence.notebooks import duration
 from capsnb.evidence.tables import MIME, current
 from capsnb.evidence.verdicts import MOST_SEEDS, OPEN, STILL, sample
 from capsnb.installation import extra
@@ -247,4 +248,4 @@ def filled(readme: Path, notebooks: Path) -> dict[Path, str]:
 
 def _read(notebooks: Path) -> Iterator[tuple[Path, nbformat.NotebookNode]]:
     for path in sorted(notebooks.glob(PATTERN)):
-        yield path, nbformat.read(path, as_version=4)
+        yield path, load(path)

@@ -1,11 +1,7 @@
-"""Notebooks found by number, what they will train, and their execution by papermill.
-
-Executed with parameters into another folder, or in place for the committed ones.
-"""
+"""Notebooks executed by papermill: with parameters into another folder, or in place for the committed ones."""
 
 import contextlib
 import datetime
-import hashlib
 import json
 import math
 import os
@@ -19,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.disk import replacing
+from capsnb.evidence.notebook_files import ERROR_MARK, EXPECTED, SKIPPED, code_cells, code_digest, load, strip
 from capsnb.installation import extra
 
 with extra("notebooks"):
     import nbformat
 
-PATTERN = "[0-9][0-9]_*.ipynb"
 MISMATCH = (
     "torch and torchvision are not a pair (operator torchvision::nms does not exist): "
     "install both again from one index, as the README says under Install"
 )
-WIDGET = "application/vnd.jupyter.widget-view+json"
 LONGEST = ("01", "07")  # of this project's notebooks, to be begun first where no earlier execution tells the seconds
 
 
@@ -40,8 +35,9 @@ class Outcome:
     notebook: str  # file name
     path: Path  # the executed notebook
     seconds: float
-    cell: int | None = None  # number of the code cell that failed, counted in the source notebook from 1
+    cell: int | None = None  # number of the code cell that failed, counted in the source notebook from 1; 0: before it
     error: str | None = None
+    note: str = ""  # on cells that were skipped, or raised as they are tagged to
 
     @property
     def passed(self) -> bool:
@@ -49,39 +45,28 @@ class Outcome:
 
     def __str__(self) -> str:
         if self.passed:
-            return f"{self.notebook}: passed in {self.seconds:.0f} s"
-        return f"{self.notebook}: failed in {f'code cell {self.cell}' if self.cell else 'its kernel'}: {self.error}"
+            return f"{self.notebook}: passed in {self.seconds:.0f} s{self.note}"
+        where = {None: "in its kernel", 0: "before its first cell"}.get(self.cell, f"in code cell {self.cell}")
+        return f"{self.notebook}: failed {where}: {self.error}"
 
 
-def find(folder: Path) -> dict[str, Path]:
-    """The notebooks of a folder by number; ValueError where two share one, FileNotFoundError where there is none."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob(PATTERN)):
-        if path.name[:2] in found:
-            raise ValueError(f"Two notebooks share a number: {found[path.name[:2]].name} and {path.name}.")
-        found[path.name[:2]] = path
-    if not found:
-        raise FileNotFoundError(f"There is no notebook named like 00_name.ipynb in {folder}.")
-    return found
-
-
-def select(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
-    """The notebooks with these numbers ("3" and "03" are the same), all of them by default."""
-    found = find(folder)
-    for number in numbers:
-        if number.zfill(2) not in found:
-            raise ValueError(f"There is no notebook {number!r} in {folder}; there are {', '.join(found)}.")
-    return [found[number] for number in sorted({n.zfill(2) for n in numbers} or found)]
-
-
-def outputs(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
-    """What a notebook displayed, each output by its MIME types."""
-    return [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
+def readable(chosen: Iterable[Path], out: Path | None) -> tuple[list[Path], list[Outcome]]:
+    """Those of the notebooks that can be read, and how the others end; what `out` has of them goes."""
+    found, bad = [], []
+    for path in chosen:
+        try:
+            load(path)
+            found.append(path)
+        except ValueError as error:
+            if out is not None:
+                (out / path.name).unlink(missing_ok=True)
+            bad.append(Outcome(path.name, (out or path.parent) / path.name, 0.0, 0, str(error)))
+    return found, bad
 
 
 def require_parameters(source: Path) -> None:
     """Raise ValueError for a notebook that papermill cannot pass parameters to."""
-    if not any("parameters" in cell.metadata.get("tags", ()) for cell in nbformat.read(source, as_version=4).cells):
+    if not any("parameters" in cell.metadata.get("tags", ()) for cell in load(source).cells):
         raise ValueError(f"{source.name} has no cell tagged parameters, so profile and seed cannot be passed to it.")
 
 
@@ -100,7 +85,7 @@ def execute_all(
     """
     import joblib
 
-    jobs = min(jobs or joblib.cpu_count(), len(chosen))
+    jobs = min(jobs or joblib.cpu_count(), len(chosen) or 1)
     how = {"profile": profile, "progress": jobs == 1}
     order = chosen if jobs == 1 else longest_first(chosen, out)
     tasks = {path.name: (path, out, parameters, how) for path in order}
@@ -129,7 +114,7 @@ def _last_seconds(executed: Path) -> float:
     try:
         told = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["capsnb"]
         return math.inf if told["error"] else told["seconds"]
-    except (OSError, ValueError, KeyError):  # a committed one has the digest of its code alone
+    except (OSError, ValueError, LookupError, TypeError):  # a committed one has the digest of its code alone
         return math.inf
 
 
@@ -163,7 +148,7 @@ def refresh(source: Path, *, profile: str | None = None, progress: bool = True) 
             fresh = Path(folder) / source.name
             outcome = _papermill(source, fresh, {}, progress)
             if outcome.passed:
-                notebook = lighten(strip(nbformat.read(fresh, as_version=4)))
+                notebook = lighten(strip(load(fresh)))
                 notebook.metadata["capsnb"] = {"code": code_digest(notebook)}
                 with replacing(source) as temporary:
                     nbformat.write(notebook, temporary)
@@ -172,27 +157,6 @@ def refresh(source: Path, *, profile: str | None = None, progress: bool = True) 
         if before is not None:
             os.environ["CAPSNB_PROFILE"] = before
     return outcome
-
-
-def code_digest(notebook: nbformat.NotebookNode) -> str:
-    """Sixteen hex digits of the code cells' sources: what a notebook's outputs were made by."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
-
-
-def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what differs from run to run or says nothing without a live kernel: timings, widget views and state."""
-    for key in ("papermill", "widgets", "capsnb"):
-        notebook.metadata.pop(key, None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    for cell in notebook.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]  # papermill adds an empty list to every cell
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-    return notebook
 
 
 def _papermill(source: Path, target: Path, parameters: dict[str, object], progress: bool) -> Outcome:
@@ -205,8 +169,8 @@ def _papermill(source: Path, target: Path, parameters: dict[str, object], progre
     with _removed_when_cut(target):
         try:
             papermill.execute_notebook(
-                source.resolve(),
-                target.resolve(),
+                _literally(source),
+                _literally(target),
                 parameters=parameters,
                 kernel_name="python3",
                 language="python",
@@ -214,18 +178,50 @@ def _papermill(source: Path, target: Path, parameters: dict[str, object], progre
                 progress_bar=bar if progress else False,
                 cwd=source.resolve().parent,
             )
-        except PapermillExecutionError as caught:
-            error = f"{caught.ename}: {caught.evalue}"
+        except PapermillExecutionError:
+            pass  # `_judged` finds it
         except (CellControlSignal, CellExecutionError, DeadKernelError, RuntimeError) as caught:
             error = f"{type(caught).__name__}: {caught}"
     seconds = time.perf_counter() - started
     if error is None:
-        cell = None
+        cell, error, note = _judged(target)
     else:
-        cell, error = _failed_cell(target), _one_line(error)
-    outcome = Outcome(source.name, target, seconds, cell, error)
+        cell, note = _failed_cell(target), ""
+    outcome = Outcome(source.name, target, seconds, cell, error and _one_line(error), note)
     _remember(outcome, parameters)
     return outcome
+
+
+def _literally(path: Path) -> str:
+    """A path for papermill, which puts parameters where it has braces."""
+    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
+
+
+def _judged(path: Path) -> tuple[int | None, str | None, str]:
+    """The first code cell of an executed notebook that failed, by its number, what it failed by, and a note.
+
+    As nbclient does, and papermill does not quite: a cell tagged raises-exception may raise and one tagged
+    skip-execution is not executed, which the note counts; any other must have been executed, whatever ended it. What
+    papermill puts into the notebook about an error that was expected goes.
+    """
+    notebook, skipped, raised = load(path), 0, 0
+    for number, cell in enumerate(code_cells(notebook), 1):
+        tags = cell.metadata.get("tags", ())
+        errors = [output for output in cell.get("outputs", ()) if output.output_type == "error"]
+        if SKIPPED in tags:
+            skipped += 1
+        elif errors and EXPECTED in tags:
+            raised += 1
+        elif errors:
+            ended = ", which ended the notebook" if errors[0].ename == "SystemExit" else ""
+            return number, f"{errors[0].ename}: {errors[0].evalue}{ended}", ""
+        elif cell.source.strip() and not cell.get("execution_count"):
+            return number, "it was not executed", ""
+    if raised:
+        notebook.cells = [cell for cell in notebook.cells if ERROR_MARK not in cell.metadata.get("tags", ())]
+        nbformat.write(notebook, path)
+    counts = {f"skipped ({SKIPPED})": skipped, f"raised as expected ({EXPECTED})": raised}
+    return None, None, "".join(f", {count} cell{'s' * (count > 1)} {what}" for what, count in counts.items() if count)
 
 
 @contextlib.contextmanager
@@ -257,20 +253,15 @@ def _failed_cell(path: Path) -> int | None:
     """The number, in the source notebook, of the last code cell that was begun: it raised, or the kernel died in it."""
     if not path.exists():
         return None
-    begun, number = None, 0
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
-            number += 1
-            if cell.metadata.get("papermill", {}).get("start_time"):
-                begun = number
-    return begun
+    begun = [n for n, cell in enumerate(code_cells(load(path)), 1) if cell.metadata.papermill.get("start_time")]
+    return begun[-1] if begun else None
 
 
 def _remember(outcome: Outcome, parameters: dict[str, object]) -> None:
     """Write the outcome into the executed notebook, where the report finds it."""
     if not outcome.path.exists():
         return
-    notebook = nbformat.read(outcome.path, as_version=4)
+    notebook = load(outcome.path)
     notebook.metadata["capsnb"] = {
         "parameters": parameters,
         "seconds": round(outcome.seconds, 1),

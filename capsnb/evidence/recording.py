@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capsnb import evidence
-from capsnb.evidence.notebooks import outputs, select
+from capsnb.evidence.notebook_files import load, outputs, select
 from capsnb.evidence.plans import RECORDED, Plan, Watched
 from capsnb.evidence.tables import RUN
 from capsnb.installation import extra
@@ -30,7 +30,7 @@ def record(source: Path, number: str, *, only: Collection[str] = (), root: Path 
     nothing of its claims, and for a name that is not among those measured.
     """
     (path,) = select(source, [number])
-    displayed = outputs(nbformat.read(path, as_version=4))
+    displayed = outputs(load(path))
     rows = [row for data in displayed for row in data.get(evidence.MIME, ())]
     run = next((data[RUN] for data in displayed if RUN in data), {"settings": {}, "made": {}})
     profile = run["settings"].get("profile")

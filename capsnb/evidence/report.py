@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.disk import replacing
-from capsnb.evidence import ledger, tables
-from capsnb.evidence.notebooks import PATTERN, outputs, strip
+from capsnb.evidence import ledger, notebooks, tables
+from capsnb.evidence.notebook_files import ERROR_MARK, EXPECTED, PATTERN, load, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells, prose, readable
 from capsnb.installation import extra
 
@@ -19,7 +19,7 @@ with extra("notebooks"):
     from markupsafe import Markup
     from pygments.formatters import HtmlFormatter
 
-NOT_SHOWN = {"injected-parameters", "papermill-error-cell-tag"}
+NOT_SHOWN = {"injected-parameters", ERROR_MARK}
 ITALICS = re.compile(r"\*[^*].*\*", re.DOTALL)
 FAILED = "failed-cell"  # its anchor
 
@@ -58,12 +58,13 @@ class Page:
 def write(source: Path, target: Path) -> Path:
     """Write the report on the notebooks of a folder, an index and a page for each, and return where the index lies.
 
-    The pages lie beside it: those of report.html in report-pages. Raises FileNotFoundError when the folder has no
-    executed notebook.
+    The pages lie beside it: those of report.html in report-pages. A notebook that cannot be read has a sentence in the
+    index. Raises FileNotFoundError when the folder has no executed notebook.
     """
     target = target.resolve()
     folder = target.with_name(f"{target.stem}-pages")
-    found = [read(path) for path in sorted(source.glob(PATTERN))]
+    paths, bad = notebooks.readable(sorted(source.glob(PATTERN)), None)
+    found = [read(path) for path in paths]
     pages = [page for page in found if page.state != "not executed"]
     if not pages:
         raise FileNotFoundError(f"There is no executed notebook in {source}: execute some with capsnb run first.")
@@ -71,6 +72,7 @@ def write(source: Path, target: Path) -> Path:
     summary = f"{len(pages)} notebook{'s' * (len(pages) > 1)} executed, {failed or 'none'} failed."
     if never := [page.number for page in found if page not in pages]:
         summary += f" Not executed: {', '.join(never)}."
+    summary += "".join(f" {each.error}" for each in bad)
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True)
     templates.globals |= {"css": Markup(_css())}
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,12 +97,17 @@ def write(source: Path, target: Path) -> Path:
 
 def read(path: Path) -> Page:
     """The page of one notebook, executed by `capsnb run` or by hand."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = load(path)
     about = notebook.metadata.get("capsnb", {})
     notebook.cells = [cell for cell in notebook.cells if not NOT_SHOWN & set(cell.metadata.get("tags", ()))]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     _renumber(code)
-    raised = [(n, o) for n, cell in enumerate(code, 1) for o in cell.outputs if o.output_type == "error"]
+    raised = [
+        (n, o)
+        for n, cell in enumerate(code, 1)
+        for o in cell.outputs
+        if o.output_type == "error" and EXPECTED not in cell.metadata.get("tags", ())
+    ]
     error = about.get("error") or (f"{raised[0][1].ename}: {raised[0][1].evalue}" if raised else "")
     failed_at = about.get("cell") or (raised[0][0] if raised else None)
     executed = any(cell.execution_count or cell.outputs for cell in code)
