@@ -130,7 +130,8 @@ SOURCES: dict[str, Source] = {
         validation_cap=None,
     ),
     "affnist": Source(
-        sentence="affNIST as released (Tieleman 2013): its test images, transformed from MNIST's test digits",
+        sentence="affNIST as released (Tieleman 2013): its test images, transformed from MNIST's test digits; those "
+        'who test on it train on DataSpec(name="mnist", derive=Translated())',
         folders=("affnist", "affNIST", "AffNIST"),
         classes=DIGITS,
         read=layouts.read_affnist,

@@ -83,7 +83,7 @@ def _split(arrays: Arrays) -> Split:
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"size={size} is not a side in pixels; give a positive integer or (height, width).")
-    return height, width
+    numbers = (size,) if isinstance(size, int) else tuple(size) if isinstance(size, tuple | list) else ()
+    if len(numbers) not in (1, 2) or not all(isinstance(number, int) and number > 0 for number in numbers):
+        raise ValueError(f"size={size!r} is not a side in pixels; give a positive integer or (height, width).")
+    return numbers[0], numbers[-1]

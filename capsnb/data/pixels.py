@@ -93,11 +93,18 @@ def rotate_shear_scale(rotation: Tensor, shear: Tensor, scale: Tensor) -> Tensor
     return torch.stack((x, y), 2)
 
 
-def whole(config: object, name: str, low: int) -> None:
-    """Raise ValueError unless the config's field is a whole number, at least `low`."""
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a size: a side, or the two of them."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def whole(config: object, name: str, low: int, *, pair: bool = False) -> None:
+    """Raise ValueError unless the config's field is a whole number, at least `low`, or with `pair` a tuple of two."""
     value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{type(config).__name__}.{name}={value!r} must be a whole number, at least {low}.")
+    numbers = value if pair and isinstance(value, tuple) and len(value) == 2 else (value,)
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= low for number in numbers):
+        more = ", or a height and a width" if pair else ""
+        raise ValueError(f"{type(config).__name__}.{name}={value!r} must be a whole number, at least {low}{more}.")
 
 
 def _rows(images: Tensor, height: int, width: int) -> int:

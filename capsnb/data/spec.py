@@ -14,7 +14,7 @@ from torch import Tensor
 
 from capsnb.data.image_set import SPLITS, ImageSet, Split, balanced_order
 from capsnb.data.loading import load
-from capsnb.data.pixels import centre, resize, rotate_shear_scale, warp, whole, window
+from capsnb.data.pixels import centre, resize, rotate_shear_scale, sides, warp, whole, window
 from capsnb.data.transforms import Affine, Pairs, Translated
 
 
@@ -28,9 +28,9 @@ class DataSpec:
     """
 
     name: str = "mnist-sample"
-    crop: int | None = None  # side of the central square that is kept
-    resize: int | None = None  # side to resize to
-    pad: int = 0  # black pixels added on every side
+    crop: int | tuple[int, int] | None = None  # of the centre that is kept: side, or height and width
+    resize: int | tuple[int, int] | None = None  # to resize to, alike
+    pad: int | tuple[int, int] = 0  # black pixels added on every side, or above and below, left and right
     train: int | None = None  # this many images of each split at most
     validation: int | None = None
     test: int | None = None
@@ -42,8 +42,8 @@ class DataSpec:
             raise ValueError(f"DataSpec.name={self.name!r} must be a string, the name or the path of an image set.")
         for name in ("crop", "resize", *SPLITS):
             if getattr(self, name) is not None:
-                whole(self, name, 1)
-        whole(self, "pad", 0)
+                whole(self, name, 1, pair=name not in SPLITS)
+        whole(self, "pad", 0, pair=True)
         whole(self, "seed", 0)
         if self.derive is not None and not isinstance(self.derive, Translated | Affine | Pairs):
             raise ValueError(f"DataSpec.derive={self.derive!r} must be a Translated, an Affine, a Pairs or None.")
@@ -66,9 +66,9 @@ def prepare(
     limited = {name: _limited(getattr(data, name), getattr(spec, name), name, spec.name) for name in SPLITS}
     data = replace(data, **limited).to(device)
     data = replace(data, **{name: _framed_split(getattr(data, name), spec) for name in SPLITS})
-    done = [f"central {spec.crop}x{spec.crop}"] if spec.crop else []
-    done += [f"resized to {spec.resize}x{spec.resize}"] if spec.resize else []
-    done += [f"padded by {spec.pad} px"] if spec.pad else []
+    done = [f"central {_by(spec.crop)}"] if spec.crop else []
+    done += [f"resized to {_by(spec.resize)}"] if spec.resize else []
+    done += [f"padded by {spec.pad if isinstance(spec.pad, int) else _by(spec.pad)} px"] if spec.pad else []
     data = replace(data, source="; ".join((data.source, *done)))
     return data if spec.derive is None else spec.derive(data)
 
@@ -135,13 +135,19 @@ def framed(images: Tensor, spec: DataSpec) -> Tensor:
     Raises ValueError where the images are smaller than the crop.
     """
     if spec.crop is not None:
-        if spec.crop > min(images.shape[2:]):
+        height, width = sides(spec.crop)
+        if height > images.shape[2] or width > images.shape[3]:
             raise ValueError(
                 f"DataSpec.crop={spec.crop} is larger than the images, {images.shape[2]}x{images.shape[3]}."
             )
-        images = centre(images, spec.crop, spec.crop)
-    if spec.resize is not None and images.shape[2:] != (spec.resize, spec.resize):
-        images = resize(images, spec.resize, spec.resize)
+        images = centre(images, height, width)
+    if spec.resize is not None and images.shape[2:] != sides(spec.resize):
+        images = resize(images, *sides(spec.resize))
     if spec.pad:
-        images = centre(images, images.shape[2] + 2 * spec.pad, images.shape[3] + 2 * spec.pad)
+        down, across = sides(spec.pad)
+        images = centre(images, images.shape[2] + 2 * down, images.shape[3] + 2 * across)
     return images
+
+
+def _by(size: int | tuple[int, int]) -> str:
+    return "x".join(map(str, sides(size)))

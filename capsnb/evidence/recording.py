@@ -11,14 +11,10 @@ from capsnb import evidence
 from capsnb.evidence.notebook_files import load, outputs, select
 from capsnb.evidence.plans import RECORDED, Plan, Watched
 from capsnb.evidence.tables import RUN
-from capsnb.installation import extra
 from capsnb.measure import observe, protocol, survey
 from capsnb.training import parallel, runs
 from capsnb.training.runs import Run
 from capsnb.training.spec import Spec
-
-with extra("notebooks"):
-    import nbformat
 
 
 def record(source: Path, number: str, *, only: Collection[str] = (), root: Path | None = None) -> Path:

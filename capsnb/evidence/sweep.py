@@ -228,7 +228,7 @@ def override(spec: Any, path: str, value: Any, *, above: str = "") -> Any:
     above: the path of the configuration itself, for the sentence.
     """
     name, _, rest = path.partition(".")
-    known = [field.name for field in dataclasses.fields(spec)] if dataclasses.is_dataclass(spec) else []
+    known = {field.name: field for field in dataclasses.fields(spec)} if dataclasses.is_dataclass(spec) else {}
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
@@ -238,7 +238,8 @@ def override(spec: Any, path: str, value: Any, *, above: str = "") -> Any:
         raise ValueError(f"{above}{path}: {name} is not set, so it has no {rest!r}; give it whole, with its type")
     if rest:
         return replace(spec, **{name: override(now, rest, value, above=f"{above}{name}.")})
-    return replace(spec, **{name: _fitting(f"{above}{path}", now, value)})
+    pair = isinstance(value, tuple) and "tuple[int, int]" in str(known[name].type)
+    return replace(spec, **{name: value if pair else _fitting(f"{above}{path}", now, value)})
 
 
 def _spec(settings: Mapping[str, Any]) -> Spec:

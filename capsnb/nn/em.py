@@ -17,6 +17,7 @@ shared" (the authors, on OpenReview).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,14 +68,15 @@ class Windows(NamedTuple):
     covered: int  # children that have a parent at all
 
 
-def windows(height: int, width: int, types: int, kernel: int, stride: int) -> Windows:
-    """Windows of kernel x kernel places over a grid of children: child (y * width + x) * types + type.
+def windows(height: int, width: int, types: int, kernel: int | None, stride: int) -> Windows:
+    """Windows of kernel x kernel places over a grid of children, or of all: child (y * width + x) * types + type.
 
     Positions stand row by row, and the places of a window alike, the types of one place side by side.
     """
     grid = np.arange(height * width * types).reshape(height, width, types)
-    seen = sliding_window_view(grid, (kernel, kernel), (0, 1))[::stride, ::stride]  # (rows, columns, types, y, x)
-    child = seen.transpose(0, 1, 3, 4, 2).reshape(-1, kernel * kernel * types)
+    window = (kernel, kernel) if kernel else (height, width)
+    seen = sliding_window_view(grid, window, (0, 1))[::stride, ::stride]  # (rows, columns, types, y, x)
+    child = seen.transpose(0, 1, 3, 4, 2).reshape(-1, math.prod(window) * types)
     positions = np.bincount(child.ravel())
     crowd = torch.tensor(positions[child], dtype=torch.get_default_dtype())
     return Windows(torch.tensor(child), crowd, int(np.count_nonzero(positions)))

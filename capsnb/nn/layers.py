@@ -16,7 +16,7 @@ from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.fast.votes import Combine, VoteReader
 from capsnb.nn.precision import autocast
-from capsnb.nn.routing import Routing
+from capsnb.nn.routing import Routing, check_coupling
 
 
 def length(poses: Tensor) -> Tensor:
@@ -78,6 +78,17 @@ def squash_named(name: str):
     return SQUASHES[name]
 
 
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a size: a side, or the two of them."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def convolved(size: tuple[int, int], kernel: int, stride: int = 1, padding: int = 0) -> tuple[int, int]:
+    """Height and width of what a convolution makes of a map."""
+    height, width = ((side + 2 * padding - kernel) // stride + 1 for side in size)
+    return height, width
+
+
 class Units:
     """A part of a network whose units can be taken away, which makes them zero at the taps named in `zeroed`."""
 
@@ -111,7 +122,7 @@ class PrimaryCapsules(Units, nn.Module):
     def __init__(
         self,
         in_channels: int,
-        size: int,
+        size: int | tuple[int, int],
         *,
         types: int = 32,
         dim: int = 8,
@@ -120,11 +131,11 @@ class PrimaryCapsules(Units, nn.Module):
         squash: str = "sabour",
     ) -> None:
         super().__init__()
-        side = (size - kernel) // stride + 1
-        if side < 1:
+        height, width = convolved(sides(size), kernel, stride)
+        if min(height, width) < 1:
             raise ValueError(f"primary capsules with kernel {kernel} need a map of at least {kernel}, not {size}")
-        self.grid = (side, side, types)
-        self.capsules, self.dim = side * side * types, dim
+        self.grid = (height, width, types)
+        self.capsules, self.dim = height * width * types, dim
         self.conv = Conv2d(in_channels, types * dim, kernel, stride)
         self.squash = squash_named(squash)
         self.tap = taps.Tap()
@@ -186,6 +197,7 @@ class RoutedCapsules(Units, nn.Module):
         learned = getattr(routing, "learned_prior", False)
         self.prior = nn.Parameter(torch.zeros(children, parents)) if learned else None
         self.votes, self.coupling, self.poses = taps.Tap(), taps.Tap(), taps.Tap()
+        self.checked = False  # whether a coupling of this routing, which may be anybody's, has been looked at
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -220,6 +232,9 @@ class RoutedCapsules(Units, nn.Module):
             prior = {} if self.prior is None else {"prior": self.prior}
             combine = Combine(VoteReader(votes), activate)
             coupling = self.routing(votes, combine, **prior)
+            if not self.checked:
+                check_coupling(self.routing, coupling, votes)
+                self.checked = True
             if not self.coupling.idle:
                 coupling = self.coupling(coupling.contiguous())
             return self.poses(combine(coupling, votes))

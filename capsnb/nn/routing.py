@@ -8,6 +8,7 @@ Shapes: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -31,9 +32,31 @@ class Routing(Protocol):
         watches need not make any.
     silent_is_absent: True says that a child whose votes are all zero leaves the parents' poses as they would be without
         it. Then a child that speaks alone may be routed alone, hundreds of times faster (`RoutedCapsules.route_one`).
+    spends_more: True says that a child may spend more than 1 over its parents; else a warning says it once.
     """
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor: ...
+
+
+def check_coupling(routing: Routing, coupling: Tensor, votes: Tensor) -> None:
+    """What a layer looks at once, with the first coupling of its routing. Raises ValueError for one of another shape.
+
+    Warns where children spend more than 1 and the routing does not say so, but not on devices that one waits for.
+    """
+    name, shape = type(routing).__name__, tuple(getattr(coupling, "shape", ()))
+    if not isinstance(coupling, Tensor) or shape != tuple(votes.shape[:3]):
+        got = shape if isinstance(coupling, Tensor) else f"a {type(coupling).__name__}"
+        raise ValueError(f"the coupling of {name} must be (B, I, J), here {tuple(votes.shape[:3])}, got {got}")
+    if not looked_at(coupling) or getattr(routing, "spends_more", False):
+        return
+    most = float(coupling.detach().sum(-1).max())
+    if most > 1.001:
+        warnings.warn(f"{name}: a child spends {most:.3g} over its parents, more than 1", stacklevel=2)
+
+
+def looked_at(tensor: Tensor) -> bool:
+    """Whether the numbers of a tensor can be looked at for free: it is on the CPU, and nobody traces."""
+    return type(tensor) is Tensor and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def dynamic(
@@ -177,6 +200,7 @@ class Attention:
 
     iterations: int = 3
     over: str = "parents"
+    spends_more: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(iterations=self.iterations)
@@ -209,6 +233,7 @@ class SelfAttention:
 
     learned_prior: bool = True
     silent_is_absent: ClassVar[bool] = True
+    spends_more: ClassVar[bool] = True
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         _, children, parents = _vote_axes(votes)
@@ -223,6 +248,7 @@ class Uniform:
     """No routing, as a model's configuration; the field is that of `uniform`."""
 
     value: str = "1/J"
+    spends_more: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         constant(self.value, 1, 1)

@@ -59,16 +59,21 @@ def evaluate(
 ) -> Evaluation:
     """Accuracy and mean loss of a model on a split; the decoder is masked by the highest score, as in use.
 
-    A split of pairs is masked by its labels instead: its two pictures need them.
+    A split of pairs is masked by its labels instead: its two pictures need them. Raises ValueError where scores are no
+    finite numbers, of which the highest means nothing, and for a split without images.
     """
+    if not len(split):
+        raise ValueError("the split has no images, so a model has no accuracy on it")
     device = next(model.parameters()).device
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    right, bad = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
     total = torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     with evaluating(model):
         for part in split.to(device).batches(batch):
             output = model(part.images, part.labels if part.labels.dim() > 1 else None)
             right += correct(output.scores, part.labels).sum()
+            bad += (~output.scores.isfinite()).any(1).sum()
             total += batch_loss(output, part, loss, reconstruction_weight).sum().to(total)
+    _refuse(bad.item(), len(split))
     return Evaluation(right.item() / len(split), total.item() / len(split), len(split))
 
 
@@ -78,4 +83,11 @@ def predict(model: nn.Module, split: Any, *, batch: int = 500) -> Output:
     with evaluating(model):
         parts = [model(part.images)[:2] for part in split.to(device).batches(batch)]
     scores, poses = zip(*parts, strict=True)
-    return Output(torch.cat(scores).cpu(), None if poses[0] is None else torch.cat(poses).cpu(), None)
+    found = torch.cat(scores).cpu()
+    _refuse(int((~found.isfinite()).any(1).sum()), len(split))
+    return Output(found, None if poses[0] is None else torch.cat(poses).cpu(), None)
+
+
+def _refuse(bad: int, count: int) -> None:
+    if bad:
+        raise ValueError(f"the model's scores of {bad:,} of {count:,} images are no finite numbers, so none is right")

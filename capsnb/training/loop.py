@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from capsnb.data import Batch, ImageSet
 from capsnb.nn.taps import evaluating
+from capsnb.training import fit
 from capsnb.training.cpu_settings import keep_pages, no_denormals
 from capsnb.training.evaluation import correct, evaluate, pick_device
 from capsnb.training.recipe import Diverged, Moment, Recipe, Row
@@ -58,6 +59,7 @@ class Training:
         device: str | torch.device | None = None,
         frozen: tuple[str, ...] = (),
     ) -> None:
+        fit.check(model, data)
         self.device = pick_device(device)
         if self.device.type == "cpu":
             keep_pages()
@@ -208,6 +210,7 @@ class Training:
                 "the state of the last report is kept: lower learning_rate or change the initialisation"
             )
         self.sums.zero_()
+        self._check_weights()
         recipe = self.recipe
         row: Row = {
             "epoch": self.epoch + self.offset / len(self.data.train),
@@ -227,6 +230,16 @@ class Training:
             row |= {name: _plain(function(self)) for name, function in watch.items()}
         self._judge(row)
         return row
+
+    def _check_weights(self) -> None:
+        """Raise Diverged for a number that is none, as the last step's update may leave behind a finite loss."""
+        named = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+        finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
+        if bad := [name for name, fine in zip(named, finite, strict=True) if not fine]:
+            raise Diverged(
+                f"{bad[0]} has values that are no finite numbers after step {self.step} (epoch {self.epoch}); "
+                "the state of the last report is kept: lower learning_rate or change the initialisation"
+            )
 
     def _judge(self, row: Row) -> None:
         recipe = self.recipe

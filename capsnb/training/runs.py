@@ -28,7 +28,7 @@ from torch import nn
 from capsnb.data import ImageSet, prepare, short_name
 from capsnb.disk import is_locked, locked
 from capsnb.installation import own_folder
-from capsnb.training import files
+from capsnb.training import files, fit
 from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
 from capsnb.training.identity import decode, digest, encode, key, name_of, weights_file
@@ -106,9 +106,7 @@ def _train(spec: Spec, folder: Path, watch: Watch, threads: int | None, **where:
     files.write_json(folder / "spec.json", encode(spec))
     device, data_dir = where["device"], where["data_dir"]
     image_set = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
-    shown, known = len(image_set.classes), getattr(spec.model, "classes", None)
-    if known is not None and known < shown:
-        raise ValueError(f"{image_set.name} has {shown} classes, the model only {known}: give it classes={shown}")
+    fit.check(spec.model, image_set)
     model = spec.build()
     check_parts(model, spec.reset)
     if spec.start is not None:

@@ -40,8 +40,8 @@ class BackboneStem:
         if self.side < 1 or self.pad < 0:
             raise ValueError(f"side = {self.side}, pad = {self.pad}: a side above 0 and a pad of at least 0 are needed")
 
-    def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
-        """Stage and primary capsules for images (3, size, size). ValueError for grey images or missing weights."""
+    def build(self, channels: int, size: int | tuple[int, int], squash: str) -> tuple[list[nn.Module], nn.Module]:
+        """Stage and primary capsules for images (3, H, W). ValueError for grey images or missing weights."""
         if channels != 3:
             raise ValueError(f"channels = {channels}: ResNet-18 takes images of 3 channels")
         stage = Stage(FrozenResNet(self.side, self.pad, self.weights))

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from capsnb.nn import taps
-from capsnb.nn.layers import Decoder
+from capsnb.nn.layers import Decoder, sides
+from capsnb.nn.routing import looked_at
+
+BRIGHTEST = 16.0  # of float images: beyond white, since images are changed, and far from the 255 of others
 
 OWED = ("image_shape", "stages", "layers", "primary", "decoder")  # attributes of a Network
 
@@ -48,7 +51,7 @@ class Model(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, self.image_shape = config, (config.channels, config.size, config.size)
+        self.config, self.image_shape = config, config.image_shape
         self.stages: list[str] = []
         self.layers: list[str] = []
         self.decoder: Decoder | None = None
@@ -85,13 +88,21 @@ class Model(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What every configuration says: the shape of the images (channels, size, size) and the number of classes."""
+    """What every configuration says: the shape of the images and the number of classes.
+
+    size: the side of square images, or (height, width).
+    """
 
     model: ClassVar[type[Model]]  # what is built of it
 
     channels: int = 1
-    size: int = 28
+    size: int | tuple[int, int] = 28
     classes: int = 10
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return (self.channels, *sides(self.size))
 
     def build(self) -> Model:
         """The model with fresh parameters from torch's global generator."""
@@ -143,10 +154,20 @@ def scores_of(model: nn.Module) -> Scores:
 
 
 def as_pixels(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """Images as a model computes with them: uint8 becomes [0, 1]; ValueError for another shape than the model's."""
+    """Images as a model computes with them: uint8 becomes [0, 1].
+
+    Raises ValueError for another shape than the model's, for another type than uint8 and floats, and for floats beyond
+    `BRIGHTEST`, which are those of 0..255 (not on a device that one would wait for).
+    """
     if tuple(images.shape[1:]) != tuple(image_shape):
         raise ValueError(f"the model takes images {tuple(image_shape)}, not {tuple(images.shape[1:])}")
-    return images.to(torch.get_default_dtype()).div_(255) if images.dtype == torch.uint8 else images
+    if images.dtype == torch.uint8:
+        return images.to(torch.get_default_dtype()).div_(255)
+    if not images.is_floating_point():
+        raise ValueError(f"the model takes images as uint8, or as floats in [0, 1], not {images.dtype}")
+    if len(images) and looked_at(images) and (top := float(images.detach().max())) > BRIGHTEST:
+        raise ValueError(f"float images are in [0, 1], these go up to {top:g}: divide them by 255, or give uint8")
+    return images
 
 
 def make_decoder(
@@ -166,5 +187,7 @@ def decode(model: nn.Module, poses: Tensor, labels: Tensor | None = None) -> Ten
 def check_positive(config: ModelConfig, *names: str) -> None:
     """ValueError unless these fields of a configuration are above 0."""
     for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} = {getattr(config, name)}: it must be above 0")
+        value = getattr(config, name)
+        numbers = value if name == "size" and isinstance(value, tuple) and len(value) == 2 else (value,)
+        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+            raise ValueError(f"{name} = {value!r}: it must be above 0{', or two such' if name == 'size' else ''}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage, full, length, squash
+from capsnb.nn.layers import Stage, full, length, sides, squash
 from capsnb.nn.models.base import Model, ModelConfig
 from capsnb.nn.models.stems import StridedStem, check_size, strided_pair
 
@@ -22,7 +23,8 @@ class ConvNetFC(Model):
     def __init__(self, config: ConvNetFCConfig) -> None:
         super().__init__(config)
         valid = config.padding == "valid"
-        size = config.size - len(config.widths) * (config.kernel - 1) if valid else config.size
+        lost = len(config.widths) * (config.kernel - 1) if valid else 0
+        places = math.prod(side - lost for side in sides(config.size))
         check_size(config.size, *[config.kernel] * (len(config.widths) if valid else 1))
         channels = config.channels
         for n, width in enumerate(config.widths, 1):
@@ -30,7 +32,7 @@ class ConvNetFC(Model):
             conv = Conv2d(channels, width, config.kernel, padding=config.padding)
             self.add_module(f"conv{n}", Stage(conv, nn.ReLU()))
             channels = width
-        sizes = (channels * size * size, *config.hidden)
+        sizes = (channels * places, *config.hidden)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.features = taps.Tap()
         self.out = nn.Linear(sizes[-1], config.classes)
@@ -103,8 +105,8 @@ class ConvNetR(Model):
             units = self.primary.capsules * dim
         else:
             self.stages = ["conv1", "conv2"]
-            self.conv1, self.conv2, side = strided_pair(config.channels, config.size, kernel, (width, width))
-            units = width * side * side
+            self.conv1, self.conv2, places = strided_pair(config.channels, config.size, kernel, (width, width))
+            units = width * places
         self.add_module("class", Groups(units, config.classes, config.dim))
         self.out = nn.Linear(config.classes * config.dim, config.classes) if config.head == "linear" else None
         self.add_decoder(config.dim)

@@ -34,9 +34,9 @@ class NeuronNet(Model):
         super().__init__(config)
         widths = (config.width, config.primary)
         self.stages = ["conv1", "conv2"]
-        self.conv1, self.conv2, side = strided_pair(config.channels, config.size, config.kernel, widths)
+        self.conv1, self.conv2, places = strided_pair(config.channels, config.size, config.kernel, widths)
         self.linears = [f"linear{n}" for n, _ in enumerate(config.hidden, 1)]
-        sizes = (config.primary * side * side, *config.hidden)
+        sizes = (config.primary * places, *config.hidden)
         for name, (children, units) in zip(self.linears, itertools.pairwise(sizes), strict=True):
             self.add_module(name, Stage(nn.Linear(children, units), nn.ReLU()))
         self.out = nn.Linear(sizes[-1], config.classes)
@@ -55,7 +55,7 @@ class NeuronNetConfig(ModelConfig):
     """
 
     model: ClassVar = NeuronNet
-    size: int = 36
+    size: int | tuple[int, int] = 36
     width: int = 256
     primary: int = 256
     kernel: int = 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -11,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from capsnb.nn import em, taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage, Units, by_position
+from capsnb.nn.layers import Stage, Units, by_position, convolved, sides
 from capsnb.nn.models.base import Model, ModelConfig, check_positive
 from capsnb.nn.models.stems import check_size
 from capsnb.nn.precision import autocast
@@ -31,12 +32,13 @@ class MatrixCapsNet(Model):
 
     def __init__(self, config: MatrixCapsNetConfig) -> None:
         super().__init__(config)
-        check_size(config.size + 2 * config.padding, config.kernel)
+        padded = tuple(side + 2 * config.padding for side in sides(config.size))
+        check_size(padded, config.kernel)
         conv = Conv2d(config.channels, config.width, config.kernel, config.stride, config.padding)
         norm = [nn.BatchNorm2d(config.width)] if config.batch_norm else []
         self.stages = ["conv1"]
         self.conv1 = Stage(conv, *norm, nn.ReLU())
-        grid = (config.size + 2 * config.padding - config.kernel) // config.stride + 1
+        grid = convolved(padded, config.kernel, config.stride)
         self.primary = MatrixPrimary(config.width, grid, config.types, config.side)
         self.layers = [*(f"caps{n}" for n, _ in enumerate(config.layers, 1)), "class"]
         size, types = grid, config.types
@@ -44,7 +46,7 @@ class MatrixCapsNet(Model):
         for name, (parents, kernel, stride) in zip(self.layers, config.layers, strict=False):
             check_size(size, kernel)
             self.add_module(name, MatrixCapsules(size, types, parents, kernel=kernel, stride=stride, **options))
-            size, types = (size - kernel) // stride + 1, parents
+            size, types = convolved(size, kernel, stride), parents
         self.add_module("class", MatrixCapsules(size, types, config.classes, coordinates=config.coordinates, **options))
         self.add_decoder(config.side**2)
 
@@ -106,9 +108,9 @@ class MatrixPrimary(Units, nn.Module):
 
     zeroed = ("activations",)
 
-    def __init__(self, in_channels: int, size: int, types: int, side: int) -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], types: int, side: int) -> None:
         super().__init__()
-        self.grid, self.capsules, self.dim = (size, size, types), size * size * types, side * side
+        self.grid, self.capsules, self.dim = (*size, types), math.prod(size) * types, side * side
         self.pose, self.active = Conv2d(in_channels, types * self.dim, 1), Conv2d(in_channels, types, 1)
         self.activations, self.tap = taps.Tap(), taps.Tap()
 
@@ -122,9 +124,9 @@ class MatrixPrimary(Units, nn.Module):
 class MatrixCapsules(Units, nn.Module):
     """Parents by EM routing. Poses (B, I, D) and activations (B, I) -> (B, J, D), (B, J).
 
-    The children stand on a grid of size x size with `types` at each place. With a kernel the parents do too, with
-    `parents` types, and each place and pair of types has its transform; without, they are `parents` class capsules that
-    see all children, and all positions share one transform per pair of types.
+    The children stand on a grid, a side or height and width, with `types` at each place. With a kernel the parents do
+    too, with `parents` types, and each place and pair of types has its transform; without, they are `parents` class
+    capsules that see all children, and all positions share one transform per pair of types.
     vote = pose matrix @ weight, both side x side, weight (places of a window * types or types, side, parents, side).
     A capsule that is taken away has no activation.
     """
@@ -133,7 +135,7 @@ class MatrixCapsules(Units, nn.Module):
 
     def __init__(
         self,
-        size: int,
+        size: int | tuple[int, int],
         types: int,
         parents: int,
         *,
@@ -145,11 +147,12 @@ class MatrixCapsules(Units, nn.Module):
         init_scale: float = 2.0,
     ) -> None:
         super().__init__()
-        self.child_grid, self.kernel, self.stride = (size, types), kernel, stride
+        height, width = sides(size)
+        self.child_grid, self.kernel, self.stride = (height, width, types), kernel, stride
         self.side, self.routing = side, routing
-        out = (size - kernel) // stride + 1 if kernel else 1
-        self.grid, self.dim, self.capsules = (out, out, parents), side * side, out * out * parents
-        child, positions, self.covered = em.windows(size, size, types, kernel or size, stride)
+        out = convolved((height, width), kernel, stride) if kernel else (1, 1)
+        self.grid, self.dim, self.capsules = (*out, parents), side * side, math.prod(out) * parents
+        child, positions, self.covered = em.windows(height, width, types, kernel, stride)
         self.register_buffer("child", child, persistent=False)
         self.register_buffer("positions", positions, persistent=False)
         self.register_buffer("offset", self._coordinates() if coordinates else None, persistent=False)
@@ -162,11 +165,10 @@ class MatrixCapsules(Units, nn.Module):
     def _coordinates(self) -> Tensor:
         """What is added to the votes, (D, N): row and column, scaled to (0, 1), in the right-hand column of the matrix,
         its first two numbers."""
-        size, types = self.child_grid
-        centre = (torch.arange(size) + 0.5) / size
-        offset = torch.zeros(self.side, self.side, size, size, types)
-        offset[0, -1] += centre[:, None, None]
-        offset[1, -1] += centre[:, None]
+        height, width, types = self.child_grid
+        offset = torch.zeros(self.side, self.side, height, width, types)
+        offset[0, -1] += ((torch.arange(height) + 0.5) / height)[:, None, None]
+        offset[1, -1] += ((torch.arange(width) + 0.5) / width)[:, None]
         return offset.flatten(2).flatten(0, 1)
 
     def forward(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,24 +205,22 @@ class MatrixCapsules(Units, nn.Module):
 
     def dense(self, coupling: Tensor) -> Tensor:
         """This layer's recorded coupling as (B, I, J), whatever its windows; 0 where child and parent do not meet."""
-        size, types = self.child_grid
-        return em.dense(coupling, self.child, size * size * types) if self.kernel else coupling
+        return em.dense(coupling, self.child, math.prod(self.child_grid)) if self.kernel else coupling
 
     def vote(self, poses: Tensor) -> Tensor:
         """What each child predicts for each parent: (B, I, D) -> (B, L, N, C, D), in (B, L, C, D, N) memory.
 
         One batched product with the places of a window first, each transform being as large as side poses' rows.
         """
-        size, types = self.child_grid
         own = torch.eye(self.side, dtype=poses.dtype, device=poses.device)
         transforms = torch.einsum("nkjc,rs->nrkjsc", self.weight, own).reshape(len(self.weight), self.dim, -1)
-        grid = poses.unflatten(1, (size, size, types))
+        grid = poses.unflatten(1, self.child_grid)
         if self.kernel:
             windows = grid.unfold(1, self.kernel, self.stride).unfold(2, self.kernel, self.stride)
             places = windows.permute(5, 6, 3, 0, 1, 2, 4).reshape(len(transforms), -1, self.dim)
             made = torch.bmm(places, transforms).flatten(1).t().contiguous()
         else:
-            places = grid.permute(3, 0, 1, 2, 4).reshape(types, -1, self.dim)
+            places = grid.permute(3, 0, 1, 2, 4).reshape(len(transforms), -1, self.dim)
             made = torch.bmm(places, transforms).unflatten(1, (len(poses), -1)).permute(1, 3, 2, 0)
         made = made.reshape(len(poses), len(self.child), self.grid[2], self.dim, -1)
         return (made if self.offset is None else made + self.offset).permute(0, 1, 4, 2, 3)

@@ -11,6 +11,7 @@ capsules are computed there and never read (left out here, as are its unused bra
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage, Units
+from capsnb.nn.layers import Stage, Units, sides
 from capsnb.nn.models.base import Model, ModelConfig
 from capsnb.nn.models.stems import check_size
 
@@ -45,9 +46,9 @@ class ResCaps(Model):
         self.stages = ["conv1"]
         self.conv1 = Stage(conv, nn.BatchNorm2d(config.width, eps=1e-3), nn.ReLU())
         self.layers, self.order = [], []
-        size, features = config.size, config.width
+        size, features = sides(config.size), config.width
         for stage, types in enumerate(config.types):
-            size = (size + 1) // 2
+            size = tuple((side + 1) // 2 for side in size)
             name = f"primary{stage + 1}" if stage else "primary"
             inner = [f"caps{2 * stage + 1}", f"caps{2 * stage + 2}"]
             setattr(self, name, HalvedPoses(features, size, types))
@@ -58,7 +59,7 @@ class ResCaps(Model):
             self.layers += inner
             features = types * (DIM + 1)
         self.layers.append("class")
-        self.add_module("class", ResidualClasses(features * size * size, config.classes))
+        self.add_module("class", ResidualClasses(features * math.prod(size), config.classes))
         self.add_decoder(DIM)
 
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,9 +102,9 @@ class ResCapsConfig(ModelConfig):
 class HalvedPoses(Units, nn.Module):
     """A 1x1 convolution of stride 2 to poses. Maps (B, H, W, F) -> poses (B, H', W', types, D); tap (B, I, D)."""
 
-    def __init__(self, features: int, size: int, types: int) -> None:
+    def __init__(self, features: int, size: tuple[int, int], types: int) -> None:
         super().__init__()
-        self.grid, self.capsules, self.dim = (size, size, types), size * size * types, DIM
+        self.grid, self.capsules, self.dim = (*size, types), math.prod(size) * types, DIM
         self.linear = nn.Linear(features, types * DIM)
         self.tap = taps.Tap()
 
@@ -120,9 +121,9 @@ class ResidualPoses(Units, nn.Module):
 
     zeroed = ("poses", "activations")
 
-    def __init__(self, size: int, types: int) -> None:
+    def __init__(self, size: tuple[int, int], types: int) -> None:
         super().__init__()
-        self.grid, self.capsules, self.dim = (size, size, types), size * size * types, DIM
+        self.grid, self.capsules, self.dim = (*size, types), math.prod(size) * types, DIM
         places = KERNEL * KERNEL * types
         self.weight = nn.Parameter(torch.randn(places, SIDE, SIDE))
         self.active = nn.Linear(places * DIM, places, bias=False)
@@ -131,20 +132,20 @@ class ResidualPoses(Units, nn.Module):
         self.votes, self.poses, self.activations = taps.Tap(), taps.Tap(), taps.Tap()
 
     def forward(self, poses: Tensor) -> Tensor:
-        size, _, types = self.grid
+        height, width, types = self.grid
         padded = F.pad(poses, (0, 0, 0, 0, 1, 1, 1, 1))
         windows = padded.unfold(1, KERNEL, 1).unfold(2, KERNEL, 1)  # (B, H, W, types, D, 3, 3)
         seen = windows.permute(5, 6, 3, 0, 1, 2, 4).reshape(len(self.weight), -1, SIDE)
         votes = torch.bmm(seen, self.weight + 1).reshape(len(self.weight), -1, DIM).transpose(0, 1)
-        votes = self.votes(votes.unflatten(0, (len(poses), size * size))).flatten(0, 1).flatten(1)
+        votes = self.votes(votes.unflatten(0, (len(poses), height * width))).flatten(0, 1).flatten(1)
         active = self.active_norm(self.active(votes)).sigmoid()
         fused = F.relu(self.fuse_norm(self.fuse(torch.cat((votes, active), 1))))
-        made, activations = fused.unflatten(0, (len(poses), size * size)).split((types * DIM, types), -1)
+        made, activations = fused.unflatten(0, (len(poses), height * width)).split((types * DIM, types), -1)
         made = self.poses(made.reshape(len(poses), self.capsules, DIM))
         activations = self.activations(activations.reshape(len(poses), self.capsules))
         # an edit at the taps may have made more rows of each image
-        maps = made.reshape(len(made), size, size, -1), activations.reshape(len(made), size, size, -1)
-        return torch.cat(maps, -1)
+        maps = (each.reshape(len(made), height, width, -1) for each in (made, activations))
+        return torch.cat(tuple(maps), -1)
 
     def poses_of(self, maps: Tensor) -> Tensor:
         """The poses in the maps of a layer like this one: (B, H, W, types * (D + 1)) -> (B, H, W, types, D)."""

@@ -6,13 +6,16 @@ module from the last map to poses (B, I, P) that knows its number of `capsules` 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import PrimaryCapsules, Stage, Units, by_position, squash_named
+from capsnb.nn.layers import PrimaryCapsules, Stage, Units, by_position, convolved, sides, squash_named
+
+Size = int | tuple[int, int]  # a side, or height and width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +31,27 @@ class StridedStem:
         """As few maps and types as learn digits of 20 pixels."""
         return StridedStem(channels=16, kernel=5, types=4)
 
-    def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
-        """Stages and primary capsules for images (channels, size, size); ValueError when they are too small."""
+    def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], nn.Module]:
+        """Stages and primary capsules for images of this size; ValueError when they are too small."""
         check_size(size, self.kernel, self.kernel)
         conv1 = Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU(inplace=True))
         primary = PrimaryCapsules(
-            self.channels, size - self.kernel + 1, types=self.types, dim=self.dim, kernel=self.kernel, squash=squash
+            self.channels,
+            convolved(sides(size), self.kernel),
+            types=self.types,
+            dim=self.dim,
+            kernel=self.kernel,
+            squash=squash,
         )
         return [conv1], primary
 
 
-def strided_pair(channels: int, size: int, kernel: int, widths: tuple[int, int]) -> tuple[Stage, Stage, int]:
-    """The convolutions of a `StridedStem` for plain neurons, ReLU after both, and the side of the second's map."""
+def strided_pair(channels: int, size: Size, kernel: int, widths: tuple[int, int]) -> tuple[Stage, Stage, int]:
+    """The convolutions of a `StridedStem` for plain neurons, ReLU after both, and the places of the second's map."""
     check_size(size, kernel, kernel)
     first = Stage(Conv2d(channels, widths[0], kernel), nn.ReLU())
     second = Stage(Conv2d(widths[0], widths[1], kernel, 2), nn.ReLU())
-    return first, second, (size - 2 * kernel + 1) // 2 + 1
+    return first, second, math.prod(convolved(convolved(sides(size), kernel), kernel, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +81,23 @@ class DepthwiseStem:
                 f"not {len(self.kernels)} and {len(self.strides)}"
             )
 
-    def build(self, channels: int, size: int, squash: str) -> tuple[list[nn.Module], nn.Module]:
-        """Stages and primary capsules for images (channels, size, size); ValueError when they are too small."""
+    def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], nn.Module]:
+        """Stages and primary capsules for images of this size; ValueError when they are too small."""
         stages: list[nn.Module] = []
+        size = sides(size)
         for width, kernel, stride in zip(
             (*self.widths, self.capsules * self.dim), self.kernels, self.strides, strict=True
         ):
             check_size(size, kernel)
             stages.append(Stage(Conv2d(channels, width, kernel, stride), nn.ReLU(inplace=True), nn.BatchNorm2d(width)))
-            channels, size = width, (size - kernel) // stride + 1
+            channels, size = width, convolved(size, kernel, stride)
         return stages, GlobalCapsules(self.capsules, self.dim, size, squash, self.pointwise)
 
 
 class GlobalCapsules(Units, nn.Module):
     """Primary capsules that see the whole map: depthwise convolution of the map's size, perhaps 1x1. -> (B, I, P)."""
 
-    def __init__(self, capsules: int, dim: int, size: int, squash: str, pointwise: bool) -> None:
+    def __init__(self, capsules: int, dim: int, size: Size, squash: str, pointwise: bool) -> None:
         super().__init__()
         self.capsules, self.dim, self.grid = capsules, dim, (1, 1, capsules)
         width = capsules * dim
@@ -102,8 +111,11 @@ class GlobalCapsules(Units, nn.Module):
         return self.tap(poses.to(self.depthwise.weight.dtype))
 
 
-def check_size(size: int, *kernels: int) -> None:
+def check_size(size: Size, *kernels: int) -> None:
     """ValueError unless convolutions of these kernels, one after the other, leave at least one pixel of `size`."""
     needed = sum(kernels) - len(kernels) + 1
-    if size < needed:
-        raise ValueError(f"images of {size} pixels are too small: kernels {kernels} need at least {needed}")
+    if min(sides(size)) < needed:
+        raise ValueError(
+            f"images of {size if isinstance(size, int) else 'x'.join(map(str, size))} pixels are too small: kernels "
+            f"{kernels} need at least {needed}"
+        )

@@ -1,0 +1,47 @@
+"""Whether a network and images go together: said before anything is trained, and how to make them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from capsnb.data import ImageSet
+
+
+def matching(config: Any, data: ImageSet) -> Any:
+    """A model's configuration with the channels, size and number of classes of a set; other fields stay."""
+    known = {field.name for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{name: value for name, value in _wanted(data).items() if name in known})
+
+
+def check(model: Any, data: ImageSet) -> None:
+    """ValueError unless the set can train a model, or one of a configuration: its images, their shape and classes.
+
+    What neither says of itself (`image_shape`, `classes`) is not checked.
+    """
+    for split in ("train", "validation"):
+        if not len(getattr(data, split)):
+            raise ValueError(f"{data.name} has no {split} images, so nothing is trained on it ({data.source})")
+    wanted, config = _wanted(data), getattr(model, "config", model)
+    shape = tuple(getattr(model, "image_shape", data.image_shape))
+    classes = getattr(config, "classes", wanted["classes"])
+    given = {"channels": shape[0], "size": shape[1:], "classes": classes}
+    theirs = {"channels": data.image_shape[0], "size": tuple(data.image_shape[1:]), "classes": wanted["classes"]}
+    if wrong := [name for name in given if given[name] != theirs[name]]:
+        raise ValueError(
+            f"{data.name} has images {_by(data.image_shape)} of {wanted['classes']} classes, the model takes "
+            f"{_by(shape)} of {classes}: give it {', '.join(f'{name}={wanted[name]}' for name in wrong)}"
+        )
+
+
+def _wanted(data: ImageSet) -> dict[str, Any]:
+    channels, height, width = data.image_shape
+    return {
+        "channels": channels,
+        "size": height if height == width else (height, width),
+        "classes": len(data.classes),
+    }
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

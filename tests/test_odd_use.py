@@ -1,0 +1,163 @@
+"""Networks, routings and weights as people have them: each odd one is taken as meant, or refused in a sentence."""
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from test_data import error, no_data_folder, own  # noqa: F401
+from test_odd_data import folder, noise
+
+from capsnb.data import DataSpec, prepare
+from capsnb.nn.layers import RoutedCapsules
+from capsnb.nn.models import ZOO, CapsNetConfig, StridedStem
+from capsnb.nn.routing import Attention, SelfAttention, Uniform
+from capsnb.training import fit, loop, runs
+from capsnb.training.evaluation import evaluate, predict
+from capsnb.training.recipe import Diverged, Recipe
+from capsnb.training.spec import Spec
+
+SMALL = CapsNetConfig(size=16, classes=3, stem=StridedStem(channels=4, kernel=5, types=2), decoder="none")
+BRIEF = Recipe(epochs=1, batch=16)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """A folder of three classes, 16x16 grey."""
+    from PIL import Image
+
+    return folder(tmp_path / "three", lambda c, n: Image.fromarray(noise(40 * c + n)), classes=("a", "b", "c"))
+
+
+def test_a_network_that_does_not_fit_the_images_is_refused_before_it_is_made(three, tmp_path, monkeypatch):
+    with error(ValueError, "three has images 1x16x16 of 3 classes, the model takes 1x16x16 of 10: give it classes=3$"):
+        next(runs.follow(Spec(model=replace(SMALL, classes=10), data=DataSpec(name=three)), root_folder=tmp_path))
+    wrong = replace(SMALL, channels=3, size=28, classes=2)
+    with error(ValueError, "takes 3x28x28 of 2: give it channels=1, size=16, classes=3$"):
+        list(runs.follow(Spec(model=wrong, data=DataSpec(name=three)), root_folder=tmp_path))
+    with error(ValueError, "give it classes=3$"):
+        next(loop.train(replace(SMALL, classes=10).build(), prepare(DataSpec(name=three)), BRIEF))
+    assert fit.matching(wrong, prepare(DataSpec(name=three))) == SMALL
+    assert not list(tmp_path.rglob("model.pt"))
+
+
+def test_a_set_without_training_images_says_what_to_train_on(three):
+    images = prepare(DataSpec(name=three))
+    empty = images.train.select(torch.arange(0))
+    with error(ValueError, "three has no train images", "user's own images"):
+        fit.check(SMALL, replace(images, train=empty))
+    with error(ValueError, "three has no validation images"):
+        next(loop.train(SMALL.build(), replace(images, validation=empty), BRIEF))
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_never_saved(three, tmp_path, monkeypatch):
+    class Spoil:
+        def after_step(self, model, moment):
+            if moment.step == 3:
+                with torch.no_grad():
+                    model.get_submodule("class").weight[0, 0, 0, 0] = math.nan
+
+        def state_dict(self):
+            return {}
+
+    training = loop.Training(SMALL.build(), prepare(DataSpec(name=three)), BRIEF)
+    training.hooks = [Spoil()]
+    with pytest.raises(Diverged, match=r"class\.weight has values that are no finite numbers after step 3 "):
+        list(training.rows(progress=False))
+    with error(ValueError, "scores of 12 of 12 images are no finite numbers"):
+        evaluate(training.model, training.data.test)
+    with error(ValueError, "scores of 12 of 12 images are no finite numbers"):
+        predict(training.model, training.data.test)
+
+
+# routing
+
+
+@dataclass(frozen=True)
+class Gives:
+    """A routing that returns something."""
+
+    what: str
+
+    def __call__(self, votes, combine, prior=None):
+        even = votes.new_full(votes.shape[:3], 1 / votes.shape[2])
+        made = {
+            "poses": lambda: combine(even, votes),
+            "no batch": lambda: even[0],
+            "transposed": lambda: even.transpose(1, 2),
+            "nothing": lambda: None,
+            "sevens": lambda: 7 * even,
+            "less": lambda: even / 2,
+        }
+        return made[self.what]()
+
+
+@pytest.mark.parametrize(
+    "what, got",
+    [("poses", "(2, 4, 8)"), ("no batch", "(6, 4)"), ("transposed", "(2, 4, 6)"), ("nothing", "a NoneType")],
+)
+def test_a_coupling_of_another_shape_is_refused_at_the_first_call(what, got):
+    layer = RoutedCapsules(6, 5, 4, 8, routing=Gives(what))
+    with pytest.raises(ValueError) as raised:
+        layer(torch.rand(2, 6, 5))
+    assert str(raised.value) == f"the coupling of Gives must be (B, I, J), here (2, 6, 4), got {got}"
+
+
+def test_children_that_spend_more_than_1_are_said_once():
+    layer = RoutedCapsules(6, 5, 4, 8, routing=Gives("sevens"))
+    with pytest.warns(UserWarning, match="Gives: a child spends 7 over its parents, more than 1") as told:
+        layer(torch.rand(2, 6, 5))
+    layer(torch.rand(2, 6, 5))
+    assert len(told) == 1
+    for routing in (Gives("less"), Uniform(value="1"), SelfAttention(), Attention(over="children")):
+        RoutedCapsules(6, 5, 4, 8, routing=routing)(torch.rand(2, 6, 5))
+
+
+def test_floats_of_0_to_255_are_refused():
+    model, images = SMALL.build().eval(), torch.randint(0, 256, (4, 1, 16, 16), dtype=torch.uint8)
+    with error(ValueError, "float images are in \\[0, 1\\], these go up to 25", "divide them by 255"):
+        model(images.float())
+    assert torch.equal(model(images.float() / 255).scores, model(images).scores)
+    for kind in (torch.int64, torch.bool):
+        with error(ValueError, "as uint8, or as floats in \\[0, 1\\], not torch"):
+            model(images.to(kind))
+
+
+# sizes that are not square
+
+
+@pytest.mark.parametrize(
+    "name", ["capsnet-no-decoder", "deep-rba-40", "em-16", "rescaps", "convnet-fc-28", "lin-cnn-36"]
+)
+def test_every_family_takes_images_that_are_not_square(name):
+    config = replace(ZOO[name].config, size=(48, 36), channels=3, classes=4)
+    with torch.device("meta"):
+        square, model = replace(config, size=48).build(), config.build()
+    assert model.image_shape == (3, 48, 36)
+    if name in ("deep-rba-40", "rescaps", "em-16"):
+        model = config.build().eval()
+        output = model(torch.zeros(2, 3, 48, 36, dtype=torch.uint8))
+        assert output.scores.shape == (2, 4) and output.scores.isfinite().all()
+    counts = [sum(p.numel() for p in each.parameters()) for each in (square, model)]
+    assert counts[0] >= counts[1]
+    tall = replace(config, size=(36, 48)).build().eval() if name == "em-16" else None
+    if tall is not None:
+        assert tall.primary.grid == (18, 24, 8)
+
+
+def test_images_are_cropped_resized_and_padded_to_any_shape(tmp_path):
+    from PIL import Image
+
+    def mixed(c, n):
+        return Image.fromarray(noise(n, (30 + n, 20 + 2 * c)))
+
+    name = folder(tmp_path / "mixed", mixed)
+    images = prepare(DataSpec(name=name, resize=(48, 64), pad=(2, 0)))
+    assert images.image_shape == (1, 52, 64) and images.source.endswith("; resized to 48x64; padded by 2x0 px")
+    assert prepare(DataSpec(crop=(20, 12))).image_shape == (1, 20, 12)
+    for wrong in ({"resize": (48, 0)}, {"crop": (1, 2, 3)}, {"pad": (1.5, 2)}, {"resize": "48"}):
+        with error(ValueError, "must be a whole number, at least . or a height and a width|must be a whole number"):
+            DataSpec(**wrong)
+    spec = Spec(model=replace(SMALL, size=(24, 18), classes=2), data=DataSpec(name=name, resize=(24, 18)), recipe=BRIEF)
+    run = runs.get(spec, root_folder=tmp_path, progress=False)
+    assert runs.load(run.folder).model.image_shape == (1, 24, 18)
