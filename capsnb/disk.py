@@ -17,6 +17,18 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _holders: dict[tuple[int, int], int] = {}  # (device, inode) of what this process holds -> the thread that does
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that somebody named: below the working directory with all above it, elsewhere it alone.
+
+    ValueError where more is missing, or it would be new at the root of the disk: a slip, more often than a wish.
+    """
+    folder = folder.absolute()
+    slip = not folder.parent.exists() or (folder.parent == Path(folder.anchor) and not folder.exists())
+    if slip and not folder.is_relative_to(Path.cwd()):
+        raise ValueError(f"{folder} is not there, and would be made outside of the working directory: make it first.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def refuse_pointer(file: Path) -> None:
     """Raise ValueError for a file that Git LFS has left a pointer in place of."""
     with open(file, "rb") as opened:

@@ -2,20 +2,24 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from test_data import error, no_data_folder, own  # noqa: F401
-from test_odd_data import folder, noise
+from test_odd_data import POINTER, folder, noise
 
 from capsnb.data import DataSpec, prepare
+from capsnb.disk import make_folder
 from capsnb.nn.layers import RoutedCapsules
 from capsnb.nn.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.nn.routing import Attention, SelfAttention, Uniform
-from capsnb.training import fit, loop, runs
+from capsnb.training import files, fit, loop, runs
 from capsnb.training.evaluation import evaluate, predict
+from capsnb.training.identity import encode
 from capsnb.training.recipe import Diverged, Recipe
 from capsnb.training.spec import Spec
+from capsnb.training.weights import load_weights, start_from
 
 SMALL = CapsNetConfig(size=16, classes=3, stem=StridedStem(channels=4, kernel=5, types=2), decoder="none")
 BRIEF = Recipe(epochs=1, batch=16)
@@ -161,3 +165,92 @@ def test_images_are_cropped_resized_and_padded_to_any_shape(tmp_path):
     spec = Spec(model=replace(SMALL, size=(24, 18), classes=2), data=DataSpec(name=name, resize=(24, 18)), recipe=BRIEF)
     run = runs.get(spec, root_folder=tmp_path, progress=False)
     assert runs.load(run.folder).model.image_shape == (1, 24, 18)
+
+
+# weights, settings, disks
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(0)
+    return SMALL.build().state_dict()
+
+
+def wrapped(weights):
+    under = {f"module.{name}": value for name, value in weights.items()}
+    return {
+        "plain": weights,
+        "DataParallel": under,
+        "state_dict": {"state_dict": weights, "epoch": 3},
+        "lightning": {"state_dict": {f"model.{name}": value for name, value in weights.items()}},
+        "net of compiled": {"net": {f"_orig_mod.{name}": value for name, value in under.items()}},
+    }
+
+
+@pytest.mark.parametrize("how", ["plain", "DataParallel", "state_dict", "lightning", "net of compiled"])
+def test_weights_in_any_usual_wrapping_are_read(weights, tmp_path, how):
+    torch.save(wrapped(weights)[how], tmp_path / "model.pt")
+    model = SMALL.build()
+    start_from(model, load_weights(tmp_path / "model.pt"), ())
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    files.write_json(tmp_path / "spec.json", encode(Spec(model=SMALL)))
+    (tmp_path / "history.csv").write_text("epoch,step,validation accuracy\n1.0,3,0.5\n")
+    run = runs.load(tmp_path, device="cpu")
+    assert torch.equal(run.model.state_dict()["class.weight"], weights["class.weight"])
+    assert repr(run) == f"Run(CapsNet, 1 epochs, validation accuracy 0.5000, {tmp_path})"
+
+
+def test_weights_that_do_not_fit_are_one_sentence(weights, tmp_path):
+    files.write_json(tmp_path / "spec.json", encode(Spec(model=replace(SMALL, classes=2))))
+    torch.save(weights, tmp_path / "model.pt")
+    with error(
+        ValueError, "class.weight is \\(32, 8, 3, 16\\) there and \\(32, 8, 2, 16\\) here; move it away"
+    ) as raised:
+        runs.load(tmp_path)
+    assert "\n" not in str(raised.value)
+    torch.save(SMALL.build(), tmp_path / "model.pt")
+    with error(ValueError, "model.pt holds Python objects, such as a whole model", "save model.state_dict()"):
+        runs.load(tmp_path)
+    (tmp_path / "model.pt").write_text(POINTER)
+    with error(ValueError, "model.pt is a pointer of Git LFS"):
+        runs.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Spec(model=SMALL, seed="3"), lambda: Recipe(epochs="3"), lambda: Recipe(batch=8.5)]
+)
+def test_settings_of_another_type_are_one_sentence(make):
+    with error(ValueError, "(seed|epochs|batch) = .*: (a whole number|int) is needed"):
+        make()
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
+    files.save(tmp_path / "state.pt", {"a": torch.zeros(3)})
+    before = (tmp_path / "state.pt").read_bytes()
+    for raised in (
+        OSError(28, "No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0"),
+    ):
+
+        def full(content, file, raised=raised):
+            file.write_bytes(b"half")
+            raise raised
+
+        monkeypatch.setattr(torch, "save", full)
+        with error(OSError, "state.pt could not be written", "MB are free there", "goes on"):
+            files.save(tmp_path / "state.pt", {"a": torch.ones(3)})
+        assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+        assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_folders_are_made_where_they_are_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("build/deep/er"))
+    make_folder(tmp_path / "build" / "other")
+    assert Path("build/deep/er").is_dir()
+    monkeypatch.chdir(tmp_path / "build" / "deep")
+    make_folder(tmp_path / "beside")
+    for far in (tmp_path / "no" / "such", Path("/nowhere-at-all")):
+        with error(ValueError, "is not there, and would be made outside of the working directory"):
+            make_folder(far)
+        assert not far.exists()

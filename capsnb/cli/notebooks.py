@@ -67,7 +67,7 @@ def run(
         out = out or Path("build/notebooks")
         if out.resolve() == source.resolve():
             raise click.UsageError(f"--out {out} is the folder of the notebooks themselves: choose another.")
-        out.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(out)
         if not os.access(out, os.W_OK):
             raise click.UsageError(f"--out {out} is not writable: choose another folder.")
         for path in chosen:

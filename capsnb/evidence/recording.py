@@ -26,10 +26,12 @@ def record(source: Path, number: str, *, only: Collection[str] = (), root: Path 
     nothing of its claims, and for a name that is not among those measured.
     """
     (path,) = select(source, [number])
-    displayed = outputs(load(path))
+    notebook = load(path)
+    displayed = outputs(notebook)
     rows = [row for data in displayed for row in data.get(evidence.MIME, ())]
     run = next((data[RUN] for data in displayed if RUN in data), {"settings": {}, "made": {}})
-    profile = run["settings"].get("profile")
+    told = notebook.metadata.get("capsnb", {}).get("parameters") or {}
+    profile = run["settings"].get("profile") or told.get("profile")
     if profile not in RECORDED:
         shown = f"was executed at profile {profile}" if profile else "names no profile it was executed at"
         raise ValueError(f"{path} {shown}: only {' and '.join(RECORDED)} are recorded.")

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from capsnb.disk import replacing
+from capsnb.disk import make_folder, replacing
 from capsnb.evidence import ledger, notebooks, tables
 from capsnb.evidence.notebook_files import ERROR_MARK, EXPECTED, PATTERN, load, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells, prose, readable
@@ -75,7 +75,8 @@ def write(source: Path, target: Path) -> Path:
     summary += "".join(f" {each.error}" for each in bad)
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True)
     templates.globals |= {"css": Markup(_css())}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
+    folder.mkdir(exist_ok=True)
     for page in pages:
         html = templates.get_template("notebook.html.j2").render(
             page=page, counted=ledger.counted(page.rows), index=f"../{target.name}"

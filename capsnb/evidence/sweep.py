@@ -40,7 +40,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from capsnb.disk import replacing
+from capsnb.disk import make_folder, replacing
 from capsnb.measure.observe import observe, record, take_all
 from capsnb.measure.protocol import find
 from capsnb.measure.survey import surveyed
@@ -195,7 +195,7 @@ def write_rows(file: str | Path, rows: Iterable[Row]) -> None:
 def _prepare(file: Path) -> None:
     """See before anything is trained that rows can be written; ValueError with one sentence where they cannot."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"{file} cannot be: a file lies where its folder would.") from error
 

@@ -6,13 +6,14 @@ import csv
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from capsnb.disk import replacing
+from capsnb.disk import refuse_pointer, replacing
 from capsnb.training.recipe import Row
 
 HISTORY = "delete the run's folder, and it is trained again"  # what helps where that file is damaged
@@ -44,18 +45,33 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def save(file: Path, content: Mapping[str, Any]) -> None:
-    """Tensors and plain values, as `torch.save` writes them."""
-    with replacing(file) as temporary:
-        torch.save(content, temporary)
+    """Tensors and plain values, as `torch.save` writes them. OSError, in one sentence, where there is no room."""
+    try:
+        with replacing(file) as temporary:
+            torch.save(content, temporary)
+    except (RuntimeError, OSError) as error:  # torch has a kind of its own for a full disk
+        free = shutil.disk_usage(file.parent).free
+        raise OSError(
+            f"{file} could not be written, {free / 1e6:,.0f} MB are free there; make room, and call it again: it goes "
+            "on from what was saved before"
+        ) from error
 
 
 def load(file: Path, remedy: str) -> dict[str, Any]:
     """What `save` wrote, on the CPU. Raises FileNotFoundError, or ValueError with the remedy for a damaged file."""
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there: the run was never finished, or its folder was moved")
+    refuse_pointer(file)
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "not an allowed global" in str(error):
+            raise ValueError(
+                f"{file} holds Python objects, such as a whole model, and not weights alone, so it is not opened: save "
+                "model.state_dict()"
+            ) from error
+        raise ValueError(f"{file} is damaged and cannot be read: {remedy}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as error:
         raise ValueError(f"{file} is damaged and cannot be read: {remedy}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds a {type(found).__name__}, not the weights or the state of a run: {remedy}")

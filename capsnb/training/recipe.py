@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -89,6 +89,11 @@ class Recipe:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            value, wanted = getattr(self, each.name), each.type.removesuffix(" | None")
+            kinds = {"int": (int,), "float": (int, float)}.get(wanted)
+            if kinds and type(value) not in kinds and not (value is None and wanted != each.type):
+                raise ValueError(f"{each.name} = {value!r}: {wanted} is needed")
         for name, allowed in {
             "loss": tuple(LOSSES),
             "decay_unit": ("steps", "epochs"),

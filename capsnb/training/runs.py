@@ -14,6 +14,7 @@ processes from training one run.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -36,7 +37,7 @@ from capsnb.training.loop import Training, Watch
 from capsnb.training.provenance import circumstances, cpu_name
 from capsnb.training.recipe import Row
 from capsnb.training.spec import Spec
-from capsnb.training.weights import check_parts, load_weights, same_weights, start_from
+from capsnb.training.weights import check_parts, in_words, load_weights, misfits, renamed, same_weights, start_from
 
 YOUNG = 3600.0  # seconds: what changed since is spared by `prune` unless asked for
 
@@ -48,6 +49,11 @@ class Run(NamedTuple):
     history: list[Row]
     spec: Spec
     folder: Path
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else {"epoch": 0, "validation accuracy": math.nan}
+        reached = f"{last['epoch']:g} epochs, validation accuracy {last['validation accuracy']:.4f}"
+        return f"Run({type(self.model).__name__}, {reached}, {self.folder})"
 
 
 def root(folder: str | Path | None = None) -> Path:
@@ -211,13 +217,13 @@ def load(folder: str | Path, *, device: str | torch.device | None = None) -> Run
 
 def _finished(spec: Spec, folder: Path, device: str | torch.device | None, watch: Iterable[str]) -> Run:
     model = spec.build()
-    weights = files.load(folder / "model.pt", f"delete {folder}, and the run is trained again when it is asked for")
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    weights = renamed(model, load_weights(folder / "model.pt"))
+    if unfit := misfits(model, weights):
         raise ValueError(
-            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {' '.join(str(error).split())}"
-        ) from error
+            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {in_words(unfit)}; move it "
+            "away, and the run is trained again when it is asked for"
+        )
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
     return Run(model.to(pick_device(device)).eval(), files.read_history(folder, watch), spec, folder)
 
 

@@ -32,6 +32,11 @@ class Spec:
     frozen: tuple[str, ...] = ()
     redraw: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("seed", "redraw"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: a whole number is needed")
+
     def build(self) -> nn.Module:
         """The model at its start, as the seed draws it (and `start` overwrites it, if given)."""
         with torch.random.fork_rng(devices=[]):

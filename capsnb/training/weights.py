@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -10,19 +10,45 @@ from torch import Tensor, nn
 
 from capsnb.training import files
 
+WRAPPINGS = ("state_dict", "model", "model_state_dict", "net", "weights")
+
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """Weights by name, also out of {"state_dict": ...} or {"model": ...} and from under DataParallel's "module."."""
+    """Weights by name, also out of {"state_dict": ...}, {"model": ...} and other usual wrappings."""
     found = files.load(file, "give another one, or the folder of a finished run")
-    for name in ("state_dict", "model"):
+    for name in WRAPPINGS:
         if isinstance(found.get(name), dict):
             found = found[name]
     weights = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not weights:
         raise ValueError(f"{file} holds no weights; it has: {', '.join(map(str, found)) or 'nothing'}")
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return weights
+
+
+def renamed(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names that a model has for them: DataParallel's "module." and the like go where none fits."""
+    own, found = set(model.state_dict()), dict(weights)
+    while found and not own & set(found) and len(heads := {name.partition(".")[0] for name in found}) == 1:
+        if not all(name.partition(".")[2] for name in found):
+            break
+        found = {name.removeprefix(f"{min(heads)}."): value for name, value in found.items()}
+    return found if own & set(found) else dict(weights)
+
+
+def misfits(model: nn.Module, weights: Mapping[str, Tensor], fresh: Collection[str] = ()) -> dict[str, str]:
+    """What of a model has no weights of its shape, but for what starts fresh: name -> in words."""
+    own = {name: value for name, value in model.state_dict().items() if name not in fresh}
+    missing = {name: f"{name} is not there" for name in own if name not in weights}
+    return missing | {
+        name: f"{name} is {tuple(weights[name].shape)} there and {tuple(value.shape)} here"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    }
+
+
+def in_words(unfit: Mapping[str, str]) -> str:
+    """The first of `misfits`, and how many more."""
+    return "; ".join(list(unfit.values())[:4]) + (f"; and {len(unfit) - 4} more" if len(unfit) > 4 else "")
 
 
 def same_weights(file: Path, weights: Mapping[str, Tensor]) -> bool:
@@ -47,18 +73,13 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], reset: tuple[str
 
     Raises ValueError that names what does not fit, and the `reset` that would begin it fresh.
     """
-    own = model.state_dict()
+    own, weights = model.state_dict(), renamed(model, weights)
     fresh = {name for name in own if any(f"{name}.".startswith(f"{part}.") for part in reset)}
-    wrong = {
-        name: f"{name} is {tuple(weights[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own
-        if name in weights and name not in fresh and weights[name].shape != own[name].shape
-    }
-    missing = {name: f"{name} is not there" for name in own if name not in weights and name not in fresh}
-    if unfit := missing | wrong:
-        named = "; ".join(list(unfit.values())[:4]) + (f"; and {len(unfit) - 4} more" if len(unfit) > 4 else "")
+    if unfit := misfits(model, weights, fresh):
         heads = ", ".join(repr(name) for name in dict.fromkeys(name.split(".")[0] for name in unfit))
-        raise ValueError(f"the start does not fit the model: {named}. reset=({heads},) would begin these parts fresh")
+        raise ValueError(
+            f"the start does not fit the model: {in_words(unfit)}. reset=({heads},) would begin these parts fresh"
+        )
     if unused := sorted({name.split(".")[0] for name in weights if name not in own}):
         print(f"of the start, {', '.join(unused)} has no place in the model and is left out")
     model.load_state_dict({name: weights[name] for name in own if name not in fresh}, strict=False)
