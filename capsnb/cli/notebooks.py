@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from capsnb import installation
-from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, PROJECT, file, find_here, folder, set_variable
+from capsnb import disk, installation
+from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, OWN_DATA, PROJECT, file, find_here, folder, set_variable
 
 # those of capsnb.evidence.plans, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
@@ -18,7 +18,7 @@ PROFILES = ("smoke", "quick", "long", "full")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, in place of the profile's own number.")
 @JOBS
-@DATA
+@OWN_DATA
 @PROJECT
 @click.option("--out", type=folder(), help="Where the executed notebooks go.  [default: build/notebooks]")
 @click.option("--notebooks", "source", type=folder(exists=True), help="Folder of the notebooks to execute.")

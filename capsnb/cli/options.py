@@ -62,7 +62,27 @@ def _project(callback: Any) -> Any:
 
 
 PROJECT, NEEDS_PROJECT = _project(_take_project), _project(_need_project)
-DATA = click.option("--data", type=folder(exists=True), help="Folder of the image sets, in place of CAPSNB_DATA.")
+DATA = click.option(
+    "--data",
+    type=folder(exists=True),
+    callback=lambda context, parameter, value: _sets(value),
+    help="Folder of the image sets, in place of CAPSNB_DATA.",
+)
+OWN_DATA = click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of the image sets, in place of CAPSNB_DATA; or images of your own: class folders, or an .npz file.",
+)
+
+
+def _sets(folder: Path | None) -> Path | None:
+    if folder is not None:
+        from capsnb.data import refuse_own  # imports torch
+
+        refuse_own(
+            folder, "your own are taken by `capsnb run 07 --data`, `capsnb sweep --data` and `data.name` in a grid"
+        )
+    return folder
 
 
 def print_columns(header: tuple[str, ...], rows: list[list[Any]]) -> None:

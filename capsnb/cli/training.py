@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, PROJECT, file, folder, print_columns
+from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, OWN_DATA, PROJECT, file, folder, print_columns
 
 # those of capsnb.training.backends, whose package imports torch
 BACKENDS = ("processes", "dask", "ray")
@@ -121,7 +121,7 @@ def prune(root: Path | None, older_than: float | None, every: bool, yes: bool) -
 @click.option("--backend", type=click.Choice(BACKENDS), default="processes", show_default=True)
 @click.option("--address", help="Of a running dask scheduler or ray cluster that does the work.")
 @click.option("--out", type=file(), help="Of the rows, .csv or .jsonl.  [default: build/sweeps/GRID.csv]")
-@DATA
+@OWN_DATA
 @PROJECT
 @click.option("--record", is_flag=True, help="Keep the observations in the project's evidence store, too.")
 @click.option("--dry-run", is_flag=True, help="Only list the networks, with about how long each trains.")
@@ -150,7 +150,7 @@ def sweep(
     from capsnb.training import backends
 
     backends.check(backend, address, jobs)
-    networks = sweeps.read_grid(grid)
+    networks, data = sweeps.read_grid(grid, data), sweeps.folder_of_sets(data)
     chosen = networks.unique()
     out = out or Path("build/sweeps") / f"{grid.stem}.csv"
     more = len(networks.specs) - len(chosen.specs)

@@ -8,7 +8,7 @@ gives the images of a run, `digest` tells sets apart by their content.
 from capsnb.data.identity import digest
 from capsnb.data.image_set import Batch, ImageSet, Split, balanced_order
 from capsnb.data.loading import load
-from capsnb.data.sources import available, data_dir, fetch, names, short_name, true_digest
+from capsnb.data.sources import available, data_dir, fetch, is_own, names, refuse_own, short_name, true_digest
 from capsnb.data.spec import Augment, DataSpec, prepare
 
 __all__ = [
@@ -22,9 +22,11 @@ __all__ = [
     "data_dir",
     "digest",
     "fetch",
+    "is_own",
     "load",
     "names",
     "prepare",
+    "refuse_own",
     "short_name",
     "true_digest",
 ]

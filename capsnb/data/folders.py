@@ -48,6 +48,11 @@ def sub_folders(folder: Path) -> list[Path]:
     return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether an image lies in a folder, not deeper."""
+    return any(_is_image(child) for child in folder.iterdir())
+
+
 def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     """Every file below a folder; a link to a folder that it lies in leads nowhere."""
     above = (*above, _itself(folder))

@@ -16,7 +16,7 @@ import torch
 
 from capsnb.data import formats, layouts
 from capsnb.data.catalogue import SOURCES
-from capsnb.data.folders import Pictures, read_class_folders
+from capsnb.data.folders import SPLIT_FOLDERS, Pictures, holds_images, read_class_folders, sub_folders
 from capsnb.data.formats import OWN, Arrays, Counts, Parts
 from capsnb.data.layouts import Source
 from capsnb.data.npz import count_npz_folder, is_npz_folder, read_npz_file, read_npz_folder
@@ -119,6 +119,30 @@ def _gather_own(name: str, path: Path | None) -> Found:
         )
     own = short_name(path)
     return Found(own, f"the user's own images, {own}", parts, None)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a path is itself a set of images, and no folder in which the known ones lie: from names alone."""
+    if not path.is_dir():
+        return path.suffix == ".npz"
+    if is_npz_folder(path) or layouts.is_idx_folder(path):
+        return True
+    if any(find(name, path) for name, source in SOURCES.items() if source.locate is None):
+        return False
+    return any(holds_images(child) for child in sub_folders(path)) or any(
+        holds_images(inner)
+        for child in sub_folders(path)
+        if child.name in SPLIT_FOLDERS
+        for inner in sub_folders(child)
+    )
+
+
+def refuse_own(path: Path | None, remedy: str) -> None:
+    """Raise ValueError for images of somebody's own where the folder of the known sets is meant."""
+    if path is not None and is_own(path):
+        raise ValueError(
+            f"{path} is an image set of its own, not a folder of the sets known by name (see `capsnb data`): {remedy}."
+        )
 
 
 def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) -> Found:

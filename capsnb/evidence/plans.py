@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from capsnb.data import ImageSet
+from capsnb.data import ImageSet, is_own, refuse_own
 from capsnb.installation import import_own, project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
@@ -244,7 +244,8 @@ def plan(
 ) -> Plan:
     """The plan of a notebook, named by its number.
 
-    seed: the first seed. seeds: how many, in place of the profile's own number. data: folder of the image sets.
+    seed: the first seed. seeds: how many, in place of the profile's own number. data: folder of the image sets, or
+    images of one's own where the plan has `OWN_IMAGES`, whose path is then settings["own"].
     Routings that CAPSNB_ROUTINGS names stand beside its own where it compares routings.
     Raises ValueError for an unknown notebook or profile, or fewer than one seed.
     """
@@ -255,7 +256,16 @@ def plan(
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds = {seeds}: at least 1 is needed")
     profile = current(profile, opens(notebook))
-    content = _module(names[notebook]).content(profile)
+    module = _module(names[notebook])
+    content = module.content(profile)
+    if data is not None and is_own(Path(data)):
+        if not getattr(module, "OWN_IMAGES", False):
+            refuse_own(
+                Path(data),
+                f"notebook {notebook} compares with a paper's numbers on that paper's sets; notebook 07 takes your own",
+            )
+        content["settings"] |= {"own": str(data)}
+        data = None
     run_seeds = tuple(range(seed, seed + (seeds or content.pop("seeds"))))
     content.pop("seeds", None)
     content["opens"] = opens(notebook)

@@ -40,12 +40,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from capsnb.data import is_own, prepare
 from capsnb.disk import make_folder, replacing
 from capsnb.measure.observe import observe, record, take_all
 from capsnb.measure.protocol import find
 from capsnb.measure.survey import surveyed
 from capsnb.nn.models import ZOO, CapsNetConfig
-from capsnb.training import parallel
+from capsnb.training import fit, parallel
 from capsnb.training.identity import decode, encode, name_of
 from capsnb.training.parallel import Failure
 from capsnb.training.spec import Spec
@@ -93,9 +94,10 @@ class Grid:
         return replace(self, settings=tuple(kept[spec] for spec in specs), specs=tuple(specs))
 
 
-def read_grid(file: str | Path) -> Grid:
+def read_grid(file: str | Path, data: Path | None = None) -> Grid:
     """The networks of a grid file, in order: what stands last in [grid] changes fastest, cases change slowest.
 
+    data: images of one's own, for networks whose data have no name; a folder of known sets changes nothing.
     Raises FileNotFoundError, or ValueError with one sentence: no TOML, an unknown setting, a value that it cannot have.
     """
     try:
@@ -103,6 +105,8 @@ def read_grid(file: str | Path) -> Grid:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both
         raise ValueError(f"{file} is not TOML: {error}.") from error
     try:
+        if data is not None and is_own(data):
+            table["base"] = {"data.name": str(data)} | table.get("base", {})
         return expand(table)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: {error}") from error
@@ -248,7 +252,14 @@ def _spec(settings: Mapping[str, Any]) -> Spec:
     for path in sorted(settings, key=lambda path: path.count(".")):
         if "." in path or path in PARTS:
             spec = override(spec, path, settings[path])
-    return spec
+    if not is_own(Path(spec.data.name)):
+        return spec
+    return replace(spec, model=fit.following(spec.model, prepare(spec.data), given=settings))
+
+
+def folder_of_sets(data: Path | None) -> Path | None:
+    """The folder in which known sets lie; None where images of one's own are given in its place."""
+    return None if data is not None and is_own(data) else data
 
 
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from capsnb.data import ImageSet
@@ -12,6 +13,13 @@ def matching(config: Any, data: ImageSet) -> Any:
     """A model's configuration with the channels, size and number of classes of a set; other fields stay."""
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{name: value for name, value in _wanted(data).items() if name in known})
+
+
+def following(config: Any, data: ImageSet, given: Iterable[str]) -> Any:
+    """A configuration that follows the set wherever it has its class's default and "model.<field>" is not `given`."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    free = [n for n in _wanted(data) if f"model.{n}" not in given and getattr(config, n, None) == defaults.get(n)]
+    return dataclasses.replace(config, **{name: _wanted(data)[name] for name in free if name in defaults})
 
 
 def check(model: Any, data: ImageSet) -> None:

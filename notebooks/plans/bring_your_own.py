@@ -17,6 +17,7 @@ from capsnb.training.spec import Spec
 
 NETWORK = CapsNetConfig(size=20, stem=StridedStem(channels=16, kernel=5, types=4), decoder_widths=(64, 128))
 SMALLEST = CapsNetConfig(size=14, stem=StridedStem(channels=4, kernel=5, types=2), decoder_widths=(16, 32))
+OWN_IMAGES = True  # `capsnb run 07 --data my-images` puts them in place of those that are drawn
 # the pixels of a 20x20 image are half as many as the paper's, those of a 14x14 image a quarter
 RECIPE = Recipe(epochs=3, batch=32, learning_rate=3e-3, reconstruction_weight=1e-3, augment=Augment(shift=1))
 
@@ -24,20 +25,32 @@ RECIPE = Recipe(epochs=3, batch=32, learning_rate=3e-3, reconstruction_weight=1e
 def content(profile: str) -> dict[str, Any]:
     """A small network on the embedded digits; at long and full more seeds, at full Sabour's network on MNIST.
 
-    settings: "drawn", images of each class in the reader's folder, "recipe" for them, "sizes" of the survey, "grid",
-    the base of a grid file, whose networks are small.
+    settings: "own", the reader's images or None, "drawn", images of each class in the folder that is drawn without,
+    "recipe" for them, "sizes" of the survey, "grid", the base of a grid file, whose networks are small.
     """
     every = {"smoke": 1, "quick": 55, "long": 55, "full": 430}[profile]  # steps; half an epoch at quick
     plan = {"watch": {"life": ("life", {})}, "every": every}
     if profile == "smoke":
         data, recipe = DataSpec(resize=14, train=64, validation=40, test=40), replace(RECIPE, epochs=1)
-        settings = {"drawn": 12, "recipe": recipe, "sizes": Sizes(images=20, few=4, parts=4), "grid": _grid(40, 1)}
+        settings = {
+            "own": None,
+            "drawn": 12,
+            "recipe": recipe,
+            "sizes": Sizes(images=20, few=4, parts=4),
+            "grid": _grid(40, 1),
+        }
         return plan | {
             "seeds": 1,
             "variants": {"capsnet": Spec(model=SMALLEST, data=data, recipe=recipe)},
             "settings": settings,
         }
-    settings = {"drawn": 120, "recipe": replace(RECIPE, epochs=20), "sizes": Sizes(images=200), "grid": _grid(500, 2)}
+    settings = {
+        "own": None,
+        "drawn": 120,
+        "recipe": replace(RECIPE, epochs=20),
+        "sizes": Sizes(images=200),
+        "grid": _grid(500, 2),
+    }
     if profile == "full":
         spec = Spec(model=CapsNetConfig(), data=DataSpec(name="mnist"), recipe=Recipe(epochs=50))
         settings["sizes"] = Sizes(images=1000, few=100)
