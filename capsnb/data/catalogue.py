@@ -9,9 +9,10 @@ those of what these unpack to.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from capsnb.data import layouts, sample
+from capsnb.data import layouts, norb, sample
 from capsnb.data.layouts import Source
 
 DIGITS = tuple("0123456789")
@@ -138,4 +139,46 @@ SOURCES: dict[str, Source] = {
         count=layouts.count_affnist,
         fetch="unpack https://www.cs.toronto.edu/~tijmen/affNIST/32x/transformed/test.mat.zip",
     ),
+    "kmnist": Source(
+        sentence="KMNIST (Clanuwat et al. 2018): 60,000 training and 10,000 test images of ten cursive hiragana",
+        folders=("KMNIST/raw",),
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        md5={
+            "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
+            "train-labels-idx1-ubyte.gz": "e144d726b3acfaa3e44228e80efcd344",
+            "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
+            "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
+        },
+        read=layouts.read_idx_set,
+        count=layouts.count_idx_set,
+        fetch=by_torchvision("KMNIST", {}),
+    ),
+    "cifar100": Source(
+        sentence="CIFAR-100 (Krizhevsky 2009): 50,000 training and 10,000 test images, its hundred fine classes",
+        folders=(layouts.CIFAR100,),
+        classes=None,
+        md5={
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+        },
+        read=layouts.read_cifar100,
+        count=layouts.count_cifar100,
+        fetch=by_torchvision("CIFAR100", {"train": True}, {"train": False}),
+    ),
 }
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+BALANCED = DIGITS + tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
+EMNIST = {"balanced": BALANCED, "letters": LETTERS, "digits": DIGITS}
+SOURCES |= {
+    f"emnist-{split}": Source(
+        sentence=f"EMNIST {split} (Cohen et al. 2017), upright; no sums of its files are known, so nothing checks them",
+        folders=("EMNIST/raw",),
+        classes=classes,
+        read=partial(layouts.read_emnist, split=split),
+        count=partial(layouts.count_emnist, split=split),
+        fetch=by_torchvision("EMNIST", {"split": split, "train": True}),
+    )
+    for split, classes in EMNIST.items()
+}
+SOURCES |= norb.sources()

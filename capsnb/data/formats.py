@@ -186,17 +186,25 @@ def count_affnist(path: Path, remedy: str) -> int:
         raise ValueError(f"{path} is truncated or no affNIST file ({brief(error)}); {remedy}.") from error
 
 
-def read_cifar_batch(path: Path, expected: str, remedy: str) -> Arrays:
-    """One pickle of CIFAR-10: data (N, 3072) uint8, channels first. Unpickled only if its MD5 sum is the known one."""
+def read_pickle(path: Path, expected: str, remedy: str) -> dict[str, Any]:
+    """The dict in one of CIFAR's pickles, which is opened only if its MD5 sum is the known one."""
     check_md5(path, expected, remedy)
     try:
         with open_file(path, remedy) as file:
-            found = pickle.load(file, encoding="latin1")
-        data, labels = np.asarray(found["data"], np.uint8), np.asarray(found["labels"], np.int64)
+            return dict(pickle.load(file, encoding="latin1"))
+    except (EOFError, pickle.UnpicklingError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no CIFAR file ({brief(error)}); {remedy}.") from error
+
+
+def read_cifar_batch(path: Path, expected: str, remedy: str, *, key: str = "labels", classes: int = 10) -> Arrays:
+    """One pickle of CIFAR-10 or -100: data (N, 3072) uint8, channels first, and labels."""
+    found = read_pickle(path, expected, remedy)
+    try:
+        data, labels = np.asarray(found["data"], np.uint8), np.asarray(found[key], np.int64)
         images = data.reshape(-1, 3, 32, 32)
-    except (EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no CIFAR-10 batch ({brief(error)}); {remedy}.") from error
-    return check(Arrays(images, labels), path, remedy, classes=10, every=False)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no CIFAR-{classes} batch ({brief(error)}); {remedy}.") from error
+    return check(Arrays(images, labels), path, remedy, classes=classes, every=False)
 
 
 def open_file(path: Path, remedy: str) -> BinaryIO:

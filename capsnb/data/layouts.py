@@ -62,6 +62,8 @@ def read_idx_set(source: Source, where: Path, remedy: str) -> Parts:
     for part in IDX_COUNTS:
         _idx_count(where, part, remedy)
         for file in _idx_pair(where, part, remedy):
+            if file.name not in source.md5:
+                raise ValueError(f"{file} is unpacked, and only the sum of {file.name}.gz is known: put that there.")
             formats.check_md5(file, source.md5[file.name], remedy)
     return read_idx_folder(where, remedy, source.classes)
 
@@ -113,12 +115,48 @@ def count_svhn(where: Path, remedy: str) -> Counts:
 
 
 _ATTRIBUTES, _PARTITION = "list_attr_celeba", "list_eval_partition"
+CIFAR100 = "cifar-100-python"
 _CIFAR_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 
 
 def read_cifar10(source: Source, where: Path, remedy: str) -> Parts:
     *train, test = (formats.read_cifar_batch(where / name, source.md5[name], remedy) for name in _CIFAR_BATCHES)
     return Parts(source.classes, _joined(train), None, test)
+
+
+def read_cifar100(source: Source, where: Path, remedy: str) -> Parts:
+    """Its fine labels, a hundred; their names come from `meta`."""
+    train, test = (
+        formats.read_cifar_batch(where / name, source.md5[name], remedy, key="fine_labels", classes=100)
+        for name in ("train", "test")
+    )
+    names = formats.read_pickle(where / "meta", source.md5["meta"], remedy).get("fine_label_names", ())
+    if len(names) != 100:
+        raise ValueError(f"{where / 'meta'} has {len(names)} names of classes, not 100; {remedy}.")
+    return Parts(tuple(map(str, names)), train, None, test)
+
+
+def count_cifar100(where: Path, remedy: str) -> Counts:
+    _there(where, ("train", "test", "meta"), remedy)
+    return Counts(50_000, None, 10_000)  # as count_cifar10
+
+
+def read_emnist(source: Source, where: Path, remedy: str, split: str) -> Parts:
+    """One split of EMNIST, whose images lie on their side; labels from 1 (letters) become labels from 0."""
+    parts = []
+    for part in ("train", "test"):
+        files = _idx_pair(where, f"emnist-{split}-{part}", remedy)
+        images, labels = (formats.read_idx(file, rank, remedy) for file, rank in zip(files, (3, 1), strict=True))
+        labels = labels.astype(np.int64) - (split == "letters")
+        arrays = Arrays(np.ascontiguousarray(images.transpose(0, 2, 1))[:, None], labels)
+        parts.append(check(arrays, files[1], remedy, classes=len(source.classes)))
+    return Parts(source.classes, parts[0], None, parts[1])
+
+
+def count_emnist(where: Path, remedy: str, split: str) -> Counts:
+    files = [_idx_pair(where, f"emnist-{split}-{part}", remedy)[0] for part in ("train", "test")]
+    train, test = (formats.idx_shape(file, 3, remedy)[0] for file in files)
+    return Counts(train, None, test)
 
 
 def count_cifar10(where: Path, remedy: str) -> Counts:

@@ -181,7 +181,7 @@ def _decoded(images: np.ndarray | Pictures, size: Size, channels: int | None) ->
         return images.read(size, channels)
     if size is None or images.shape[2:] == size:
         return images
-    return resize(torch.from_numpy(images), *size).numpy()
+    return resize(torch.from_numpy(np.require(images, requirements="W")), *size).numpy()
 
 
 def available(folder: str | os.PathLike | None = None) -> list[dict]:

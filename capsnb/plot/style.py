@@ -66,10 +66,13 @@ def array(data: Any) -> np.ndarray:
 def pixels(images: Any) -> np.ndarray:
     """Images as matplotlib shows them: (..., C, H, W) or (..., H, W), uint8 or [0, 1] -> (..., H, W, 3) in [0, 1].
 
-    The third axis from the right is taken for channels when it has 1 or 3 entries and there are at least four axes.
+    The third axis from the right is taken for channels when it has 1 to 3 entries and there are at least four axes; two
+    are a pair of cameras, shown as red and cyan.
     """
     values = array(images)
     values = values / 255.0 if values.dtype == np.uint8 else np.clip(values.astype(float), 0, 1)
-    coloured = values.ndim >= 4 and values.shape[-3] in (1, 3)
+    coloured = values.ndim >= 4 and values.shape[-3] in (1, 2, 3)
     values = np.moveaxis(values, -3, -1) if coloured else values[..., None]
+    if values.shape[-1] == 2:
+        values = values[..., [0, 1, 1]]
     return np.broadcast_to(values, (*values.shape[:-1], 3)) if values.shape[-1] == 1 else values
