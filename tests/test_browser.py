@@ -164,7 +164,8 @@ each => {
             .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
     }
-    const ground = getComputedStyle(each.closest('.capsnb-stage > *')).backgroundColor
+    let behind = each, ground = ""
+    while (/^$|, 0\\)$/.test(ground)) ground = getComputedStyle(behind = behind.parentElement).backgroundColor
     const [low, high] = [ground, getComputedStyle(each).color].map(luminance).sort((a, b) => a - b)
     return [(high + 0.05) / (low + 0.05), luminance(ground)]
 }"""

@@ -19,8 +19,9 @@ STYLE = """<style>
 overflow:visible!important}
 .capsnb .capsnb-stage{--capsnb-scale:.8;display:grid;gap:0 22px;align-items:start;overflow:visible}
 .capsnb .capsnb-stage>*{position:sticky;top:0;overflow:visible}
-.capsnb .capsnb-stage>:first-child{max-height:55vh;overflow:auto;z-index:3;background:var(--jp-layout-color0,Canvas);
+.capsnb .capsnb-stage>:first-child{max-height:55vh;overflow:auto;z-index:3;background:var(--jp-layout-color1,Canvas);
 border-bottom:1px solid var(--jp-border-color2,#8884)}
+.jp-NotebookPanel .capsnb .capsnb-stage>:first-child{background:var(--jp-layout-color0)}
 .capsnb .capsnb-stage>:last-child{position:static}
 .capsnb .capsnb-stage>:last-child *{scroll-margin-top:58vh}
 .capsnb .capsnb-row{flex-flow:row wrap;overflow:visible;align-items:center}
@@ -29,7 +30,7 @@ border-bottom:1px solid var(--jp-border-color2,#8884)}
 gap:0 10px;overflow:visible}
 @container (min-width:960px){
 .capsnb .capsnb-stage{grid-template-columns:minmax(0,1.35fr) minmax(0,1fr)}
-.capsnb .capsnb-stage>:first-child{max-height:calc(100vh - 120px);border:0}
+.capsnb .capsnb-stage>:first-child{max-height:calc(100vh - 120px);border:0;background:none!important}
 .capsnb .capsnb-stage>:last-child{position:sticky}
 .capsnb .capsnb-stage>:last-child *{scroll-margin-top:0}
 }
