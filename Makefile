@@ -7,12 +7,13 @@ CONSTRAINTS ?= constraints.txt
 # Where this is set, every one of the many kernels would compile torch's sources again: 5 to 15 s each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help reproduce test lab explore notebooks bench gpu
+.PHONY: help reproduce test lab explore docs notebooks bench gpu
 help:
 	@echo "make reproduce   execute every notebook (profile quick) and write build/report.html"
 	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make explore     serve the explorers as a web page on this machine"
+	@echo "make docs        the site, into build/docs: notebooks as committed, figures, how-to pages, the API"
 	@echo "make bench       time training against a textbook implementation, the bare convolutions, and side by side"
 	@echo "make gpu         on a machine with CUDA, in ten minutes: compare it with the CPU, time compiled training steps"
 	@echo "make notebooks   execute the committed notebooks again, in place"
@@ -55,6 +56,12 @@ explore: $(READY)
 	@$(BIN)/jupyter nbconvert --log-level WARN --to notebook --output-dir build/explore notebooks/06_explorer.ipynb \
 		--TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=static
 	$(BIN)/voila build/explore/06_explorer.ipynb --ip=127.0.0.1 $(VOILA)
+
+# Nothing is executed; a warning is an error.
+docs: $(READY)
+	@$(BIN)/python -c 'import myst_nb' 2>/dev/null \
+		|| $(BIN)/uv pip install --python $(BIN)/python $(addprefix -c ,$(CONSTRAINTS)) -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -j auto docs build/docs
 
 notebooks: $(READY)
 	$(BIN)/capsnb run --in-place

@@ -16,7 +16,7 @@ K classes, T routing iterations, C channels, H W pixels.
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # public name -> where it is defined, under that name unless another stands behind the colon
 _PUBLIC = {

@@ -30,13 +30,15 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 MISSING = [name for name in ("playwright",) if importlib.util.find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["chromium (apt install chromium, or CHROMIUM=path)"]
 VOILA = [] if importlib.util.find_spec("voila") else ["voila"]
-PATIENCE = 180_000  # ms: a kernel that imports torch on a busy machine
+PATIENCE = 180_000
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no test in a browser: {', '.join(MISSING)} is missing")
 SERVERS = [
     "lab",
     pytest.param("voila", marks=pytest.mark.skipif(bool(VOILA), reason="no page by Voila: voila is missing")),
 ]
+# the page's commands within reach
+LAB = ["--allow-root", "--ServerApp.token=", "--LabApp.expose_app_in_browser=True"]
 CELL = """from capsnb.explore import PerturbationExplorer
 explorer = PerturbationExplorer("capsnet-small")
 explorer"""
@@ -57,9 +59,13 @@ def one_explorer():
 def serving(kind, folder, notebook):
     """The address of a notebook, served on loopback while the block runs."""
     nbformat.write(notebook, folder / "page.ipynb")
+    quiet = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    quiet.mkdir(parents=True)
+    # no question whether to fetch news, which lies over the notebook
+    (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     port = free_port()
     start, ready, page = {
-        "lab": (["jupyterlab", "--allow-root", "--ServerApp.token="], "api", "lab/tree/page.ipynb"),
+        "lab": (["jupyterlab", *LAB], "api", "lab/tree/page.ipynb"),
         "voila": (["voila", "page.ipynb"], "voila/static/main.js", ""),
     }[kind]
     command = [sys.executable, "-m", *start, "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
@@ -100,8 +106,8 @@ def wait_for(address, process, folder):
 class Page:
     """An explorer on a page, as a hand and an eye have it."""
 
-    def __init__(self, page):
-        self.page = page
+    def __init__(self, page, kind, address):
+        self.page, self.kind, self.address, self.theme = page, kind, address, "light"
         self.explorer = page.locator(".capsnb").first
 
     def pictures(self):
@@ -116,6 +122,18 @@ class Page:
         )
         return self.pictures()
 
+    def turn(self, theme):
+        """The page in its light or its dark theme."""
+        if self.kind == "lab":
+            command = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${name}`})"
+            self.page.evaluate(command, theme.capitalize())
+            bright = "true" if theme == "light" else "false"
+            self.page.wait_for_selector(f"body[data-jp-theme-light={bright}]", state="attached")
+        elif theme != self.theme:
+            self.page.goto(f"{self.address}?theme={theme}", timeout=PATIENCE)
+            self.page.wait_for_selector(".capsnb figure img", timeout=PATIENCE)
+        self.theme = theme
+
     def handle(self, number):
         return self.explorer.locator(".capsnb-sliders .noUi-handle").nth(number)
 
@@ -129,6 +147,45 @@ def looking_at(address, driver):
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     page.goto(address, timeout=PATIENCE)
     return browser, page, errors
+
+
+SIZES = ((1400, 900), (800, 900))
+HIDDEN = """
+(explorer, count) => [...explorer.querySelectorAll('figure img, figure svg')].slice(0, count).map(each => {
+    const box = each.getBoundingClientRect(), [x, y] = [(box.left + box.right) / 2, (box.top + box.bottom) / 2]
+    if (box.top < 0 || box.left < 0 || box.bottom > innerHeight || box.right > innerWidth) return "out of the window"
+    const there = document.elementFromPoint(x, y)
+    return each.contains(there) ? "in sight" : `behind ${there?.className || there?.tagName}`
+})"""
+CONTRAST = """
+each => {
+    const luminance = colour => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
+            .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+    }
+    let behind = each, ground = ""
+    while (/^$|, 0\\)$/.test(ground)) ground = getComputedStyle(behind = behind.parentElement).backgroundColor
+    const [low, high] = [ground, getComputedStyle(each).color].map(luminance).sort((a, b) => a - b)
+    return [(high + 0.05) / (low + 0.05), luminance(ground)]
+}"""
+
+
+def while_dragged(page, handle, check):
+    """Press a slider's handle where the page scrolls to it, move it towards its middle, call `check`, let it go."""
+    handle.evaluate("each => each.scrollIntoView({block: 'end'})")
+    page.wait_for_timeout(300)
+    box = handle.bounding_box()
+    track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    inwards = 1 if x < track["x"] + track["width"] / 2 else -1
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 12 * inwards, y, steps=4)
+    try:
+        check()
+    finally:
+        page.mouse.up()
 
 
 def of_its_own(errors):
@@ -159,7 +216,7 @@ def opened(request, driver, tmp_path_factory):
         page.wait_for_selector(".capsnb figure img", timeout=PATIENCE)
         if request.param == "lab":
             page.keyboard.press("Control+b")  # the list of files, which leaves little room in a narrow window
-        yield Page(page), errors, folder
+        yield Page(page, request.param, address), errors, folder
         browser.close()
 
 
@@ -236,6 +293,26 @@ def test_the_console_has_no_error(opened):
     assert not of_its_own(errors)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_are_in_sight_while_the_last_slider_is_dragged(opened, size, theme):
+    page, _, folder = opened
+    page.turn(theme)
+    page.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    page.page.wait_for_timeout(500)
+    before = page.pictures()
+
+    def check():
+        page.changes(before)
+        page.page.screenshot(path=folder / f"{size[0]}-{theme}.png")
+        assert page.explorer.evaluate(HIDDEN, 4) == ["in sight"] * 4
+
+    while_dragged(page.page, page.explorer.locator(".noUi-handle").last, check)
+    contrast, ground = page.explorer.locator("figcaption").first.evaluate(CONTRAST)
+    assert contrast > 4.5
+    assert (ground > 0.5) == (theme == "light")
+
+
 @pytest.mark.skipif(bool(VOILA), reason="no page by Voila: voila is missing")
 def test_notebook_06_is_a_page_of_explorers_that_answer(driver, tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
@@ -258,5 +335,13 @@ def test_notebook_06_is_a_page_of_explorers_that_answer(driver, tmp_path):
                 arg=[number, before],
                 timeout=PATIENCE,
             )
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(500)
+            for number in range(6):
+                found, explorer = [], explorers.nth(number)
+                last = explorer.locator(".capsnb-sliders .noUi-handle").last
+                while_dragged(page, last, lambda: found.extend(explorer.evaluate(HIDDEN, 1)))  # noqa: B023 - at once
+                assert found == ["in sight"], f"explorer {number} at {width} x {height}"
         assert not of_its_own(errors)
         browser.close()

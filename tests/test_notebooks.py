@@ -34,6 +34,13 @@ def texts(output):
     yield "".join([output.get("text", ""), *output.get("traceback", ())])
 
 
+def untold(cells):
+    """Where figures stand that say nothing to those who do not see them."""
+    shown = [(cell.execution_count, output) for cell in cells for output in cell.get("outputs", ())]
+    pictures = [(count, output) for count, output in shown if "image/png" in output.get("data", {})]
+    return [count for count, output in pictures if not output.metadata.get("image/png", {}).get("alt", "").strip()]
+
+
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -105,6 +112,11 @@ def test_outputs_are_clean(path):
                 assert not MACHINE_PATH.search(text), f"code cell {number} shows a path of one machine: {text[:300]}"
 
 
+@each
+def test_every_figure_has_a_text_alternative(path):
+    assert not untold(code(path)), "figures of these cells have none: execute the notebook again"
+
+
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_ends_with_verdicts(path):
     final = code(path)[-1]
@@ -120,3 +132,4 @@ def test_runs_at_smoke_with_injected_parameters(path, tmp_path):
     assert len(injected) == 1
     assert 'profile = "smoke"\nseed = 1' in injected[0].source
     assert not any(output.output_type == "error" for cell in cells for output in cell.get("outputs", ()))
+    assert not untold(cells)

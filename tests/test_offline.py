@@ -85,10 +85,12 @@ def test_what_is_reduced_stays_as_it_is():
     assert offline.reduced(after) == after
 
 
-def test_what_is_see_through_becomes_white():
+def test_what_is_see_through_stays_so():
     array = np.concatenate((drawn(), np.full((300, 400, 1), 255, np.uint8)), 2)
-    array[:50] = 0
-    assert (shown(offline.reduced(png(array)))[:50] == 255).all()
+    array[array[..., :3].min(-1) == 255, 3] = 0
+    after = np.asarray(Image.open(BytesIO(offline.reduced(png(array)))).convert("RGBA"))
+    assert (after[:50, :, 3] == 0).all()
+    assert (after[50:250, 100:300, 3] > 250).mean() > 0.99
 
 
 def test_only_large_pictures_of_a_notebook_are_touched():

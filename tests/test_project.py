@@ -23,7 +23,11 @@ PACKAGE = PROJECT / "capsnb"
 # Data flows downwards: a package imports from those before it only, wherever the import stands.
 ORDER = ["installation", "disk", "data", "nn", "training", "measure", "plot", "explore", "evidence", "cli"]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((PROJECT / "docs").glob("*.md"))}
+TEXTS = [README, *(text for name, text in PAGES.items() if name != "gallery.md")]  # what says how to use it
 RESULTS = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
+PIN = "owner/action@" + 40 * "0"  # a version tag can be moved
+PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40}")
 SECONDS = 300  # that a process of a test may take on a busy machine
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -117,17 +121,30 @@ def test_workflows_call_make():
     }
     assert {"run": "make test"} in steps["test.yml"]
     assert {"run": "make reproduce"} in steps["nightly.yml"]
+    triggers = {name: yaml.safe_load(text)[True] for name, text in found.items()}  # YAML takes "on" for true
+    assert triggers["test.yml"] == {"push": {"branches": ["main"]}, "pull_request": None}  # one run for a commit
+    for name, text in found.items():
+        assert "concurrency" in yaml.safe_load(text), name
+        assert not [step["uses"] for step in steps[name] if not PINNED.fullmatch(step.get("uses", PIN))], name
     upload = next(step for step in steps["nightly.yml"] if "upload-artifact" in step.get("uses", ""))
     assert upload["if"] == "always()"
     assert upload["with"]["path"].split() == ["build/report.html", "build/report-pages"]
 
 
-def test_readme_commands_exist():
+def test_readme_is_short_and_begins_with_the_two_commands():
+    assert len(README.splitlines()) <= 150
+    first = [line.split("#")[0].strip() for line in blocks("sh")[0].splitlines()]
+    assert first == ["make reproduce", "make test"]
+
+
+def test_commands_of_readme_and_docs_exist():
     targets = set(re.findall(r"^(\w+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
-    lines += [text.split() for text in re.findall(r"`([^`\n]+)`", README)]
+    lines = [
+        line.split("#")[0].split() for text in TEXTS for block in blocks("sh", text) for line in block.splitlines()
+    ]
+    lines += [code.split() for text in TEXTS for code in re.findall(r"`([^`\n]+)`", text)]
     made = [line[1] for line in lines if line[:1] == ["make"] and len(line) > 1]
-    assert {"reproduce", "lab", "test"} <= set(made) <= targets
+    assert {"reproduce", "lab", "test", "explore", "docs"} <= set(made) <= targets
     called = [line[1:] for line in lines if line[:1] == ["capsnb"]]
     assert len(called) > 8
     for words in called:
@@ -141,7 +158,21 @@ def test_readme_commands_exist():
 
 def test_readme_names_every_notebook():
     for path in (PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
-        assert f"`{path.stem}`" in README
+        assert f"(notebooks/{path.name})" in README
+
+
+def test_pages_name_every_notebook_and_every_page():
+    index = PAGES["index.md"]
+    assert "notebooks/*\n" in index  # a glob forgets none
+    listed = {name for tree in blocks("{toctree}", index) for name in tree.split()}
+    assert {name.removesuffix(".md") for name in PAGES} - {"index", "gallery"} <= listed
+
+
+def test_pictures_have_alternatives_and_are_of_modest_size():
+    for text in TEXTS:
+        assert all(re.search(r'alt="[^"]{20,}"', tag) for tag in re.findall(r"<img[^>]*>", text))
+        assert text.count("```{image}") == len(re.findall(r"^:alt: .{20,}", text, re.MULTILINE))
+    assert sum(path.stat().st_size for path in (PROJECT / "docs" / "pictures").iterdir()) < 300_000
 
 
 def test_readme_and_ledger_are_those_of_the_records():
@@ -151,17 +182,20 @@ def test_readme_and_ledger_are_those_of_the_records():
         assert text == path.read_text(encoding="utf-8"), "capsnb results --readme README.md brings it up to date"
 
 
-def test_links_of_readme_and_ledger_resolve():
-    for path in (PROJECT / "README.md", PROJECT / "results" / "README.md"):
+def test_links_of_readme_ledger_and_docs_resolve():
+    pages = [PROJECT / "docs" / name for name in PAGES if name != "gallery.md"]
+    for path in (PROJECT / "README.md", PROJECT / "results" / "README.md", *pages):
         for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
             file, _, anchor = link.partition("#")
             if ":" not in link:
-                assert (path.parent / file).is_file(), link
+                # the site has a copy of the notebooks, and a page that it makes
+                beside = PROJECT if file.startswith("notebooks/") else path.parent
+                assert (beside / file).is_file() or file == "gallery.md", link
                 assert not anchor or f"### {anchor.replace('-', ' ').capitalize()}\n" in RESULTS, link
 
 
-def test_readme_shows_a_grid_that_can_be_trained(tmp_path):
-    (text,) = blocks("toml")
+def test_docs_show_a_grid_that_can_be_trained(tmp_path):
+    (text,) = blocks("toml", PAGES["sweeps.md"])
     (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
     grid = sweep.read_grid(tmp_path / "grid.toml")
     assert len(grid.unique().specs) == 3 * 2 * 3
@@ -171,7 +205,7 @@ def test_readme_shows_a_grid_that_can_be_trained(tmp_path):
 
 
 def test_readme_names_files_and_folders_that_are_there():
-    for text in (README, RESULTS, (PROJECT / "data" / "README.md").read_text(encoding="utf-8")):
+    for text in (*TEXTS, RESULTS, (PROJECT / "data" / "README.md").read_text(encoding="utf-8")):
         named = re.findall(r"`((?:notebooks|results|capsnb|data|benchmarks)/[\w./-]+)`", text)
         gone = [name for name in named if not (PROJECT / name).exists() and not name.startswith("data/cache")]
         assert gone == []
@@ -219,12 +253,12 @@ def test_a_file_of_the_evidence_store_is_read_without_torch(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_readme_code_runs(number, tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [code for text in TEXTS for code in blocks("python", text)])
+def test_code_of_readme_and_docs_runs(code, tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that wait for each other cost more than they bring here
     # a file of its own: the dataclass of a run is found again by its module
-    (tmp_path / "example.py").write_text(blocks("python")[number], encoding="utf-8")
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
     process = subprocess.run(
         [sys.executable, "example.py"], capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS
     )

@@ -250,6 +250,13 @@ def test_the_results_table_leaves_out_what_no_notebook_states_any_more(tmp_path)
     )
 
 
+def test_the_answer_in_the_readme_is_the_first_sentence_of_the_one_in_the_notebook(tmp_path):
+    said = "**Answer, so far** (0 of 9). It leans 0.5 of the way, as 1 of 3 does. Then it stops."
+    cells = [v4.new_markdown_cell("# 08 Why?"), v4.new_markdown_cell(said, metadata={"tags": ["answer"]})]
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "08_x.ipynb")
+    assert "| Why? | It leans 0.5 of the way, as 1 of 3 does. | - | - |" in ledger.summary(tmp_path)
+
+
 def test_readme_and_ledger_are_filled_between_their_marks(tmp_path):
     text = f"a\n{ledger.MARKS[0]}\nold\n{ledger.MARKS[1]}\nb\n"
     (tmp_path / "results").mkdir()
@@ -268,8 +275,8 @@ def test_readme_and_ledger_are_filled_between_their_marks(tmp_path):
             assert "old" not in filled
             assert not again or filled == file.read_text(encoding="utf-8")
             file.write_text(filled, encoding="utf-8")
-    assert "07_x.ipynb) | Why? | 0 of 2 (2 undecided: 1 interval too wide, 1 not run) | - |" in readme
-    assert "| [claims](results/README.md#notebook-07) |" in readme
+    known = "none of its claims is decided"
+    assert f"07_x.ipynb) | Why? | {known} | [0 of 2](results/README.md#notebook-07) | - |" in readme
     assert "It" not in readme
     assert "### Notebook 07\n" in whole
     assert "| x | It \\| is so. | paper | - | 1 (n=1) | undecided | - | - |" in whole

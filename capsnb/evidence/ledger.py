@@ -156,19 +156,34 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
+def answer(notebook: nbformat.NotebookNode) -> str:
+    """What its Markdown cell tagged `answer` says first, behind the bold words that it opens with; else nothing."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and "answer" in cell.metadata.get("tags", ()):
+            said = re.sub(r"^\*\*[^*]+\*\*\s*(\([^)]*\))?[.:]?\s*", "", " ".join(cell.source.split()))
+            return re.split(r"(?<=[.!?])\s", said, maxsplit=1)[0]
+    return ""
+
+
 def summary(notebooks: Path) -> str:
-    """How much is decided, as Markdown: a row per notebook that states claims."""
+    """What is asked, what is known and how much is decided, as Markdown: a row per notebook."""
     lines, shown = [], []
     for path, notebook in _read(notebooks):
         found = [row for row in rows(notebook) if "recorded verdict" in row]
         shown += found
-        told = [number + f" ({rest})" * bool(rest) for number, rest in (decided(found, whose) for whose in WHOSE)]
         link = f"[{path.name[:2]}]({notebooks.name}/{path.name})"
-        if found:
-            each = f"[claims]({LEDGER.as_posix()}#notebook-{path.name[:2]})"
-            lines.append((link, title(notebook, path), *told, each))
-    head = ("notebook", "question", *(f"{words} decided" for words in WHOSE.values()), "one by one")
+        each = f"[{decided(found, 'paper')[0]}]({LEDGER.as_posix()}#notebook-{path.name[:2]})" if found else "-"
+        known = answer(notebook) or _outcome(found) or "no claims of its own"
+        lines.append((link, title(notebook, path), known, each, decided(found, "ours")[0]))
+    head = ("notebook", "question", "answer so far", *(f"{words} decided" for words in WHOSE.values()))
     return "\n".join([markdown(head, lines), *(f"\n{line}" for line in counted(shown))])
+
+
+def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What became of the papers' claims that are decided, most first."""
+    found = tally(rows)["paper"]
+    words = ", ".join(f"{number} {word}" for word, number in found["decided"].most_common())
+    return f"of the paper's claims {words}" if words else "none of its claims is decided" if rows else ""
 
 
 def whole(notebooks: Path, root: Path | None = None) -> str:

@@ -168,26 +168,29 @@ def lighten(notebook: nbformat.NotebookNode, *, above: int = LARGE) -> nbformat.
 
 
 def reduced(png: bytes) -> bytes:
-    """A PNG with a palette of 256 colours, the commonest one kept exactly; the one given where that is smaller."""
+    """A PNG with a palette of 256 colours, the commonest one kept exactly; the one given where that is smaller.
+
+    What is clear stays clear.
+    """
     from PIL import Image
 
     full = Image.open(BytesIO(png))
     if full.mode == "P":
         return png
-    behind = Image.new("RGBA", full.size, "white")
-    flat = Image.alpha_composite(behind, full.convert("RGBA")).convert("RGB")
-    small = flat.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    # an averaged background is not quite white
-    (x, y) = divmod(_commonest(flat.tobytes()), flat.width)[::-1]
-    palette, place = small.getpalette(), 3 * small.getpixel((x, y))
-    palette[place : place + 3] = flat.getpixel((x, y))
-    small.putpalette(palette)
+    mode = "RGB" if full.convert("RGBA").getextrema()[3] == (255, 255) else "RGBA"
+    full = full.convert(mode)
+    small = full.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    # an averaged ground is not quite clear, or white
+    (x, y) = divmod(_commonest(full.tobytes(), len(mode)), full.width)[::-1]
+    palette, place = small.getpalette(mode), len(mode) * small.getpixel((x, y))
+    palette[place : place + len(mode)] = full.getpixel((x, y))
+    small.putpalette(palette, mode)
     stream = BytesIO()
     small.save(stream, "PNG", optimize=True, dpi=full.info.get("dpi", (72, 72)))
     return min(stream.getvalue(), png, key=len)
 
 
-def _commonest(pixels: bytes) -> int:
-    """Where the commonest colour of RGB bytes stands first, counted in pixels."""
-    triples = [pixels[n : n + 3] for n in range(0, len(pixels), 3)]
-    return triples.index(Counter(triples).most_common(1)[0][0])
+def _commonest(pixels: bytes, channels: int) -> int:
+    """Where the commonest colour of so many bytes stands first, counted in pixels."""
+    colours = [pixels[n : n + channels] for n in range(0, len(pixels), channels)]
+    return colours.index(Counter(colours).most_common(1)[0][0])

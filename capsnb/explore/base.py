@@ -15,7 +15,7 @@ from torch import Tensor
 
 from capsnb.data import DataSpec, ImageSet
 from capsnb.explore.chooser import OWN, PictureChooser
-from capsnb.explore.controls import STYLE, Sentence, button, dropdown, row
+from capsnb.explore.controls import STYLE, Sentence, button, dropdown, row, stage
 from capsnb.explore.events import Latest
 from capsnb.explore.subjects import Subject, names, subject
 
@@ -77,8 +77,9 @@ class Explorer(widgets.VBox):
             self.latest.request()
         self.latest.settle()
         self.add_class("capsnb")
-        self.head = [self.chooser, self.controls, self.tools]  # all above the view that may serve two views at once
-        self.children = [widgets.HTML(STYLE), *self.head, self.picker, self.message, self.view]
+        self.head = widgets.VBox([self.chooser, self.controls, self.tools])  # all that may serve two views at once
+        self.shown = widgets.VBox([self.picker, self.message, self.view])
+        self.children = [widgets.HTML(STYLE), stage(self.shown, self.head)]
 
     # what an explorer of one kind brings
 

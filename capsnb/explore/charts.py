@@ -119,9 +119,9 @@ def tree(norms: Sequence[Any], couplings: Sequence[Any], caption: str, *, names:
     return _figure(parts, wide + 92, high + 38, caption)
 
 
-def nothing(caption: str, svg: str = "") -> str:
+def nothing(caption: str) -> str:
     """A caption alone, where there is nothing to draw."""
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
+    return f"<figure><figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _nodes(x: int, rows: np.ndarray, lengths: np.ndarray) -> list[str]:
@@ -151,4 +151,4 @@ def _short(name: str) -> str:
 def _figure(parts: Iterable[str], width: float, height: float, caption: str) -> str:
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     svg = f'<svg role="img" aria-label="{escape(caption)}" {size} fill="currentColor">{"".join(parts)}</svg>'
-    return nothing(caption, svg)
+    return f'<figure style="width:{width}px"><figcaption>{escape(caption)}</figcaption>{svg}</figure>'

@@ -9,7 +9,7 @@ import traitlets
 
 from capsnb.data import DataSpec, ImageSet
 from capsnb.explore.base import Explorer
-from capsnb.explore.controls import STYLE, row
+from capsnb.explore.controls import STYLE, row, stage
 from capsnb.explore.perturbation import PerturbationExplorer
 from capsnb.explore.subjects import subject
 
@@ -39,11 +39,11 @@ class Compare(widgets.VBox):
             traitlets.link((self.left, name), (self.right, name))
         traitlets.link((self.left.chooser, "uploaded"), (self.right.chooser, "uploaded"))
         super().__init__()
-        self.sides = [widgets.VBox([each.picker, each.message, each.view]) for each in (self.left, self.right)]
+        self.sides = [self.left.shown, self.right.shown]
         for side in self.sides:
-            side.layout = {"flex": "1 1 330px", "min_width": "300px", "overflow": "visible"}
+            side.layout = {"flex": "1 1 260px", "min_width": "256px", "overflow": "visible"}
         self.add_class("capsnb")
-        self.children = [widgets.HTML(STYLE), *self.left.head, row(self.sides, "capsnb-view")]
+        self.children = [widgets.HTML(STYLE), stage(row(self.sides, "capsnb-view"), self.left.head)]
 
     def code(self) -> str:
         """The line of Python that opens this comparison in its present state (but for an uploaded picture)."""

@@ -10,14 +10,35 @@ import ipywidgets as widgets
 
 from capsnb.explore.pictures import data_uri
 
-# the theme's own variables, with a fallback for pages that have none
+# The theme's own variables, with a fallback for pages that have none. What stands around an explorer must not scroll by
+# itself, or nothing in it could stick; its width, not the window's, says whether pictures and sliders fit beside
+# each other.
 STYLE = """<style>
-.capsnb{color:var(--jp-ui-font-color1,inherit);max-width:1180px;overflow:visible}
+.capsnb{color:var(--jp-ui-font-color1,inherit);max-width:1240px;overflow:visible;container-type:inline-size}
+:is(.jp-Cell,.jp-Cell-outputWrapper,.jp-Cell-outputArea,.jp-OutputArea-child,.jp-OutputArea-output):has(.capsnb){
+overflow:visible!important}
+.capsnb .capsnb-stage{--capsnb-scale:.8;display:grid;gap:0 22px;align-items:start;overflow:visible}
+.capsnb .capsnb-stage>*{position:sticky;top:0;overflow:visible}
+.capsnb .capsnb-stage>:first-child{max-height:55vh;overflow:auto;z-index:3;background:var(--jp-layout-color1,Canvas);
+border-bottom:1px solid var(--jp-border-color2,#8884)}
+.jp-NotebookPanel .capsnb .capsnb-stage>:first-child{background:var(--jp-layout-color0)}
+.capsnb .capsnb-stage>:last-child{position:static}
+.capsnb .capsnb-stage>:last-child *{scroll-margin-top:58vh}
 .capsnb .capsnb-row{flex-flow:row wrap;overflow:visible;align-items:center}
-.capsnb .capsnb-view{flex-flow:row wrap;overflow:visible;align-items:flex-start;gap:18px;padding:6px 0}
-.capsnb .capsnb-sliders{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));
+.capsnb .capsnb-view{flex-flow:row wrap;overflow:visible;align-items:flex-start;gap:8px 12px;padding:4px 0}
+.capsnb .capsnb-sliders{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));
 gap:0 10px;overflow:visible}
-.capsnb figure{margin:0}
+@container (min-width:960px){
+.capsnb .capsnb-stage{grid-template-columns:minmax(0,1.35fr) minmax(0,1fr)}
+.capsnb .capsnb-stage>:first-child{max-height:calc(100vh - 120px);border:0;background:none!important}
+.capsnb .capsnb-stage>:last-child{position:sticky}
+.capsnb .capsnb-stage>:last-child *{scroll-margin-top:0}
+}
+@container (min-width:1120px){
+.capsnb .capsnb-stage{--capsnb-scale:1}
+.capsnb .capsnb-sliders{grid-template-columns:repeat(auto-fill,minmax(250px,1fr))}
+}
+.capsnb figure{margin:0;max-width:100%}
 .capsnb .capsnb-view figcaption{min-height:33px;display:flex;align-items:flex-end}
 .capsnb .widget-html-content{overflow:visible}
 .capsnb .capsnb-model{width:min(100% - 4px,420px)!important}
@@ -88,6 +109,13 @@ def row(parts: Iterable[widgets.Widget], look: str = "capsnb-row") -> widgets.HB
     """Controls, or by another look pictures, side by side, in several lines where there is no room."""
     made = widgets.HBox(list(parts))
     made.add_class(look)
+    return made
+
+
+def stage(shown: widgets.Widget, head: widgets.Widget) -> widgets.Box:
+    """What is shown beside its controls, above them where there is no room, and in sight however far one scrolls."""
+    made = widgets.Box([shown, head])
+    made.add_class("capsnb-stage")
     return made
 
 

@@ -66,11 +66,11 @@ class PathExplorer(Explorer):
         options = [("of the predicted class", "class"), ("of this picture", "image"), ("one for all", "all")]
         self.owners = self.bind("sets", dropdown("Path", options))
         # two sliders of many steps: as long as there is room
-        sliders = panel(self.sliders.values(), grid_template_columns="repeat(auto-fit, minmax(270px, 1fr))")
+        sliders = panel(self.sliders.values(), grid_template_columns="repeat(auto-fit, minmax(250px, 1fr))")
         self.controls.children = [row([self.directions, self.rankings, self.owners]), sliders]
         self.original, self.rebuilt, self.changed, self.over = (pictures.Picture() for _ in range(4))
         self.alone = pictures.Picture(width=300, height=150)
-        self.classes, self.accuracies = widgets.HTML(), widgets.HTML(layout={"max_width": "256px"})
+        self.classes, self.accuracies = widgets.HTML(), widgets.HTML()
         self.undecoded = Sentence()
         shown = [self.original, self.rebuilt, self.changed, self.undecoded, self.over, self.alone]
         self.view.children = [*shown, self.classes, self.accuracies]

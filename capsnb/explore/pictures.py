@@ -30,9 +30,10 @@ class Picture(widgets.HTML):
         """Show pixels, as `png` takes them. alt: what a screen reader says, the caption when None."""
         self.png = png(pixels)
         width, height = self._size
-        size = f'width="{width}" height="{height}" style="width:{width}px;height:{height}px"'
+        wide, high = (f"calc({side}px*var(--capsnb-scale,1))" for side in self._size)
+        size = f'width="{width}" height="{height}" style="width:{wide};height:{high}"'
         image = f'<img {size} decoding="sync" alt="{escape(alt or caption)}" src="{data_uri(self.png)}">'
-        self.value = f'<figure style="width:{width}px"><figcaption>{escape(caption)}</figcaption>{image}</figure>'
+        self.value = f'<figure style="width:{wide}"><figcaption>{escape(caption)}</figcaption>{image}</figure>'
 
 
 def png(pixels: np.ndarray) -> bytes:

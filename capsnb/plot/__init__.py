@@ -1,5 +1,6 @@
 """Figures: data first, keyword options, `ax=None`, the axes (or, for panels, the figure) returned. Nothing is computed
-beyond layout, nothing written, nothing shown. `style()` once per notebook makes the rest of matplotlib match.
+beyond layout, nothing written, nothing shown. `style()` once per notebook makes the rest of matplotlib match, and has
+every figure carry a text alternative (`describe`).
 """
 
 # ruff: noqa: F401 - what is imported here is what the package offers
@@ -38,3 +39,4 @@ from capsnb.plot.routing import coupling_distributions, coupling_histogram, coup
 from capsnb.plot.style import PALETTE, style
 from capsnb.plot.tables import confusion, heat_maps, unit_sharing
 from capsnb.plot.training import LiveCurve, accuracy_path, certainty_against_fitness, learning_curve, trial_bands
+from capsnb.plot.words import describe

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 from capsnb.plot.layout import axes
-from capsnb.plot.style import BLUE, GREEN, GREY, ORANGE, PALE, array, pixels
+from capsnb.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, array, pixels
+from capsnb.plot.words import describes
 
 HEIGHT = 4.0  # of the drawing area, in its own units
 MOST = 16  # capsules drawn of a layer; of more, the first and last few with dots between
 FEW = 4
+SHEET = "#d3dae2"  # hides what lies behind it
 SCALE, WIDEST = 0.62, 14.0  # inches per unit of the drawing, and inches in all
 
 
@@ -25,6 +27,7 @@ class _Column(NamedTuple):
     rows: tuple[float, ...] = ()
 
 
+@describes("A network drawn layer by layer: its feature maps, capsules, units and decoder")
 def architecture(seen: Mapping[str, Any], *, image: Any | None = None, ax: Axes | None = None) -> Axes:
     """A network from what its taps recorded: name -> tensor, or name -> shape, both with the batch axis first.
 
@@ -77,7 +80,7 @@ def _shape(data: Any) -> tuple[int, ...]:
 
 def _caption(ax: Axes, x: float, title: str, detail: str) -> None:
     ax.text(x, -0.12, title, ha="center", va="top", fontsize=10, fontweight="bold")
-    ax.text(x, -0.48, detail, ha="center", va="top", fontsize=8.5, color="#444444", linespacing=1.25)
+    ax.text(x, -0.48, detail, ha="center", va="top", fontsize=8.5, color=INK, linespacing=1.25)
 
 
 def _arrow(ax: Axes, before: _Column | None, end: float) -> None:
@@ -109,7 +112,7 @@ def _maps(ax: Axes, x: float, shape: tuple[int, ...], title: str, before: _Colum
     for sheet in reversed(range(sheets)):
         corner = (x + 0.09 * sheet, bottom + 0.09 * sheet)
         shade = 1 - 0.5 * sheet / sheets
-        style = {"facecolor": PALE, "edgecolor": BLUE, "alpha": 0.35 + 0.65 * shade, "linewidth": 1}
+        style = {"facecolor": SHEET, "edgecolor": BLUE, "alpha": 0.35 + 0.65 * shade, "linewidth": 1}
         ax.add_patch(Rectangle(corner, side, side, **style))
     _caption(ax, x + (side + depth) / 2, title, f"{channels} maps\n{height}x{width}")
     return _Column(x + side + depth)
@@ -155,7 +158,7 @@ def _capsules(
         ax.add_patch(fill)
         fill.set_clip_path(frame)
     if gap:
-        ax.text(x + width / 2, HEIGHT / 2, "⋮", ha="center", va="center", fontsize=15, color="#444444")
+        ax.text(x + width / 2, HEIGHT / 2, "⋮", ha="center", va="center", fontsize=15, color=INK)
     _caption(ax, x + width / 2, title, f"{count:,} capsules\nof {size} numbers")
     return _Column(x + width, tuple(rows))
 

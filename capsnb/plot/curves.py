@@ -13,8 +13,10 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from capsnb.plot.layout import BESIDE, PUBLISHED, axes, distinct, labelled, legend_above, panels
 from capsnb.plot.style import GREY, MARKERS, PALETTE, RED, array
+from capsnb.plot.words import describes
 
 
+@describes("Accuracy against the number of units that are left, a panel per part")
 def ablation_curves(
     parts: Mapping[str, Mapping[str, tuple[Sequence[int], Any]]],
     *,
@@ -76,6 +78,7 @@ def _apart(ticks: set[int]) -> list[int]:
     return kept
 
 
+@describes("How much of a part's heatmap lies inside its whole's, against the threshold of the map")
 def overlap_scores(
     scores: Mapping[str, Mapping[str, tuple[Any, Any]]],
     thresholds: Sequence[float],
@@ -107,6 +110,7 @@ def overlap_scores(
     return figure
 
 
+@describes("Accuracy, entropy and keys against the number of levels that couplings are rounded to")
 def level_curves(models: Mapping[str, Mapping[int, Mapping[str, float]]], *, chosen: int | None = None) -> Figure:
     """Accuracy, entropy and keys against the number of levels K: model -> K -> accuracy (share), entropy, bound, keys.
 
@@ -137,6 +141,7 @@ def level_curves(models: Mapping[str, Mapping[int, Mapping[str, float]]], *, cho
     return figure
 
 
+@describes("Accuracy against one transformation at a time, a panel per transformation")
 def factor_curves(
     curves: Mapping[str, Mapping[str, Sequence[float]]],
     values: Mapping[str, Sequence[float]],
@@ -164,6 +169,7 @@ def factor_curves(
     return figure
 
 
+@describes("Similarity of capsule norms before and after a change of viewpoint, a line per layer")
 def viewpoint_curves(
     found: Mapping[str, tuple[str, Sequence[float], Mapping[str, Any]]],
     *,
@@ -199,6 +205,7 @@ def viewpoint_curves(
     return figure
 
 
+@describes("Costs against a size, a line per method")
 def scaling(
     sizes: Sequence[float],
     costs: Mapping[str, Sequence[float]],

@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from capsnb.plot.layout import axes, bare, panels
-from capsnb.plot.style import RED, array, pixels
+from capsnb.plot.style import INK, RED, array, pixels
+from capsnb.plot.words import describes
 
 GAP = 0.08  # of an image's size, between neighbours
 HEAD = 0.32  # of an image's height, room above it for its title
 
 
+@describes("Pictures in rows and columns")
 def image_grid(
     images: Any,
     *,
@@ -29,6 +31,7 @@ def image_grid(
     """Images in rows and columns on one axes: (N, [C,] H, W), or (rows, columns, C, H, W) for a table.
 
     uint8 or floats in [0, 1]; C is 1 or 3. `titles` has one text per image, `size` is an image's width in inches.
+    An image of nan alone leaves its place free.
     """
     shown = array(images)
     shown = shown[:, None] if shown.ndim == 3 else shown
@@ -47,11 +50,12 @@ def image_grid(
     for place, image in enumerate(pixels(shown)):
         row, column = divmod(place, columns)
         left, top = column * across, row * down + head * height
-        ax.imshow(image, extent=(left, left + width, top + height, top), interpolation="nearest")
+        if not np.isnan(image).all():
+            ax.imshow(image, extent=(left, left + width, top + height, top), interpolation="nearest")
         if titles is not None and place < len(titles):
             wrong = titles[place].endswith("✗")
             where = (left + width / 2, top - 0.05 * height)
-            ax.text(*where, titles[place], ha="center", va="bottom", fontsize=9, color=RED if wrong else "black")
+            ax.text(*where, titles[place], ha="center", va="bottom", fontsize=9, color=RED if wrong else INK)
     ax.set(xlim=(-0.5, columns * across - GAP * width + 0.5), ylim=(rows * down - GAP * height + 0.5, -0.5))
     ax.set_aspect("equal")
     _edges(ax, "x", column_labels, [(column + 0.5) * across - GAP * width / 2 for column in range(columns)])
@@ -69,6 +73,7 @@ def _edges(ax: Axes, side: str, labels: Sequence[str] | None, places: Sequence[f
     getattr(ax, f"set_{side}ticks")(places if labels is not None else [], labels if labels is not None else [])
 
 
+@describes("Rows of pictures, the same image in each column")
 def picture_rows(
     rows: Mapping[str, Any], *, labels: Sequence[Any] | None = None, size: float = 0.6, ax: Axes | None = None
 ) -> Axes:
@@ -86,6 +91,7 @@ def picture_rows(
     return image_grid(np.stack(shown), row_labels=list(rows), column_labels=heads, size=size, ax=ax)
 
 
+@describes("Images above what the decoder rebuilt of them; a cross marks a wrong prediction")
 def reconstructions(
     originals: Any,
     rebuilt: Any,
@@ -101,10 +107,11 @@ def reconstructions(
         labels = [label if label == guess else f"{label}→{guess} ✗" for label, guess in pairs]
     ax = picture_rows({"image": originals, "rebuilt": rebuilt}, labels=labels, size=size, ax=ax)
     for text in ax.get_xticklabels():
-        text.set_color(RED if text.get_text().endswith("✗") else "black")
+        text.set_color(RED if text.get_text().endswith("✗") else INK)
     return ax
 
 
+@describes("Images of one key laid over each other, a row per class")
 def key_clusters(found: Mapping[Any, Sequence[Any]], *, size: float = 0.8) -> Figure:
     """Images of one key laid over each other, largest clusters first, a row per class, their sizes above (fig. 7).
 
@@ -114,7 +121,7 @@ def key_clusters(found: Mapping[Any, Sequence[Any]], *, size: float = 0.8) -> Fi
     if not columns:
         raise ValueError(f"none of the classes {', '.join(map(str, found))} has a cluster to draw.")
     shape = next(each.overlay.shape for row in found.values() for each in row)
-    blank = np.ones(shape)
+    blank = np.full(shape, np.nan)
     shown, titles = [], []
     for row in found.values():
         shown += [array(each.overlay) for each in row] + [blank] * (columns - len(row))
@@ -130,6 +137,7 @@ def key_clusters(found: Mapping[Any, Sequence[Any]], *, size: float = 0.8) -> Fi
     return figure
 
 
+@describes("Images with heatmaps beside them, an image per row")
 def overlap_maps(
     images: Any, columns: Mapping[str, Any], *, rows: Sequence[Any] | None = None, size: float = 1.0
 ) -> Figure:

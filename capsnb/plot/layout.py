@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from capsnb.plot.style import GREY, MARKERS, PALETTE, styled
+from capsnb.plot.style import GREY, INK, MARKERS, PALETTE, styled
 
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
-PUBLISHED = {"marker": "D", "color": "white", "markeredgecolor": "black", "markersize": 8, "linestyle": "none"}
+PUBLISHED = {"marker": "D", "color": "white", "markeredgecolor": INK, "markersize": 8, "linestyle": "none"}
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:

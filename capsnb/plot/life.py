@@ -22,11 +22,13 @@ from capsnb.plot.layout import (
     observed,
     panels,
 )
-from capsnb.plot.style import BLUE, GREEN, GREY, RED
+from capsnb.plot.style import BLUE, GREEN, GREY, INK, RED
+from capsnb.plot.words import describes
 
 FAINT = 1e-5  # the smallest norm that a series of `life` keeps
 
 
+@describes("Norm of every capsule, capsules alive, and change of couplings during training, a row per layer")
 def network_life(history: Iterable[Mapping[str, Any]], *, names: Sequence[str] | None = None) -> Figure:
     """Norm of every capsule, capsules alive, and dyr against training steps, a row of panels per layer.
 
@@ -67,6 +69,7 @@ def network_life(history: Iterable[Mapping[str, Any]], *, names: Sequence[str] |
     return figure
 
 
+@describes("What becomes of dead capsules, a column per arm: norms of hidden capsules, and how many are dead")
 def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: float, seed: int) -> Figure:
     """What becomes of dead capsules, a column per arm: hidden capsules' norms, and below how many are dead.
 
@@ -94,7 +97,7 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
         counts.set(xlabel="epoch", ylim=(-1, lines.shape[1] + 1))
         counts.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for ax in (norms, counts):
-            ax.axvline(at, color="black", linestyle="--", linewidth=1)
+            ax.axvline(at, color=INK, linestyle="--", linewidth=1)
             ax.grid(axis="y", color=GREY, alpha=0.25)
     upper[0].set_ylabel("norm of each capsule")
     lower[0].set_ylabel("hidden capsules dead")
@@ -104,6 +107,7 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
     return figure
 
 
+@describes("Pull of weight decay on each capsule over that of the loss during training, a panel per layer")
 def pull_balance(history: Iterable[Mapping[str, Any]], weight_decay: float) -> Figure:
     """Weight decay's pull on each capsule's transforms over that of the loss, against steps, a panel per layer.
 
@@ -120,7 +124,7 @@ def pull_balance(history: Iterable[Mapping[str, Any]], weight_decay: float) -> F
         decay = weight_decay * np.array([row["pull"]["weight"][layer] for row in rows])
         ratio = np.where(loss > 0, decay / np.maximum(loss, 1e-30), np.nan)
         _capsules(ax, steps, ratio, rows[-1]["life"]["dead"][layer])
-        ax.axhline(1, color="black", linestyle="--", linewidth=1)
+        ax.axhline(1, color=INK, linestyle="--", linewidth=1)
         ax.set_title(shown[layer], loc="left")
         ax.set(xlabel="training step", yscale="log")
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -134,6 +138,7 @@ def _capsules(ax: Axes, steps: Sequence[int], values: np.ndarray, dead: Sequence
         ax.plot(steps, values[:, capsule], color=RED if gone else GREEN, linewidth=1, alpha=0.6, zorder=2 + gone)
 
 
+@describes("Share of pruned weights of each layer during training")
 def layer_sparsity(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
     """Share of pruned weights of each layer, and of all, against the epoch.
 
@@ -144,7 +149,7 @@ def layer_sparsity(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
     epochs = [row["epoch"] for row in rows]
     for name, _, look in distinct(rows[0]["sparsity"]):
         if name == "total":
-            look = {"color": "black", "linewidth": 2.2, "linestyle": "--"}
+            look = {"color": INK, "linewidth": 2.2, "linestyle": "--"}
         shares = [100 * row["sparsity"][name] for row in rows]
         ax.plot(epochs, shares, label="all" if name == "total" else name, **look)
     ax.set_ylim(-2, 102)
@@ -152,6 +157,7 @@ def layer_sparsity(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
     return finished(ax, "epoch", "weights pruned (%)")
 
 
+@describes("Entropy, and accuracy below it, as networks train")
 def training_path(paths: Mapping[str, Sequence[Mapping[str, float]]], *, against: str = "sparsity") -> Figure:
     """Entropy, and accuracy below it, as networks train: against the share of pruned weights (fig. 5), or the epoch.
 

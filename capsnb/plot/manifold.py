@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from capsnb.plot.layout import BESIDE, axes, distinct, labelled, panels
-from capsnb.plot.style import BLUE, GREY, ORANGE, array
+from capsnb.plot.style import BLUE, GREY, INK, ORANGE, array
+from capsnb.plot.words import describes
 
 
+@describes("Points of a plane joined as their shifts are neighbours in the grid")
 def embedded_grid(points: Any, offsets: Any, *, title: str = "", ax: Axes | None = None) -> Axes:
     """Points of the plane (S, 2) joined as their shifts (S, 2) are neighbours in the grid (figure 5).
 
@@ -30,9 +32,9 @@ def embedded_grid(points: Any, offsets: Any, *, title: str = "", ax: Axes | None
             line = line[np.argsort(shifts[line, 1 - axis])]
             label = None if number else name
             ax.plot(*places[line].T, color=colour, linewidth=1.1, alpha=0.8, label=label, zorder=1 + axis)
-    ax.plot(*places.T, "o", color="black", markersize=2.2, zorder=3)
+    ax.plot(*places.T, "o", color=INK, markersize=2.2, zorder=3)
     home = places[(shifts == 0).all(1)]
-    ax.plot(*home.T, "o", color="none", markeredgecolor="black", markersize=8, markeredgewidth=1.4, zorder=4)
+    ax.plot(*home.T, "o", color="none", markeredgecolor=INK, markersize=8, markeredgewidth=1.4, zorder=4)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xticks=[], yticks=[])  # t-SNE has neither units nor orientation
     ax.spines[:].set_visible(False)
@@ -40,6 +42,7 @@ def embedded_grid(points: Any, offsets: Any, *, title: str = "", ax: Axes | None
     return ax
 
 
+@describes("Grids of shifts embedded in the plane, a panel per representation")
 def embedded_grids(grids: Mapping[str, tuple[Any, Any]], *, columns: int = 4) -> Figure:
     """A panel per representation: title -> (points, shifts)."""
     columns = min(columns, len(grids))
@@ -54,6 +57,7 @@ def embedded_grids(grids: Mapping[str, tuple[Any, Any]], *, columns: int = 4) ->
     return figure
 
 
+@describes("Poses of two numbers as points of the plane, coloured by class, a panel per model")
 def pose_planes(clouds: Mapping[str, Mapping[Any, Any]], *, disc: Sequence[str] = ()) -> Figure:
     """Poses of two numbers: model -> class -> (N, 2), a panel per model; `disc` names those that live in the unit disc.
 
@@ -67,7 +71,7 @@ def pose_planes(clouds: Mapping[str, Mapping[Any, Any]], *, disc: Sequence[str] 
         if model in disc:
             ax.add_patch(Circle((0, 0), 1, fill=False, color=GREY, linestyle="--", linewidth=1.2))
             ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-        ax.plot(0, 0, "+", color="black", markersize=9)
+        ax.plot(0, 0, "+", color=INK, markersize=9)
         ax.set_aspect("equal", adjustable="datalim" if model not in disc else "box")
         ax.set_title(model)
         ax.set_xlabel("first number of the pose")

@@ -14,13 +14,17 @@ from matplotlib.figure import Figure
 
 from capsnb.plot.images import image_grid
 from capsnb.plot.layout import axes, bare, layer_names, panels
-from capsnb.plot.style import GREEN, GREY, PALE, RED, array
+from capsnb.plot.style import BLUE, GREEN, GREY, PALE, RED, array
+from capsnb.plot.words import describes
 
 HEIGHT = 10.0  # of a layer, in the drawing's own units
 WIDE = 64  # a layer with more capsules is drawn without outlines, and without bars
-EDGES, NODES = mpl.colormaps["Blues"], mpl.colormaps["Greens"]
+# clear to solid: strong edges stand out of a light and of a dark page
+EDGES = mpl.colors.LinearSegmentedColormap.from_list("edges", [(*mpl.colors.to_rgb(BLUE), share) for share in (0, 1)])
+NODES = mpl.colormaps["Greens"]
 
 
+@describes("A parse tree: capsules as nodes, layer by layer, joined by their largest couplings")
 def parse_tree(
     norms: Sequence[Any],
     couplings: Sequence[Any],
@@ -92,6 +96,7 @@ def _nodes(ax: Axes, place: int, rows: np.ndarray, norms: np.ndarray, dead: np.n
         ax.scatter(x[dead], rows[dead], area, RED, marker="X", linewidths=0, zorder=4)
 
 
+@describes("Parse trees side by side: capsules as nodes, joined by their largest couplings")
 def parse_trees(
     images: Any,
     norms: Sequence[Any],
@@ -123,6 +128,7 @@ def parse_trees(
     return figure
 
 
+@describes("Norm of each capsule, layer by layer")
 def norm_bars(
     values: Sequence[Any],
     *,
@@ -154,6 +160,7 @@ def norm_bars(
     return ax
 
 
+@describes("Mean and standard deviation over images of the parse tree's couplings and norms")
 def parse_tree_statistics(layers: Sequence[Any], *, top: int | None = None) -> Figure:
     """Mean and standard deviation of couplings and of norms over many images, dead capsules in red (fig. 3).
 

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from capsnb.plot.images import GAP, image_grid
 from capsnb.plot.layout import axes, bare, distinct, labelled, legend_above, named_rows, panels
 from capsnb.plot.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, array
+from capsnb.plot.words import describes
 
 
+@describes("Pictures decoded from a class capsule whose pose is changed, a row per dimension")
 def perturbation_grid(images: Any, values: Sequence[float], *, size: float = 0.5, ax: Axes | None = None) -> Axes:
     """What each dimension of a class capsule encodes: images (dims, steps, [C,] H, W), one row per dimension.
 
@@ -36,6 +38,7 @@ def perturbation_grid(images: Any, values: Sequence[float], *, size: float = 0.5
     return ax
 
 
+@describes("Pictures decoded from changed poses, models side by side, a row per dimension")
 def perturbation_panels(
     grids: Mapping[str, Any], values: Mapping[str, Sequence[float]], *, size: float = 0.24
 ) -> Figure:
@@ -56,6 +59,7 @@ def perturbation_panels(
     return figure
 
 
+@describes("Pictures decoded from changed poses, a row per class, networks side by side")
 def class_perturbations(
     grids: Mapping[str, Any],
     values: Mapping[str, Any],
@@ -104,6 +108,7 @@ def _few_greys(images: np.ndarray) -> np.ndarray:
     return (images * 31).round() / 31
 
 
+@describes("Accuracy of networks on their own pictures from changed poses")
 def perturbed_accuracy(networks: Mapping[str, Mapping[str, tuple[Any, Any]]], *, xlabel: str = "value") -> Figure:
     """Accuracy of a network on its own perturbed pictures (figure 8): network -> range -> (values (S,), shares (D, S)).
 
@@ -124,6 +129,7 @@ def perturbed_accuracy(networks: Mapping[str, Mapping[str, tuple[Any, Any]]], *,
     return figure
 
 
+@describes("Interval that the dimensions of each class's pose take, a row per class")
 def class_intervals(
     networks: Mapping[str, tuple[Any, Any]],
     *,
@@ -150,6 +156,7 @@ def class_intervals(
     return figure
 
 
+@describes("What each dimension of a pose moves: a row per dimension, a column per visual feature")
 def feature_effects(effects: Mapping[str, Any], features: Sequence[str], *, threshold: float = 0.5) -> Figure:
     """What each dimension moves: class or network -> (D, F) changes, in units of the feature's spread in the class.
 
@@ -175,6 +182,7 @@ def feature_effects(effects: Mapping[str, Any], features: Sequence[str], *, thre
     return figure
 
 
+@describes("How many visual features a dimension of a pose moves, a row per network")
 def features_moved(
     counts: Mapping[str, Mapping[str, Any]], features: int, *, threshold: float = 0.5, ax: Axes | None = None
 ) -> Axes:

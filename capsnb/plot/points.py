@@ -11,11 +11,13 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
 from capsnb.plot.style import BLUE, GREY, ORANGE, RED, array
+from capsnb.plot.words import describes
 
 SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")  # of `capsnb.measure.transfer`
 RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
 
 
+@describes("Published value and every seed of each variant as points, a row per variant")
 def seed_points(
     data: Mapping[str, Mapping[str, Any]], *, unit: str = "", paired: bool = False, ax: Axes | None = None
 ) -> Axes:
@@ -39,6 +41,7 @@ def seed_points(
     return named_rows(ax, list(data), unit)
 
 
+@describes("What each change does, paired by seed, a row per change; zero is marked")
 def paired_effects(
     effects: Mapping[str, Mapping[str, Any]], *, unit: str = "difference, percentage points", ax: Axes | None = None
 ) -> Axes:
@@ -78,6 +81,7 @@ def _values(found: Any) -> np.ndarray:
     return array(found).astype(float)
 
 
+@describes("Accuracy of transferred layers, every seed a point, by scheme")
 def transfer_points(
     accuracy: Mapping[str, Mapping[str, Any]], schemes: Sequence[str] = SCHEMES, *, ax: Axes | None = None
 ) -> Axes:
@@ -105,6 +109,7 @@ def transfer_points(
     return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
 
 
+@describes("Accuracy against the number of parameters, every seed a point")
 def accuracy_against_parameters(models: Mapping[str, tuple[int, Sequence[float]]], *, ax: Axes | None = None) -> Axes:
     """Model -> (parameters, accuracy of each seed in percent): every seed a point, on a log axis of sizes."""
     ax = axes(ax, 6.5, 3.8)
@@ -118,6 +123,7 @@ def accuracy_against_parameters(models: Mapping[str, tuple[int, Sequence[float]]
     return finished(ax, "parameters", "accuracy on affNIST-like digits (%)")
 
 
+@describes("Accuracy against a setting, a line through the means of the seeds")
 def accuracy_against_setting(
     models: Mapping[str, Mapping[float, Mapping[int, float]]],
     *,
@@ -152,6 +158,7 @@ def accuracy_against_setting(
     return finished(ax, xlabel, ylabel)
 
 
+@describes("Mean activation of each class's exclusive units against that of its shared ones")
 def shared_activation(
     networks: Mapping[str, tuple[Any, Any]], *, classes: Sequence[Any] | None = None, ax: Axes | None = None
 ) -> Axes:

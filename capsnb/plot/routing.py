@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from capsnb.plot.layout import BESIDE, axes, bare, labelled, panels
-from capsnb.plot.style import BLUE, GREY, PALETTE, RED, array
+from capsnb.plot.style import BLUE, GREY, INK, PALETTE, RED, array
+from capsnb.plot.words import describes
 
 BINS = 50  # of a histogram over [0, 1]
 
 
+@describes("Couplings of one image at each routing iteration, a row per parent capsule")
 def couplings(coupling: Any, *, classes: Sequence[Any] | None = None, label: int | None = None) -> Figure:
     """Couplings of one image at each routing iteration, (T, I, J): a panel per iteration, a row per parent capsule.
 
@@ -59,6 +61,7 @@ def couplings(coupling: Any, *, classes: Sequence[Any] | None = None, label: int
     return figure
 
 
+@describes("How couplings are distributed between 0 and 1")
 def coupling_histogram(coupling: Any | Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """How couplings (..., J) are distributed over [0, 1], as shares on a log scale, with the uniform 1/J marked.
 
@@ -78,6 +81,7 @@ def coupling_histogram(coupling: Any | Mapping[str, Any], *, ax: Axes | None = N
     return ax
 
 
+@describes("How mean couplings to each class are distributed, a panel per model")
 def coupling_distributions(
     models: Mapping[str, Any],
     *,
@@ -95,7 +99,7 @@ def coupling_distributions(
         for label, colour in zip(range(min(5, parents)), PALETTE, strict=False):
             shown = str(label if names is None else names[label])
             _shares(ax, coupling[:, label], histtype="step", linewidth=1.6, color=colour, label=shown)
-        style = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 0}
+        style = {"color": INK, "linestyle": "--", "linewidth": 1.2, "zorder": 0}
         ax.axvline(1 / parents, label=f"uniform, 1/{parents}", **style)
         ax.set(yscale="log", xlim=(0, 1), xlabel="mean coupling to the class")
         ax.set_title(name, loc="left")
@@ -110,6 +114,7 @@ def _shares(ax: Axes, values: np.ndarray, **style: Any) -> None:
     ax.hist(np.clip(values, 0, 1), edges, weights=np.full(len(values), 1 / len(values)), **style)
 
 
+@describes("Entropy of each class's dictionary of parse trees, a bar per model")
 def entropy_by_class(models: Mapping[str, Any], *, names: Sequence[Any] | None = None, ax: Axes | None = None) -> Axes:
     """Entropy of each class's dictionary, a bar per model, each below the line of the most it can be: log2(images).
 
@@ -123,8 +128,8 @@ def entropy_by_class(models: Mapping[str, Any], *, names: Sequence[Any] | None =
         x = places + (step - (len(models) - 1) / 2) * width
         ax.bar(x, [*found.entropy, found.mean_entropy], width * 0.92, color=colour, label=name)
         bounds = [*found.bound, found.mean_bound]
-        ax.hlines(bounds, x - width / 2, x + width / 2, color="black", linewidth=1.4)
-    entries = labelled([ax]) | {"most it can be, log2(images)": Line2D([], [], color="black", linewidth=1.4)}
+        ax.hlines(bounds, x - width / 2, x + width / 2, color=INK, linewidth=1.4)
+    entries = labelled([ax]) | {"most it can be, log2(images)": Line2D([], [], color=INK, linewidth=1.4)}
     ax.legend(entries.values(), entries, **BESIDE)
     ax.set_xticks(places, [*map(str, names if names is not None else range(count)), "mean"])
     ax.set(xlabel="predicted class", ylabel="entropy (bits)")
@@ -132,6 +137,7 @@ def entropy_by_class(models: Mapping[str, Any], *, names: Sequence[Any] | None =
     return ax
 
 
+@describes("Lengths of the class capsules for one image")
 def lengths(
     scores: Any,
     *,

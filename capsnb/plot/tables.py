@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from capsnb.plot.layout import axes, bare, number_cells, panels
-from capsnb.plot.style import BLUE, ORANGE, RED, array
+from capsnb.plot.style import BLUE, INK, ORANGE, RED, array
+from capsnb.plot.words import describes
 
 
+@describes("Confusion matrix: a row per true class, a column per predicted class")
 def confusion(matrix: Any, classes: Sequence[Any], *, ax: Axes | None = None) -> Axes:
     """Counts (K true, K predicted). Colour shows mistakes alone, or a good network would be one blue diagonal."""
     counts = array(matrix)
@@ -21,24 +23,25 @@ def confusion(matrix: Any, classes: Sequence[Any], *, ax: Axes | None = None) ->
         raise ValueError(f"A confusion matrix of {len(classes)} classes is square in them, not {counts.shape}.")
     size = 1.6 + 0.42 * len(classes)
     ax = axes(ax, size + 0.9, size)
-    mistakes = np.ma.masked_array(counts, np.eye(len(counts), dtype=bool))
-    drawn = ax.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(1, mistakes.max()))
+    right, most = np.eye(len(counts), dtype=bool), max(1, (counts - np.diag(np.diag(counts))).max())
+    drawn = ax.imshow(np.ma.masked_array(counts, right | (counts == 0)), cmap="Reds", vmin=0, vmax=most)
     ax.figure.colorbar(drawn, ax=ax, label="mistakes (images)", shrink=0.75, ticks=MaxNLocator(5, integer=True))
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column] or row == column:
-            dark = row != column and counts[row, column] > 0.6 * mistakes.max()
-            colour = "white" if dark else "black"
+            dark = counts[row, column] > 0.6 * most
+            colour = INK if row == column else "white" if dark else "black"
             ax.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", color=colour, fontsize=8)
     ticks = range(len(classes))
     slanted = any(len(str(name)) > 3 for name in classes)
     ax.set_xticks(ticks, classes, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     ax.set_yticks(ticks, classes)
-    right = counts.trace() / max(1, counts.sum())
+    share = counts.trace() / max(1, counts.sum())
     ax.set(xlabel="predicted", ylabel="true")
-    ax.set_title(f"{counts.sum() - counts.trace():g} mistakes, {100 * right:.2f} % right", loc="left")
+    ax.set_title(f"{counts.sum() - counts.trace():g} mistakes, {100 * share:.2f} % right", loc="left")
     return ax
 
 
+@describes("Values of pairs of settings as coloured cells with their numbers")
 def heat_maps(
     maps: Mapping[str, Any],
     rows: Sequence[Any],
@@ -74,6 +77,7 @@ def heat_maps(
     return figure
 
 
+@describes("Exclusive and shared units of each class, and of each pair of classes")
 def unit_sharing(
     networks: Mapping[str, tuple[Any, Any, Any]], *, classes: Sequence[Any] | None = None, chance: float | None = None
 ) -> Figure:

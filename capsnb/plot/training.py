@@ -15,8 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from capsnb.plot.layout import axes, distinct, finished
 from capsnb.plot.style import GREY, RED, array, styled
+from capsnb.plot.words import describe, describes
 
 
+@describes("How training went: one curve per quantity")
 def learning_curve(
     history: pd.DataFrame | Iterable[Mapping[str, Any]],
     columns: Sequence[str] = ("accuracy", "validation accuracy"),
@@ -111,14 +113,15 @@ class LiveCurve:
         if get_ipython() is None:
             return
         picture = BytesIO()
-        self.figure.savefig(picture, format="png", dpi=100)
-        image = Image(data=picture.getvalue(), format="png")
+        self.figure.savefig(picture, format="png", dpi=100, facecolor="none")
+        image = Image(data=picture.getvalue(), format="png", alt=describe(self.figure))
         if self._handle is None:
             self._handle = display(image, display_id=True)
         else:
             self._handle.update(image)
 
 
+@describes("One line per variant at the mean of its trials, with a band of one standard deviation")
 def trial_bands(
     paths: Mapping[str, Mapping[str, Sequence[float]]],
     *,
@@ -150,6 +153,7 @@ def trial_bands(
     return finished(ax, "training step", ylabel, grid="y", title=legend or None)
 
 
+@describes("Entropy of the routing against accuracy as training goes on, a curve per variant")
 def certainty_against_fitness(
     paths: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
@@ -175,6 +179,7 @@ def certainty_against_fitness(
     return finished(ax, "accuracy (%)", ylabel, grid=None)
 
 
+@describes("Two accuracies against each other as training goes on, a line per seed")
 def accuracy_path(
     paths: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
     *,
