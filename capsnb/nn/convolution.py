@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Conv2d(nn.Conv2d):
     with one input channel: torch is faster so, and what follows need not reorder it.
     """
 
-    def __init__(self, *args, fast: bool = True, **kwargs) -> None:
+    def __init__(self, *args: Any, fast: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fast = fast
         self.weight = nn.Parameter(self.weight.detach().clone(memory_format=torch.channels_last))

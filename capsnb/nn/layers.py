@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ def by_position(maps: Tensor, capsules: int) -> Tensor:
     return full(maps).permute(0, 2, 3, 1).reshape(len(maps), capsules, -1)
 
 
-def squash_named(name: str):
+def squash_named(name: str) -> Callable[[Tensor], Tensor]:
     """The squash of that name; ValueError lists the names."""
     if name not in SQUASHES:
         raise ValueError(f"squash {name!r} is unknown; allowed: {', '.join(SQUASHES)}")
@@ -89,7 +89,7 @@ def convolved(size: tuple[int, int], kernel: int, stride: int = 1, padding: int 
     return height, width
 
 
-class Units:
+class Units(nn.Module):
     """A part of a network whose units can be taken away, which makes them zero at the taps named in `zeroed`."""
 
     zeroed: ClassVar[tuple[str, ...]] = ("tap",)
@@ -99,7 +99,8 @@ class Units:
         """Inside the block only the units (channels, capsules) of `mask` (I,) or (B, I) are left."""
         with ExitStack() as stack:
             for name in self.zeroed:
-                stack.enter_context(self.get_submodule(name).editing(taps.keep(mask)))
+                tap: Any = self.get_submodule(name)
+                stack.enter_context(tap.editing(taps.keep(mask)))
             yield
 
 
@@ -111,7 +112,7 @@ class Stage(Units, nn.Sequential):
         self.tap = taps.Tap()
 
 
-class PrimaryCapsules(Units, nn.Module):
+class PrimaryCapsules(Units):
     """The first capsules: a convolution whose channels are cut into poses. (B, C, H, W) -> (B, I, P).
 
     Capsule i = (y * W' + x) * types + type (position-major), its component p is channel type * dim + p, and `grid` is
@@ -145,7 +146,7 @@ class PrimaryCapsules(Units, nn.Module):
         return self.tap(poses.to(self.conv.weight.dtype))
 
 
-class RoutedCapsules(Units, nn.Module):
+class RoutedCapsules(Units):
     """Parents made from the votes of their children. poses (B, I, P) -> (B, J, D).
 
     vote[b, i, j] = pose[b, i] @ weight[i, :, j]      weight (I, P, J, D), or (1, P, J, D) when `shared`

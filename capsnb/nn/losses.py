@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -84,7 +86,7 @@ def reconstruction(rebuilt: Tensor, target: Tensor) -> Tensor:
     return (rebuilt - target).square().flatten(1).sum(1)
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "margin": margin,
     "spread": spread,
     "cross-entropy": cross_entropy,

@@ -93,7 +93,7 @@ def dynamic(
     coupling = (_over_parents(logits, leaky) if leaky else logits.softmax(-1)).expand(batch, -1, -1)
     through = gradient == "all" and torch.is_grad_enabled()
     reader = _reader(votes, combine)
-    poses_so_far = 0
+    poses_so_far: Tensor | int = 0
     for _ in range(iterations - 1):
         with torch.set_grad_enabled(through):
             poses_so_far = poses_so_far + combine(coupling, votes)

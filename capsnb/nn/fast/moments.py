@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ class Moments(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, votes: Tensor, share: Tensor, floor: float, distances: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, votes: Tensor, share: Tensor, floor: float, distances: bool) -> tuple[Tensor, Tensor, Tensor]:
         column = share.unsqueeze(-1)
         mean = torch.bmm(votes, column)
         squares = (votes - mean).square_()
@@ -27,7 +29,7 @@ class Moments(torch.autograd.Function):
         return mean, variance, far
 
     @staticmethod
-    def backward(ctx, d_mean: Tensor, d_variance: Tensor, d_far: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_mean: Tensor, d_variance: Tensor, d_far: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph("EM routing")
         votes, share, mean, variance = ctx.saved_tensors
         apart = votes - mean.unsqueeze(-1)

@@ -31,7 +31,7 @@ pieces, and, at a stride above 1, M.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,8 @@ def toom_cook(m: int, r: int) -> tuple[Tensor, Tensor, Tensor]:
     """Matrices A (m, n), G (n, r), B (n, n) in float64 with correlate(x, w) = A [(G w) * (B x)], n = m + r - 1."""
     n = m + r - 1
     if m == 1:  # the plain sum: as many products, and no rounding
-        return torch.ones(1, r, dtype=torch.float64), *(torch.eye(r, dtype=torch.float64) for _ in range(2))
+        one = torch.eye(r, dtype=torch.float64)
+        return torch.ones(1, r, dtype=torch.float64), one, one
     angle = torch.arange(n, dtype=torch.float64) * (math.pi / n)
     cos, sin = angle.cos()[:, None], angle.sin()[:, None]
 
@@ -158,7 +159,7 @@ class _Work:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         work = _Work(x, weight, stride)
@@ -183,7 +184,7 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph("this convolution")
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
@@ -208,18 +209,18 @@ class _Convolution(torch.autograd.Function):
                         products = work.outputs_adjoint(rows)
                     if phase != work.phases[-1]:
                         held[key] = products
-                    if need_weight:
+                    if signal is not None:
                         across, u = products.transpose(1, 2), work.u(signal, top)
                         grad_v = torch.bmm(across, u) if grad_v is None else grad_v.baddbmm_(across, u)
                         del across, u
-                    if need_x:
+                    if grad_signal is not None and v is not None:
                         work.add_u_adjoint(grad_signal, top, torch.bmm(products, v))
                     del products
-                if need_x:
+                if grad_x is not None and grad_signal is not None:
                     work.phased(grad_x[images], phase).copy_(grad_signal)
                 del signal, grad_signal
             del v
-            if need_weight:
+            if grad_weight is not None and grad_v is not None:
                 taps = work.phased(grad_weight, phase)
                 rows, columns = work.high.kernel[:, : taps.shape[0]], work.wide.kernel[:, : taps.shape[1]]
                 grad_v = grad_v.view(len(rows), len(columns), -1)

@@ -19,7 +19,7 @@ gradient, which autograd asks for after all the readings', is that product. Only
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,12 +87,12 @@ class _Factors(NamedTuple):
 
 class _GradientToken(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, votes: Tensor, factors: list[_Factors]) -> Tensor:
+    def forward(ctx: Any, votes: Tensor, factors: list[_Factors]) -> Tensor:
         ctx.factors = factors
         return votes.new_zeros(())
 
     @staticmethod
-    def backward(ctx, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
         refuse_graph("votes")
         own = [each for each in ctx.factors if each.task == torch._C._current_graph_task_id()]
         ctx.factors.clear()
@@ -106,19 +106,21 @@ class _Reading(torch.autograd.Function):
     """Agreement with poses x (B, J, D), or weighted sum with coupling x (B, J, I): linear, and each other's adjoint."""
 
     @staticmethod
-    def forward(ctx, agree: bool, x: Tensor, votes: Tensor, token: Tensor | None, factors: list[_Factors]) -> Tensor:
+    def forward(
+        ctx: Any, agree: bool, x: Tensor, votes: Tensor, token: Tensor | None, factors: list[_Factors]
+    ) -> Tensor:
         ctx.save_for_backward(x, votes)
         ctx.agree, ctx.factors = agree, factors
         return _agreements(x, votes) if agree else _sums(x, votes)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph("votes")
         x, votes = ctx.saved_tensors
         _, need_x, _, need_votes, _ = ctx.needs_input_grad
         if need_votes:
-            pair = (grad, x) if ctx.agree else (x, grad)
-            ctx.factors.append(_Factors(*pair, torch._C._current_graph_task_id()))
+            left, right = (grad, x) if ctx.agree else (x, grad)
+            ctx.factors.append(_Factors(left, right, torch._C._current_graph_task_id()))
         adjoint = _sums if ctx.agree else _agreements
         return None, adjoint(grad, votes) if need_x else None, None, grad.new_zeros(()), None
 

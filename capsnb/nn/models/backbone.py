@@ -40,7 +40,7 @@ class BackboneStem:
         if self.side < 1 or self.pad < 0:
             raise ValueError(f"side = {self.side}, pad = {self.pad}: a side above 0 and a pad of at least 0 are needed")
 
-    def build(self, channels: int, size: int | tuple[int, int], squash: str) -> tuple[list[nn.Module], nn.Module]:
+    def build(self, channels: int, size: int | tuple[int, int], squash: str) -> tuple[list[nn.Module], PrimaryCapsules]:
         """Stage and primary capsules for images (3, H, W). ValueError for grey images or missing weights."""
         if channels != 3:
             raise ValueError(f"channels = {channels}: ResNet-18 takes images of 3 channels")
@@ -54,6 +54,8 @@ class FrozenResNet(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> (B, 512, side / 32 + 2 pad, ...). Never trains, batch norms included."""
 
     frozen = True  # its weights are not pruned and not counted
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, side: int, pad: int, weights: str) -> None:
         super().__init__()

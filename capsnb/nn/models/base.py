@@ -49,17 +49,15 @@ class Network(Protocol):
 class Model(nn.Module):
     """A `Network` for the images of its configuration. A subclass registers its parts and says what they `answer`."""
 
+    config: Any  # of a subclass, with what it alone has
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config, self.image_shape = config, config.image_shape
         self.stages: list[str] = []
         self.layers: list[str] = []
+        self.primary: Any = None
         self.decoder: Decoder | None = None
-
-    @property
-    def primary(self) -> nn.Module | None:
-        """The part of that name, if the network has one."""
-        return self._modules.get("primary")
 
     def add_decoder(self, dim: int) -> None:
         """The decoder of the configuration, if any, for class poses of `dim` numbers."""
@@ -68,10 +66,14 @@ class Model(nn.Module):
             config.decoder, config.classes, dim, self.image_shape, config.decoder_widths
         )
 
+    def part(self, name: str) -> Any:
+        """The part of that name: torch.compile cannot get_submodule("class"), a word of Python's."""
+        return self._modules[name]
+
     def through(self, names: Iterable[str], tensor: Any) -> Any:
         """What the parts of these names make of a tensor, one after the other."""
         for name in names:
-            tensor = self._modules[name](tensor)  # torch.compile cannot get_submodule("class"), a word of Python's
+            tensor = self.part(name)(tensor)
         return tensor
 
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -83,6 +85,7 @@ class Model(nn.Module):
         scores, poses = self.answer(as_pixels(images, self.image_shape))
         if self.decoder is None:
             return Output(scores, poses, None)
+        assert poses is not None, "a decoder needs class poses"
         return Output(scores, poses, decode(self, poses, scores.argmax(1) if labels is None else labels))
 
 
@@ -113,7 +116,7 @@ class ModelConfig:
         return replace(self, channels=1, size=size)
 
 
-def lacks(model: nn.Module) -> list[str]:
+def lacks(model: Any) -> list[str]:
     """What a model lacks of a `Network`, in words; it is asked about two black images. Empty for a whole one."""
     if missing := [f"no {name}" for name in OWED if not hasattr(model, name)]:
         return missing
@@ -153,7 +156,7 @@ def scores_of(model: nn.Module) -> Scores:
     return Scores(model)
 
 
-def as_pixels(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+def as_pixels(images: Tensor, image_shape: tuple[int, ...]) -> Tensor:
     """Images as a model computes with them: uint8 becomes [0, 1].
 
     Raises ValueError for another shape than the model's, for another type than uint8 and floats, and for floats beyond
@@ -179,7 +182,7 @@ def make_decoder(
     return Decoder(classes, dim, image_shape, kind=kind, widths=widths), taps.Tap()
 
 
-def decode(model: nn.Module, poses: Tensor, labels: Tensor | None = None) -> Tensor | None:
+def decode(model: Any, poses: Tensor, labels: Tensor | None = None) -> Tensor | None:
     """Pictures of class poses (B, K, D) by the model's decoder; None when it has none."""
     return None if model.decoder is None else model.reconstruction(model.decoder(poses, labels))
 

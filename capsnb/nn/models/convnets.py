@@ -114,7 +114,7 @@ class ConvNetR(Model):
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         squashed = self.config.head == "length"
         units = self.through((*self.stages, *["primary"] * squashed), pixels).flatten(1)
-        poses = self._modules["class"](units, squashed)
+        poses = self.part("class")(units, squashed)
         if self.out is not None:
             return self.out(poses.flatten(1)), poses
         return length(poses) if squashed else poses.sum(-1), poses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class MatrixCapsNet(Model):
 
     def __init__(self, config: MatrixCapsNetConfig) -> None:
         super().__init__(config)
-        padded = tuple(side + 2 * config.padding for side in sides(config.size))
+        padded = convolved(sides(config.size), 1, padding=config.padding)
         check_size(padded, config.kernel)
         conv = Conv2d(config.channels, config.width, config.kernel, config.stride, config.padding)
         norm = [nn.BatchNorm2d(config.width)] if config.batch_norm else []
@@ -42,7 +42,7 @@ class MatrixCapsNet(Model):
         self.primary = MatrixPrimary(config.width, grid, config.types, config.side)
         self.layers = [*(f"caps{n}" for n, _ in enumerate(config.layers, 1)), "class"]
         size, types = grid, config.types
-        options = {"side": config.side, "routing": config.routing, "init_scale": config.init_scale}
+        options: dict[str, Any] = {"side": config.side, "routing": config.routing, "init_scale": config.init_scale}
         for name, (parents, kernel, stride) in zip(self.layers, config.layers, strict=False):
             check_size(size, kernel)
             self.add_module(name, MatrixCapsules(size, types, parents, kernel=kernel, stride=stride, **options))
@@ -53,7 +53,7 @@ class MatrixCapsNet(Model):
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         poses, activations = self.primary(self.conv1(pixels))
         for name in self.layers:
-            poses, activations = self._modules[name](poses, activations)
+            poses, activations = self.part(name)(poses, activations)
         return activations, poses
 
 
@@ -89,8 +89,8 @@ class MatrixCapsNetConfig(ModelConfig):
     decoder_widths: tuple[int, ...] = (512, 1024)
 
     def reduced(self, size: int) -> Self:
-        sizes = {"width": 16, "padding": 0, "types": 4, "layers": ((4, 3, 2),)}
-        return replace(super().reduced(size), batch_norm=True, decoder="none", **sizes)
+        narrow = super().reduced(size)
+        return replace(narrow, width=16, padding=0, types=4, layers=((4, 3, 2),), batch_norm=True, decoder="none")
 
     def __post_init__(self) -> None:
         check_positive(self, "channels", "size", "classes", "width", "kernel", "stride", "types", "init_scale")
@@ -100,7 +100,7 @@ class MatrixCapsNetConfig(ModelConfig):
             raise ValueError(f"layers = {self.layers}: each is (types, kernel, stride), all above 0")
 
 
-class MatrixPrimary(Units, nn.Module):
+class MatrixPrimary(Units):
     """Poses and activations by 1x1 convolutions. (B, C, H, W) -> (B, I, D), (B, I); I as in `PrimaryCapsules`.
 
     A capsule that is taken away has no activation: a pose of zeros instead would go on voting, for zeros.
@@ -121,7 +121,7 @@ class MatrixPrimary(Units, nn.Module):
         return self.tap(poses.to(dtype)), self.activations(logits.sigmoid().to(dtype))
 
 
-class MatrixCapsules(Units, nn.Module):
+class MatrixCapsules(Units):
     """Parents by EM routing. Poses (B, I, D) and activations (B, I) -> (B, J, D), (B, J).
 
     The children stand on a grid, a side or height and width, with `types` at each place. With a kernel the parents do
@@ -132,6 +132,9 @@ class MatrixCapsules(Units, nn.Module):
     """
 
     zeroed = ("activations",)
+    child: Tensor
+    positions: Tensor
+    offset: Tensor | None
 
     def __init__(
         self,
@@ -185,9 +188,10 @@ class MatrixCapsules(Units, nn.Module):
         if not (self.votes.idle and self.coupling.idle) or (kept and count >= len(poses)):
             return self._route(poses, activations)
         parts = zip(poses.split(count), activations.split(count), strict=True)
-        again = {"use_reentrant": False, "preserve_rng_state": False}
+        again: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
         routed = [self._route(*part) if kept else checkpoint(self._route, *part, **again) for part in parts]
-        return tuple(torch.cat(found) for found in zip(*routed, strict=True))
+        means, logits = zip(*routed, strict=True)
+        return torch.cat(means), torch.cat(logits)
 
     def _route(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
         seen = em.Windows(self.child, self.positions, self.covered)

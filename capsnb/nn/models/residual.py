@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
-from capsnb.nn.layers import Stage, Units, sides
+from capsnb.nn.layers import Stage, Units, convolved, sides
 from capsnb.nn.models.base import Model, ModelConfig
 from capsnb.nn.models.stems import check_size
 
@@ -48,7 +48,7 @@ class ResCaps(Model):
         self.layers, self.order = [], []
         size, features = sides(config.size), config.width
         for stage, types in enumerate(config.types):
-            size = tuple((side + 1) // 2 for side in size)
+            size = convolved(size, 1, 2)
             name = f"primary{stage + 1}" if stage else "primary"
             inner = [f"caps{2 * stage + 1}", f"caps{2 * stage + 2}"]
             setattr(self, name, HalvedPoses(features, size, types))
@@ -65,11 +65,11 @@ class ResCaps(Model):
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.conv1(pixels).permute(0, 2, 3, 1)
         for names in self.order:
-            primary, first, second, norm = (self._modules[name] for name in names)
+            primary, first, second, norm = (self.part(name) for name in names)
             maps = first(primary(maps))
             maps = second(second.poses_of(maps))
             maps = norm(maps.flatten(0, 2)).reshape(maps.shape)
-        poses, scores = self._modules["class"](maps.flatten(1))
+        poses, scores = self.part("class")(maps.flatten(1))
         return scores, poses
 
 
@@ -99,7 +99,7 @@ class ResCapsConfig(ModelConfig):
             raise ValueError(f"types = {self.types}: at least one stage of at least one type is needed")
 
 
-class HalvedPoses(Units, nn.Module):
+class HalvedPoses(Units):
     """A 1x1 convolution of stride 2 to poses. Maps (B, H, W, F) -> poses (B, H', W', types, D); tap (B, I, D)."""
 
     def __init__(self, features: int, size: tuple[int, int], types: int) -> None:
@@ -113,7 +113,7 @@ class HalvedPoses(Units, nn.Module):
         return self.tap(poses.reshape(len(maps), self.capsules, DIM)).unflatten(1, self.grid)
 
 
-class ResidualPoses(Units, nn.Module):
+class ResidualPoses(Units):
     """vote = pose @ (weight + 1) at each place of a 3x3 window, padded with zeros; then as the module says.
 
     Poses (B, H, W, types, D) -> maps (B, H, W, types * (D + 1)), the types' poses and then their activations.
@@ -152,7 +152,7 @@ class ResidualPoses(Units, nn.Module):
         return maps[..., : self.grid[2] * DIM].unflatten(-1, (self.grid[2], DIM))
 
 
-class ResidualClasses(Units, nn.Module):
+class ResidualClasses(Units):
     """All of the last map makes a pose per class; residual again; all of these poses make the scores.
 
     (B, features) -> poses (B, K, D), activations (B, K).

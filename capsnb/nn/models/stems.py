@@ -31,7 +31,7 @@ class StridedStem:
         """As few maps and types as learn digits of 20 pixels."""
         return StridedStem(channels=16, kernel=5, types=4)
 
-    def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], nn.Module]:
+    def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], PrimaryCapsules]:
         """Stages and primary capsules for images of this size; ValueError when they are too small."""
         check_size(size, self.kernel, self.kernel)
         conv1 = Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU(inplace=True))
@@ -81,7 +81,7 @@ class DepthwiseStem:
                 f"not {len(self.kernels)} and {len(self.strides)}"
             )
 
-    def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], nn.Module]:
+    def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], GlobalCapsules]:
         """Stages and primary capsules for images of this size; ValueError when they are too small."""
         stages: list[nn.Module] = []
         size = sides(size)
@@ -94,7 +94,7 @@ class DepthwiseStem:
         return stages, GlobalCapsules(self.capsules, self.dim, size, squash, self.pointwise)
 
 
-class GlobalCapsules(Units, nn.Module):
+class GlobalCapsules(Units):
     """Primary capsules that see the whole map: depthwise convolution of the map's size, perhaps 1x1. -> (B, I, P)."""
 
     def __init__(self, capsules: int, dim: int, size: Size, squash: str, pointwise: bool) -> None:
