@@ -141,6 +141,8 @@ def test_classes_without_a_name_other_versions_and_unknown_names_are_refused():
         decode({"type": "capsnet@1", "colour": 3})
     with pytest.raises(ValueError, match=r"Theirs of their\.module, which is not imported here: import it first"):
         decode({"type": "their.module:Theirs"})
+    with pytest.raises(ValueError, match="SPEC of test_identity, which is not imported here"):
+        decode({"type": f"{__name__}:SPEC"})  # the configuration, not its class
     with pytest.raises(ValueError, match="cannot be part of a run's name"):
         encode(Mine(width=torch.zeros(1)))
 

@@ -284,7 +284,8 @@ def shrink(value):
 
 
 def scale(value):
-    return FACTOR * value * 2
+    product = FACTOR * value * 2
+    return product
 """
 CHANGES = {
     "a constant in a helper's helper": (TOY, HELPERS.replace("* 2", "* 4")),
@@ -297,6 +298,7 @@ CHANGES = {
 SAME = {
     "a comment": (TOY, HELPERS.replace("# by how much", "# by so much, and no more")),
     "a docstring": (TOY.replace("Says something.", "Says it in other words."), HELPERS),
+    "annotations": (TOY, HELPERS.replace("(value):", "(value: int) -> int:").replace("product =", "product: int =")),
     "a move": (TOY, "\n\n\n" + HELPERS.replace("FACTOR = 3\n", "") + "\n\nFACTOR = 3\n"),
     "what it does not call": (TOY, HELPERS + "\n\ndef other():\n    return 4\n"),
 }

@@ -79,7 +79,7 @@ CHECKPOINTS: dict[str, Spec] = {
     "deep-rba-revived": replace(DYING, recipe=replace(DYING.recipe, hooks=(Revival(after=10),))),
     # Mazzia et al. 2021: as many capsules of the same size as theirs
     "efficient-capsnet-small": Spec(
-        model=replace(EFFICIENT, stem=replace(EFFICIENT.stem, widths=(16, 32, 32)), decoder_widths=(128, 256)),
+        model=replace(EFFICIENT, stem=DepthwiseStem(widths=(16, 32, 32), pointwise=False), decoder_widths=(128, 256)),
         recipe=replace(BRIEF, epochs=30),
     ),
     # Gu et al. 2021: the same widths as capsnet-small, no capsule, no routing

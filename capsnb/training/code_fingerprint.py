@@ -26,9 +26,10 @@ from typing import Any
 
 PLAIN = (str, int, float, bool, type(None))
 OTHERS = ("capsnb", "torch", "numpy", "builtins")  # packages that are not the user's, wherever they are installed
-MADE = ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__")
+MADE: tuple[str, ...] = ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__")
 MADE += ("__lt__", "__le__", "__gt__", "__ge__")
 READS = ("LOAD_GLOBAL", "LOAD_NAME")
+TYPES = ("annotation", "returns")  # fields of the syntax that change no value
 INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -52,7 +53,7 @@ def code_fingerprint(value: Any) -> str | None:
 def source_fingerprint(function: Callable) -> str:
     """Twelve hex digits for a function and the code of its own package that it names, in any version of Python.
 
-    A constant, the order of steps and what it calls count; comments, docstrings, layout and moves do not.
+    A constant, the order of steps and what it calls count; comments, docstrings, annotations, layout and moves do not.
     """
     reader = _Reader({(function.__module__ or "").partition(".")[0]}, _source)
     reader.see(function)
@@ -63,7 +64,9 @@ class _Reader:
     """Follows names from a few classes through the code of their packages; `parts` is what it saw."""
 
     def __init__(self, packages: set[str], content: Callable[[FunctionType], Any]) -> None:
-        self.packages, self.content, self.parts, self.seen = packages, content, [], set()
+        self.packages, self.content = packages, content
+        self.parts: list[Any] = []
+        self.seen: set[int] = set()
 
     def see(self, thing: Any, label: str = "") -> None:
         if isinstance(thing, PLAIN):
@@ -86,7 +89,8 @@ class _Reader:
             read(thing)
 
     def _is_own(self, module: str | None) -> bool:
-        package = (module or "builtins").partition(".")[0]
+        module = module or "builtins"
+        package = module.partition(".")[0]
         if package in self.packages or package in OTHERS:
             return package in self.packages
         file = getattr(sys.modules.get(module), "__file__", None)
@@ -199,12 +203,14 @@ def _source(function: FunctionType) -> Any:
 
 
 def _tree(node: Any) -> Any:
-    """Syntax as lists, without what versions of Python add (empty fields) and without docstrings."""
+    """Syntax as lists, without what versions of Python add (empty fields), docstrings and annotations."""
     if isinstance(node, list):
         return [_tree(item) for item in node]
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        node = ast.Assign([node.target], node.value)
+    fields = {name: value for name, value in ast.iter_fields(node) if name not in TYPES and value not in (None, [])}
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
     return [type(node).__name__, *([name, _tree(value)] for name, value in fields.items())]

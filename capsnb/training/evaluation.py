@@ -19,7 +19,7 @@ class Evaluation(NamedTuple):
 
     accuracy: float  # share of images with every label among its highest scores
     loss: float  # mean over images, reconstruction included
-    count: int
+    count: int  # type: ignore[assignment]  # the field hides tuple.count, which nobody needs
 
 
 def pick_device(name: str | torch.device | None = "auto") -> torch.device:
@@ -73,7 +73,7 @@ def evaluate(
             right += correct(output.scores, part.labels).sum()
             bad += (~output.scores.isfinite()).any(1).sum()
             total += batch_loss(output, part, loss, reconstruction_weight).sum().to(total)
-    _refuse(bad.item(), len(split))
+    _refuse(int(bad), len(split))
     return Evaluation(right.item() / len(split), total.item() / len(split), len(split))
 
 

@@ -106,7 +106,7 @@ class _Follower:
         split = data.train
         count = min(self.config.images, len(split))
         index = torch.arange(count, device=getattr(split, "base", split).images.device) * len(split) // count
-        right = 0
+        right: float = 0
         with evaluating(model):
             for part in index.split(250):
                 batch = split.batch(part)
@@ -117,7 +117,8 @@ class _Follower:
     def _set(self) -> None:
         value = self.config.value(self.fitness)
         for layer in self.layers:
-            layer.routing = replace(layer.routing, **{self.config.field: value})
+            routing: Any = layer.routing
+            layer.routing = replace(routing, **{self.config.field: value})
 
     def state_dict(self) -> dict[str, Any]:
         return {"fitness": self.fitness}
@@ -153,7 +154,7 @@ class _Decay(Stateless):
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, moment: Moment) -> None:
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trained: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         part = moment.learning_rate * self.weight_decay
         if moment.epoch == 0 and 0 < part < torch.finfo(trained[0].dtype).eps / 4:
             raise ValueError(
@@ -195,8 +196,8 @@ class _PartDecay(Stateless):
 
     @torch.no_grad()
     def after_backward(self, model: nn.Module, moment: Moment) -> None:
-        trained = [each for each in self.parameters if each.grad is not None]
-        torch._foreach_add_([each.grad for each in trained], trained, alpha=self.weight_decay)
+        trained: list[Tensor] = [each for each in self.parameters if each.grad is not None]
+        torch._foreach_add_([each.grad for each in trained if each.grad is not None], trained, alpha=self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)

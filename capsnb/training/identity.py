@@ -190,7 +190,7 @@ def _find(kind: str) -> type:
     if ":" in kind:
         module, _, name = kind.partition(":")
         found = getattr(sys.modules.get(module), name, None)
-        if not dataclasses.is_dataclass(found):
+        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
             raise ValueError(f"the run was made with {name} of {module}, which is not imported here: import it first")
         return found
     name, _, version = kind.partition("@")

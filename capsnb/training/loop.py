@@ -304,7 +304,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _bar(total: int, initial: int):
+def _bar(total: int, initial: int) -> Any:
     try:
         from tqdm.auto import tqdm
     except ImportError:  # a bare machine with torch and numpy only trains without a bar

@@ -77,8 +77,11 @@ def train(
     which nothing is trained: what would not end before it by its forecast is not begun, what is under way is cut.
     """
     backends.check(backend, address, jobs)
-    where = {"root_folder": None if address else str(runs.root(root_folder).resolve())}
-    where["data_dir"] = data_dir and str(Path(data_dir).expanduser().resolve())
+    folder = None if address else runs.root(root_folder).resolve()
+    where = {
+        "root_folder": str(folder) if folder else None,
+        "data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None,
+    }
     todo = [spec for spec in with_starts(work) if then or not _is_done(spec, work, **where)]
     if not todo:
         return []
@@ -91,7 +94,6 @@ def train(
         tasks[name] = (spec, work.get(spec, {}), threads, then if spec in work else None, os.getpid(), where, limit)
     jobs = min(jobs or default_jobs(), len(tasks))
     failed = []
-    folder = None if address else Path(where["root_folder"])
     with _passive_waiting(threads):
         # a cluster that is not there is told before there is a display
         results = backends.results(work_on, tasks, backend=backend, jobs=jobs, address=address)
@@ -240,7 +242,8 @@ class Display:
     """
 
     def __init__(self, seconds: Mapping[str, float], folder: Path | None) -> None:
-        self.seconds, self.folder, self.over = dict(seconds), folder, set()
+        self.seconds, self.folder = dict(seconds), folder
+        self.over: set[str] = set()
         self.watched = sys.stderr.isatty() or "ipykernel" in sys.modules
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)

@@ -258,7 +258,7 @@ def parameters(model: nn.Module, parts: tuple[str, ...] = ()) -> dict[str, Tenso
     if unknown := [part for part in parts if part not in modules]:
         raise ValueError(f"{type(model).__name__} has no part {unknown[0]!r}")
     frozen = [name for name, module in modules.items() if getattr(module, "frozen", False) is True]
-    found = {}
+    found: dict[str, Tensor] = {}
     for path, module in modules.items():
         wanted = not parts or _inside(path, parts)
         if isinstance(module, LAYERS) and wanted and not _inside(path, frozen):

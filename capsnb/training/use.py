@@ -131,7 +131,7 @@ class _Learned(NamedTuple):
 
     def framed(self, images: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Images of the set's own size as the network sees its test images: framed, in the middle of its canvas."""
-        found = framed(images, self.spec)
+        found = images if self.spec is None else framed(images, self.spec)
         return found if found.shape[1:] == shape else centre(found, *shape[1:])
 
 
