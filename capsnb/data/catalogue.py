@@ -125,7 +125,6 @@ SOURCES: dict[str, Source] = {
     "tiny-imagenet": Source(
         sentence="Tiny ImageNet (Stanford CS231n): its train folder, and its val folder as the test split",
         folders=("tiny-imagenet-200", "tiny-imagenet-20", "tiny-imagenet"),
-        classes=None,
         read=layouts.read_tiny,
         fetch="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         validation_cap=None,
@@ -156,7 +155,6 @@ SOURCES: dict[str, Source] = {
     "cifar100": Source(
         sentence="CIFAR-100 (Krizhevsky 2009): 50,000 training and 10,000 test images, its hundred fine classes",
         folders=(layouts.CIFAR100,),
-        classes=None,
         md5={
             "train": "16019d7e3df5f24257cddd939b257f8d",
             "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",

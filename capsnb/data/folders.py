@@ -117,12 +117,12 @@ def read_class_folders(path: Path) -> Parts:
     def sub(*names: str) -> Path | None:
         return next((path / name for name in names if name in parts), None)
 
-    def read(folder: Path | None, classes: tuple[str, ...] | None = None) -> tuple[Arrays | None, tuple[str, ...]]:
-        return labelled(class_files(folder, OWN), folder, OWN, classes=classes) if folder else (None, ())
+    def read(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[Arrays, tuple[str, ...]]:
+        return labelled(class_files(folder, OWN), folder, OWN, classes=classes)
 
     train, held, test = sub("train"), sub("validation", "valid", "val"), sub("test")
-    if train is None and (held or test):
-        raise FileNotFoundError(f"{path} has a folder {(held or test).name} but no folder train; {OWN}.")
+    if train is None and (alone := held or test):
+        raise FileNotFoundError(f"{path} has a folder {alone.name} but no folder train; {OWN}.")
     if train is None:
         arrays, classes = read(path)
         return Parts(classes, arrays, None, None)
@@ -133,7 +133,7 @@ def read_class_folders(path: Path) -> Parts:
     if unused := [name for name in [*others, *parts] if path / name not in (train, held, test)]:
         warnings.warn(f"{path}: the folders {', '.join(unused)} beside {train.name} are left out.", stacklevel=2)
     arrays, classes = read(train)
-    return Parts(classes, arrays, read(held, classes)[0], read(test, classes)[0])
+    return Parts(classes, arrays, read(held, classes)[0] if held else None, read(test, classes)[0])
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ class Pictures:
 
     def _shape(self, size: tuple[int, int] | None, channels: int | None) -> tuple[int, int, int]:
         """Height, width and channels of the array, from the files' headers alone."""
-        first, paged = None, []
+        first: tuple[int, ...] = ()
+        paged: list[Path] = []
         for file in self.files:
             with self._opened(file) as image:
                 mode, shape = image.mode, pictures.upright_size(image)

@@ -10,8 +10,9 @@ import hashlib
 import pickle
 import warnings
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
 class Arrays(NamedTuple):
     """The images and labels of one split."""
 
-    images: np.ndarray  # (N, C, H, W) uint8; or folders.Pictures, image files that are not decoded yet
+    images: Any  # (N, C, H, W) uint8; or folders.Pictures, image files that are not decoded yet
     labels: np.ndarray  # (N,) int64
 
 
@@ -207,7 +208,7 @@ def read_cifar_batch(path: Path, expected: str, remedy: str, *, key: str = "labe
     return check(Arrays(images, labels), path, remedy, classes=classes, every=False)
 
 
-def open_file(path: Path, remedy: str) -> BinaryIO:
+def open_file(path: Path, remedy: str) -> BufferedReader:
     """A file opened to read bytes, or FileNotFoundError in one sentence."""
     try:
         refuse_pointer(path)

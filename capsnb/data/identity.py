@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def digest(name: str | os.PathLike, data_dir: str | os.PathLike | None = None) -
     where = sources.find(name, data_dir)
     if where is None:
         sources.gather(name, data_dir)  # raises what the reader says
+        raise FileNotFoundError(f"{name} came while it was looked for; try again.")
     stamps = hashlib.sha256("\n".join(_stamps(where)).encode()).hexdigest()
     place = f"{_VERSION} {name if name in sources.SOURCES else ''} {where.resolve()}"
     file = user_cache() / "digests" / hashlib.sha256(place.encode()).hexdigest()[:24]
@@ -59,7 +61,7 @@ def _content(found: sources.Found) -> str:
     return content.hexdigest()[:12]
 
 
-def _pieces(split: str, part: Arrays | None) -> Iterator[bytes | np.ndarray]:
+def _pieces(split: str, part: Arrays | None) -> Iterator[Any]:
     if part is None:
         yield f"{split}: of train\n".encode()
         return

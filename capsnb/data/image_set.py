@@ -48,7 +48,8 @@ class Split:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     def batch(self, index: Tensor) -> Batch:
         """The images at `index`, (B,) int64 on the split's device."""

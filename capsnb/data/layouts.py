@@ -26,7 +26,7 @@ class Source:
     sentence: str  # printed beside every result on it
     folders: tuple[str, ...] = ()  # below the data folder; the first that exists is taken
     locate: Callable[[], Path | None] | None = None  # for a set that lies elsewhere
-    classes: tuple[str, ...] | None  # None: as its files say
+    classes: tuple[str, ...] = ()  # empty: as its files say
     md5: Mapping[str, str] = field(default_factory=dict)  # sums of its files, by name
     read: Callable[..., Parts]
     count: Callable[[Path, str], Counts] | None = None  # None: `read` decodes nothing, so what it lists is counted
@@ -73,7 +73,7 @@ def is_idx_folder(where: Path) -> bool:
     return any((where / f"train-images-idx3-ubyte{end}").is_file() for end in ("", ".gz"))
 
 
-def read_idx_folder(where: Path, remedy: str, classes: tuple[str, ...] | None = None) -> Parts:
+def read_idx_folder(where: Path, remedy: str, classes: tuple[str, ...] = ()) -> Parts:
     """Four IDX files of anybody's, .gz or not; classes are numbers unless given."""
     parts = []
     for part in IDX_COUNTS:

@@ -20,7 +20,8 @@ from capsnb.data.formats import PACKED, Arrays, Counts, Parts, brief, check
 STEMS = {"train": "smallnorb-5x46789x9x18x6x2x96x96-training", "test": "smallnorb-5x01235x9x18x6x2x96x96-testing"}
 CATEGORIES = ("animal", "human", "airplane", "truck", "car")
 FAMILIAR_AZIMUTHS, FAMILIAR_ELEVATIONS = (300, 320, 340, 0, 20, 40), (30, 35, 40)  # degrees
-_KINDS = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}  # of the numbers, by the file's first four bytes
+# of the numbers, by the file's first four bytes
+_KINDS: dict[int, np.dtype] = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
 
 
 class Viewpoints(NamedTuple):
@@ -92,7 +93,7 @@ def sources() -> dict[str, layouts.Source]:
         "test-cat": ("5aa791cd7e6016cf957ce9bdb93b8603", "fd5120d3f770ad57ebe620eb61a0b633"),
         "test-info": ("a9454f3864d7fd4bb3ea7fc3eb84924e", "7c5b871cc69dcadec1bf6a18141f5edc"),
     }
-    md5 = {}
+    md5: dict[str, str] = {}
     for name, both in sums.items():
         part, _, kind = name.partition("-")
         md5 |= {f"{STEMS[part]}-{kind}.mat{end}": each for end, each in zip((".gz", ""), both, strict=True)}

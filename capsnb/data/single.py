@@ -56,7 +56,7 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
         raise
 
 
-def fit(pixels: np.ndarray, image_shape: tuple[int, int, int], *, dark: bool = False) -> tuple[Tensor, str]:
+def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False) -> tuple[Tensor, str]:
     """A picture (H, W, 3) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
 
     It is padded to a square with its ground, the median colour of its border, resized, averaged to grey for one

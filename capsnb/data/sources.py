@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ def gather(name: str | os.PathLike, folder: str | os.PathLike | None = None) -> 
         raise FileNotFoundError(f"{name} is not in {_looked_in(name, folder)}; {_how_to_get(name)}.")
     sentence = source.sentence
     if is_npz_folder(where):
-        parts = read_npz_folder(where, remedy, source.classes)
+        parts = read_npz_folder(where, remedy, source.classes or None)
         sentence += " (here as train.npz and test.npz, whose origin nothing checks)"
     else:
         parts = source.read(source, where, remedy)
@@ -149,12 +149,13 @@ def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) 
     """What `gather` finds as arrays of one shape, at `size` where it is given; errors as `gather`."""
     found = gather(name, folder)
     classes, *parts = found.parts
-    channels, arrays = None, []
+    channels: int | None = None
+    arrays: list[Any] = []
     for part in parts:
         if part is not None:
             images = _decoded(part.images, size, channels)
-            if isinstance(part.images, Pictures):
-                images = formats.full_range(images, find(name, folder), OWN)
+            if isinstance(part.images, Pictures) and (where := find(name, folder)):
+                images = formats.full_range(images, where, OWN)
             part = Arrays(images, part.labels)
             channels = channels or images.shape[1]  # of the training images
         arrays.append(part)
@@ -191,7 +192,7 @@ def available(folder: str | os.PathLike | None = None) -> list[dict]:
     """
     rows = []
     for name, source in SOURCES.items():
-        row = {"name": name, "where": None, "train": None, "validation": None, "test": None, "note": ""}
+        row: dict[str, Any] = {"name": name, "where": None, "train": None, "validation": None, "test": None, "note": ""}
         where = find(name, folder)
         if where is None:
             row["note"] = f"not there; {_how_to_get(name)}"
@@ -209,7 +210,8 @@ def available(folder: str | os.PathLike | None = None) -> list[dict]:
 
 def counts_of(parts: Parts) -> Counts:
     """How many images there are in each part."""
-    return Counts(*(part and len(part.labels) for part in parts[1:]))
+    validation, test = (part and len(part.labels) for part in (parts.validation, parts.test))
+    return Counts(len(parts.train.labels), validation, test)
 
 
 def shares(counts: Counts, validation_cap: int | None) -> tuple[int, int, int]:
@@ -305,9 +307,9 @@ def _remedy(name: str) -> str:
 
 def _how_to_get(name: str, root: Path | None = None) -> str:
     source = SOURCES[name]
-    if source.locate is not None:
-        return source.fetch
     if isinstance(source.fetch, str):
+        if source.locate is not None:
+            return source.fetch
         below = source.folders[0] if root is None else root / source.folders[0]
         return f"{source.fetch} into {below}, or set CAPSNB_DATA to the folder that has it"
     return f"run `capsnb data fetch {name}`, or set CAPSNB_DATA to the folder that has it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,15 +58,18 @@ def prepare(
     download: bool = False,
 ) -> ImageSet:
     """The images of a DataSpec on `device`; errors as `data.load`, ValueError where a size or limit is too large."""
-    options = {"data_dir": data_dir, "seed": spec.seed}
+    options: dict[str, Any] = {"data_dir": data_dir, "seed": spec.seed}
     if spec.crop is None:
         options["size"] = spec.resize  # resizing while reading lets a folder mix sizes
     data = load(spec.name, download=download, **options)
     if spec.validation is not None and spec.validation > len(data.validation):
         data = load(spec.name, validation=spec.validation, **options)
-    limited = {name: _limited(getattr(data, name), getattr(spec, name), name, spec.name) for name in SPLITS}
+    limited: dict[str, Any] = {
+        name: _limited(getattr(data, name), getattr(spec, name), name, spec.name) for name in SPLITS
+    }
     data = replace(data, **limited).to(device)
-    data = replace(data, **{name: _framed_split(getattr(data, name), spec) for name in SPLITS})
+    made: dict[str, Any] = {name: _framed_split(getattr(data, name), spec) for name in SPLITS}
+    data = replace(data, **made)
     done = [f"central {_by(spec.crop)}"] if spec.crop else []
     done += [f"resized to {_by(spec.resize)}"] if spec.resize else []
     done += [f"padded by {spec.pad if isinstance(spec.pad, int) else _by(spec.pad)} px"] if spec.pad else []
@@ -96,7 +100,7 @@ class Augment:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 (B, C, H, W) -> the same shape on the same device; the same generator state gives the same images."""
-        count, device = len(images), images.device
+        count, device, (height, width) = len(images), images.device, images.shape[2:]
 
         def draw(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=generator.device).to(device)
@@ -108,12 +112,12 @@ class Augment:
             scale = self.scale[0] + (self.scale[1] - self.scale[0]) * scale
             slant = torch.tan(torch.deg2rad(self.shear * (2 * shear - 1)))
             matrix = rotate_shear_scale(self.rotation * (2 * rotation - 1), slant, torch.stack((scale, scale), 1))
-            images = warp(images, matrix, torch.zeros(count, 2, device=device), *images.shape[2:])
+            images = warp(images, matrix, torch.zeros(count, 2, device=device), height, width)
         if self.shift:
             size = (2, count)
             shifts = torch.randint(-self.shift, self.shift + 1, size, generator=generator, device=generator.device)
             top, left = shifts.to(device)
-            images = window(images, top, left, *images.shape[2:], self.shift)
+            images = window(images, top, left, height, width, self.shift)
         return images
 
 

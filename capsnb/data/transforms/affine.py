@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Translated:
 
     def __call__(self, data: ImageSet) -> ImageSet:
         """The set on the larger canvas."""
-        made = {
+        made: dict[str, Any] = {
             name: _placed(getattr(data, name), self.size, self.seed, name, centred=name not in self.splits)
             for name in SPLITS
         }
@@ -95,7 +95,7 @@ class Affine:
 
     def __call__(self, data: ImageSet) -> ImageSet:
         """The set with the named splits transformed."""
-        made = {}
+        made: dict[str, Any] = {}
         for name in SPLITS:
             split = getattr(data, name)
             if name in self.splits:
@@ -176,7 +176,7 @@ def _render_cut(images: Tensor, chosen: Transforms, size: int, reach: float) -> 
 
 
 class _Kind(NamedTuple):
-    render: Callable[[Tensor, Transforms, int], Tensor]
+    render: Callable[[Tensor, Transforms, int, float], Tensor]
     shear: float = 0.0
     shear_degrees: float | None = None
     one_scale: bool = False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class Pairs:
 
     def __call__(self, data: ImageSet) -> ImageSet:
         """The set with each split replaced by its pairs."""
-        made = {
+        made: dict[str, Any] = {
             name: PairSplit(base=getattr(data, name), config=self, stream=stream, classes=len(data.classes))
             for stream, name in enumerate(SPLITS)
         }
@@ -82,6 +82,11 @@ class PairSplit:
     config: Pairs
     stream: int  # which split: 0 train, 1 validation, 2 test
     classes: int
+    _partners: Tensor = field(init=False)  # (K, K), those of class k up to and with class l
+    _starts: Tensor = field(init=False)  # (K,), where a class begins in the order of _by_class
+    _by_class: Tensor = field(init=False)  # (N,)
+    _able: Tensor = field(init=False)  # (M,)
+    _total: int = field(init=False)
 
     def __post_init__(self) -> None:
         labels, config = self.base.labels, self.config
