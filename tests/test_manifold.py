@@ -212,6 +212,8 @@ def test_a_representation_is_what_the_tap_saw():
     assert pixels.shape == (81, 14 * 14) and pixels.max() == images.max().item() / 255
     with pytest.raises(ValueError, match="has no tap 'linear1'"):
         measure.representation(model, images, "linear1")
+    with pytest.raises(ValueError, match=r"tap 'caps1\.poses' needs a model"):
+        measure.representation(None, images, "caps1.poses")
 
 
 def test_t_sne_keeps_neighbours_and_follows_its_seed():

@@ -15,7 +15,7 @@ from capsnb.measure.path_accuracy import choose_k, path_accuracy, path_reconstru
 from capsnb.measure.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
 from capsnb.nn import taps
 from capsnb.nn.layers import length
-from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
+from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, NeuronNetConfig, ResCapsConfig, StridedStem
 
 SMALL = CapsNetConfig(size=20, classes=3, dim=4, stem=StridedStem(channels=5, types=3, dim=2), decoder_widths=(8, 12))
 HAND = two_path_images([[1.0, 0.5, 0.25, 0.0], [0.0, 0.2, 0.4, 1.0], [0.2, 0.9, 0.6, 0.0], [0.5, 0.0, 0.9, 0.4]])
@@ -356,6 +356,8 @@ def test_refuses(small):
         Reading(sets="image", assign="label")
     with pytest.raises(ValueError, match="Bare has no capsule layers"):
         Places.of(Bare())
+    with pytest.raises(ValueError, match="NeuronNet has no capsule layers"):
+        Places.of(NeuronNetConfig(size=14, width=1, primary=1, kernel=3, hidden=(2,)).build())
     with pytest.raises(ValueError, match="'units' has no grid"):
         Places("", "units", "").types(Bare())
     none = split.select(torch.arange(0))

@@ -7,7 +7,8 @@ The plain gradient is sparse, and relevance mass accuracy favours smooth maps: t
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ def smoothgrad(
     return _attributed(model, images, units, attribute, max(1, rows // 8))
 
 
-def _attributed(model: nn.Module, images: Tensor, units: Tensor | None, attribute: Callable, rows: int) -> Heatmaps:
+def _attributed(model: Any, images: Tensor, units: Tensor | None, attribute: Callable, rows: int) -> Heatmaps:
     """Maps of all images, or of all pairs of an image and one of its units, `rows` of them at a time."""
     device = next(model.parameters()).device
     pixels = as_pixels(images.to(device), model.image_shape).detach()
@@ -88,7 +89,7 @@ def _attributed(model: nn.Module, images: Tensor, units: Tensor | None, attribut
     return Heatmaps(maps.unflatten(0, shape), predicted.view(shape), units.to(device))
 
 
-def _alone(model: nn.Module, units: Tensor):
+def _alone(model: nn.Module, units: Tensor) -> AbstractContextManager[None]:
     """Only one unit of each row is left; captum's noisy copies of a row stand one after another."""
     places = Places.of(model)
 

@@ -107,7 +107,9 @@ def pooled_score(
     at most the mean of `image_scores` weighted by how much each image moves (the KL divergence is convex), and may be
     far below it. Arguments as `image_scores`.
     """
-    total = sum(_variance(seen).sum(0, keepdim=True).cpu() for seen in _series(model, split, factor, values, **options))
+    total: Any = sum(
+        _variance(seen).sum(0, keepdim=True).cpu() for seen in _series(model, split, factor, values, **options)
+    )
     return kl_from_uniform(total / total.sum()).clamp_min(0).item() if total.sum() > 0 else math.nan
 
 
@@ -128,8 +130,10 @@ def _series(
             yield seen.unflatten(0, (len(values), -1))
 
 
-def score(model: nn.Module, split: Any, factor: str, values: Sequence[float] | None = None, **options: Any):
-    """A model's semantic compactness for one factor, averaged over a split (Gu et al. 2021, Table 5). -> Compactness
+def score(
+    model: nn.Module, split: Any, factor: str, values: Sequence[float] | None = None, **options: Any
+) -> Compactness:
+    """A model's semantic compactness for one factor, averaged over a split (Gu et al. 2021, Table 5).
 
     Arguments as `image_scores`.
     """

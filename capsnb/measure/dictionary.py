@@ -128,7 +128,7 @@ def collect(
     codes: list[int] = []
     labels: list[np.ndarray] = []
 
-    def fold(state: None, seen: Mapping[str, Tensor], images: Any) -> int:
+    def fold(state: int | None, seen: Mapping[str, Tensor], images: Any) -> int:
         coupling, winner = seen[COUPLING], length(seen[POSES]).argmax(1)
         own = coupling.gather(2, winner[:, None, None].expand(-1, coupling.shape[1], 1)).squeeze(2)  # (B, I)
         rows = quantiser.bins(own).cpu().numpy().astype(kind)
@@ -140,7 +140,7 @@ def collect(
 
     with taps.edit(model, {COUPLING: quantiser} if quantised else {}):
         classes = taps.stream(model, split.to(next(model.parameters()).device).batches(batch), (COUPLING, POSES), fold)
-    if not codes:
+    if classes is None:
         raise ValueError("a dictionary needs at least one image.")
     _, owners, bins = zip(*found.values(), strict=True)
     return Keys(np.array(codes), np.concatenate(labels), tuple(found), np.array(owners), np.stack(bins), classes)
@@ -174,7 +174,7 @@ def mean_couplings(model: nn.Module, split: Any, quantiser: Quantiser | None = N
     quantiser: couplings are quantised first; None takes them as they are. float64; NaN for a class never predicted.
     """
 
-    def fold(state: tuple[Tensor | int, ...], seen: Mapping[str, Tensor], images: Any) -> tuple[Tensor, Tensor]:
+    def fold(state: Any, seen: Mapping[str, Tensor], images: Any) -> Any:
         coupling = seen[COUPLING].cpu().double()
         chosen = nn.functional.one_hot(length(seen[POSES]).argmax(1).cpu(), coupling.shape[2]).double()
         return state[0] + torch.einsum("bij,bj->ij", coupling, chosen), state[1] + chosen.sum(0)
@@ -183,8 +183,8 @@ def mean_couplings(model: nn.Module, split: Any, quantiser: Quantiser | None = N
         raise ValueError("mean couplings need at least one image.")
     with taps.edit(model, {COUPLING: quantiser} if quantiser else {}):
         batches = split.to(next(model.parameters()).device).batches(batch)
-        total, count = taps.stream(model, batches, (COUPLING, POSES), fold, (0, 0))
-    return total / count
+        sums: Any = taps.stream(model, batches, (COUPLING, POSES), fold, (0, 0))
+    return sums[0] / sums[1]
 
 
 def clusters(keys: Keys, split: Any, label: int, *, top: int | None = 6, threshold: int | None = 125) -> list[Cluster]:

@@ -131,12 +131,14 @@ def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dic
     A parent that starves has nearly 0, an even share is 1/J. A model without couplings has None, as "value".
     """
     chosen = coupling_taps(model)
-    totals, count = dict.fromkeys(chosen, 0), 0
+    totals: dict[str, Any] = dict.fromkeys(chosen, 0)
+    count = 0
     for batch in evenly_spaced(data.validation.to(next(model.parameters()).device), images):
         with taps.record(model, *chosen) as seen, torch.no_grad():
             model(batch.images)
         count += len(batch.images)
         totals = {name: totals[name] + seen[name].double().mean(1).sum(0) for name in chosen}
+    shares: dict[str, list[float] | None]
     shares = {name: [round(share, 6) for share in (total / count).tolist()] for name, total in totals.items()}
     return shares or {"value": None}
 

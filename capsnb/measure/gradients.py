@@ -8,7 +8,7 @@ with the capsule: where both are small, the loss moves neither. What then still 
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,8 @@ def dose(recipe: Recipe, weights: Tensor, steps_per_epoch: int) -> Tensor:
 
 
 def _layer(model: nn.Module, edge: str) -> RoutedCapsules:
-    return model.get_submodule(edge.removesuffix(".coupling"))
+    layer: Any = model.get_submodule(edge.removesuffix(".coupling"))
+    return layer
 
 
 def _transforms(weight: Tensor) -> Tensor:

@@ -85,6 +85,8 @@ def representation(model: nn.Module | None, images: Tensor, tap: str | None) -> 
     """
     if tap is None:
         return images.flatten(1).double().cpu().numpy() / 255
+    if model is None:
+        raise ValueError(f"tap {tap!r} needs a model to be read from, and none was given.")
     with taps.evaluating(model), taps.record(model, tap) as seen:
         model(images.to(next(model.parameters()).device))
     return seen[tap].flatten(1).double().cpu().numpy()
@@ -222,7 +224,7 @@ def manifold(
         offsets = chosen.offsets.cpu().numpy()
         points = representation(model, chosen.images, tap)
         place = {"fixed": chosen.labels[0], "moving": chosen.labels[1], "set": number}
-        found = {None: faithfulness(points, offsets)._asdict()}
+        found: dict[int | None, dict[str, Any]] = {None: faithfulness(points, offsets)._asdict()}
         found[None]["chamfer"] = None
         for seed in seeds:
             found[seed] = faithfulness(embed(points, seed, perplexity=perplexity), offsets)._asdict()

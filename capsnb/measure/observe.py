@@ -51,7 +51,7 @@ def observe(
     if null is not None and watched:
         raise ValueError(f"{chosen.name} cannot be both watched and of a null, a network that does not train")
     wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
-    where = {"root_folder": root_folder, "data_dir": data_dir}
+    where: dict[str, Any] = {"root_folder": root_folder, "data_dir": data_dir}
     watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
     if recorded:
         found = [_stored(spec, wanted, store, data_dir) for spec in specs]
@@ -91,14 +91,14 @@ def take_all(
     """
     file, made = run.folder / OBSERVATIONS, runs.read_made(run.folder)
     measures = list(measures)
-    wanted = [(null, *each) for null in ((None, UNTRAINED) if nulls else (None,)) for each in measures]
+    wanted = [(null, each) for null in ((None, UNTRAINED) if nulls else (None,)) for each in measures]
     keys = _keys(measures, nulls)
     missing = [each for each, key in zip(wanted, keys, strict=True) if _newest(file, key) is None]
-    found = []
+    found: list[Observation] = []
     if missing:
         data = prepare(spec.data, data_dir=data_dir, device=pick_device())
         models = {None: run.model, UNTRAINED: spec.build().to(pick_device()) if nulls else None}
-        found = [_measured(models[null], data, *each, made=made, null=null) for null, *each in missing]
+        found = [_measured(models[null], data, *each, made=made, null=null) for null, each in missing]
     for measure, settings in watched:
         column = measure.column(**settings)
         if column in files.watched_columns(run.folder):  # else it was begun unwatched, and is to be made again
@@ -106,7 +106,8 @@ def take_all(
             found.append(_observed(measure, settings, series, made, watched=True))
     if found:
         write(file, header(spec, data_dir), found)
-    return [_newest(file, key) for key in keys]
+    newest = [_newest(file, key) for key in keys]
+    return [each for each in newest if each is not None]  # all of them: what was missing has been written
 
 
 def is_recorded(

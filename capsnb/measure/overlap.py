@@ -9,7 +9,7 @@ unit's relevance inside it. A mask that covers half of the image already gives o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -147,8 +147,8 @@ def overlap(
         ring = torch.randperm(images, generator=generator)
         other = torch.empty_like(ring).scatter_(0, ring, ring.roll(1)).to(maps.device)
         chance.append(score(masks[:, other]))
-    chances = [torch.stack(kind).mean(0) for kind in zip(*chance, strict=True)]
-    return Overlap(*score(masks), *chances, masks.mean((-2, -1)))
+    isolated, aggregated = (torch.stack(kind).mean(0) for kind in zip(*chance, strict=True))
+    return Overlap(*score(masks), isolated, aggregated, masks.mean((-2, -1)))
 
 
 def score_table(found: Overlap, labels: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
@@ -177,12 +177,12 @@ def score_table(found: Overlap, labels: Tensor | None = None) -> dict[str, tuple
     return table
 
 
-def _pixels(model: nn.Module, images: Tensor) -> Tensor:
+def _pixels(model: Any, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
     return as_pixels(images.to(device), model.image_shape).detach().clone()
 
 
-def _single(model: nn.Module, places: Places) -> bool:
+def _single(model: Any, places: Places) -> bool:
     """Whether one layer is left above the units, and answers with one child as it does when the others are silent."""
     last = ["primary", *model.layers][-2:] == [places.units, places.layer]
     return last and getattr(model.get_submodule(places.layer), "can_route_one", False)
@@ -194,7 +194,8 @@ def _one_child(
     """`_masked` by a layer that has no other children: hundreds of times less work, the same numbers."""
     index = units.T.unsqueeze(-1).expand(-1, -1, states[0].shape[-1])  # (c, B, P)
     poses = states[0].expand(len(index), -1, -1, -1).gather(2, index.unsqueeze(2)).squeeze(2).requires_grad_()
-    parents = model.get_submodule(places.layer).route_one(poses.flatten(0, 1), units.T.flatten())
+    layer: Any = model.get_submodule(places.layer)
+    parents = layer.route_one(poses.flatten(0, 1), units.T.flatten())
     best, guess = length(parents).max(1)
     (gradient,) = torch.autograd.grad(best.sum(), poses)
     whole = gradient.new_zeros(len(index), *states[0].shape).scatter_(2, index.unsqueeze(2), gradient.unsqueeze(2))

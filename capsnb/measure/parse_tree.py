@@ -137,7 +137,7 @@ def trace(model: nn.Module, batches: Iterable, *, thresholds: Sequence[float] = 
     """
     nodes, edges = layer_taps(model)
     norms, couplings = {name: Moments() for name in nodes}, {name: Moments() for name in edges}
-    active = {name: dict.fromkeys(thresholds, 0) for name in nodes}
+    active: dict[str, dict[float, Any]] = {name: dict.fromkeys(thresholds, 0) for name in nodes}
 
     def fold(state: None, seen: Mapping[str, Tensor], batch: Any) -> None:
         for name in nodes:

@@ -147,7 +147,8 @@ def _only(
     paths = ranks.shape[1]
     masks = top(ranks, units, positive=reading.threshold is not None)  # (B, G, S, U)
     if reading.unit == "type":
-        positions = model.get_submodule(places.units).capsules // masks.shape[-1]
+        layer: Any = model.get_submodule(places.units)
+        positions = layer.capsules // masks.shape[-1]
         masks = masks.unsqueeze(-2).expand(*masks.shape[:-1], positions, -1).flatten(-2)
     keep_units = taps.keep(masks.flatten(0, 2))
     repeats = len(units) * paths
@@ -163,7 +164,7 @@ def _only(
 
 
 @contextmanager
-def undecoded(model: nn.Module) -> Iterator[None]:
+def undecoded(model: Any) -> Iterator[None]:
     """Inside, the model makes no pictures, which would take as long as its class layer."""
     decoder = getattr(model, "decoder", None)
     if decoder is not None:

@@ -98,7 +98,7 @@ class Places(NamedTuple):
     layer: str
 
     @classmethod
-    def of(cls, model: nn.Module) -> Places:
+    def of(cls, model: Any) -> Places:
         """The last convolution's map, and the children of the class capsules: in most networks the primary capsules."""
         if not getattr(model, "layers", ()):
             raise ValueError(f"{type(model).__name__} has no capsule layers for a path to run through.")
@@ -123,12 +123,10 @@ class Ranking(NamedTuple):
 
     filters: Tensor  # (K, C)
     units: Tensor  # (K, U)
-    count: Tensor  # (K,) images
+    count: Tensor  # type: ignore[assignment]  # (K,) images; hides tuple.count, which nobody needs
 
 
-def relevance(
-    coupling: Tensor, votes: Tensor | None, target: Tensor, reading: Reading, *, poses: Tensor | None = None
-) -> Tensor:
+def relevance(coupling: Tensor, votes: Any, target: Tensor, reading: Reading, *, poses: Any = None) -> Tensor:
     """Relevance of each child capsule of one layer. coupling (B, I, J) -> (B, I)
 
     votes (B, I, J, D): for contribution and agreement. target (B,): the class that backward looks at. poses (B, J, D)

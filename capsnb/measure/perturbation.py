@@ -65,7 +65,9 @@ def perturbation_grid(
         poses, labels, steps, axes = _plan(model, images.to(device), labels, values, change, directions)
         count, pictures = steps.numel(), []
         for changed, label in zip(_changed(poses, labels, steps, axes, change), labels, strict=True):
-            pictures.append(decode(model, changed.flatten(0, 1), label.expand(count)).unflatten(0, steps.shape))
+            made = decode(model, changed.flatten(0, 1), label.expand(count))
+            assert made is not None  # there is a decoder: `_check`
+            pictures.append(made.unflatten(0, steps.shape))
         return torch.stack(pictures)
 
 
@@ -85,7 +87,8 @@ def perturbed_accuracy(
     _check(model, change)
     if not len(split):
         raise ValueError("the split has no images, so there is no accuracy.")
-    device, right = next(model.parameters()).device, 0
+    device = next(model.parameters()).device
+    right: Any = 0
     with evaluating(model):
         for images, labels, _ in split.to(device).batches(batch):
             poses, labels, steps, axes = _plan(model, images, labels, values, change, None)
@@ -143,7 +146,14 @@ def _check(model: nn.Module, change: str) -> None:
         raise ValueError(f"{type(model).__name__} has no decoder, so a changed pose cannot be turned into a picture.")
 
 
-def _plan(model, images, labels, values, change, directions) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _plan(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    values: Sequence[float] | Tensor,
+    change: str,
+    directions: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Poses (B, K, D), labels (B,), steps (M, S) and axes (M, D), checked; no axes where the length is changed."""
     scores, poses, _ = model(images)
     if poses is None:

@@ -84,7 +84,8 @@ def derived_split(data: ImageSet, derive: Translated | Affine, *, side: int = 28
 
 def percent(model: nn.Module, split: Any, *, batch: int = 500) -> float:
     """Percent of images of a split that are right; of pairs, those with both digits among the two highest scores."""
-    device, right = next(model.parameters()).device, 0
+    device = next(model.parameters()).device
+    right: float = 0
     with evaluating(model):
         for part in split.to(device).batches(batch):
             right += correct(model(part.images).scores, part.labels).sum().item()
@@ -128,7 +129,8 @@ def pose_clouds(model: nn.Module, split: Any, classes: Sequence[int], *, batch: 
 
     Raises ValueError for a model without poses, or a class that the split does not show.
     """
-    device, found = next(model.parameters()).device, {label: [] for label in classes}
+    device = next(model.parameters()).device
+    found: dict[int, list[Tensor]] = {label: [] for label in classes}
     with evaluating(model):
         for images, labels, _ in split.to(device).batches(batch):
             poses = model(images).poses

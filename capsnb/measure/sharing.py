@@ -53,8 +53,8 @@ def shared_by_chance(k: int, units: int) -> float:
 def shuffled(ranking: Ranking, *, seed: int = 0) -> Ranking:
     """The null: every class's relevances belong to other units, drawn anew for each class; filters likewise."""
     generator = torch.Generator().manual_seed(seed)
-    mixed = [part.gather(1, torch.rand(part.shape, generator=generator).argsort(1)) for part in ranking[:2]]
-    return Ranking(*mixed, ranking.count)
+    filters, units = (part.gather(1, torch.rand(part.shape, generator=generator).argsort(1)) for part in ranking[:2])
+    return Ranking(filters, units, ranking.count)
 
 
 def activation_by_sharing(

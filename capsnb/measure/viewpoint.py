@@ -53,7 +53,7 @@ def moved(images: Tensor, amounts: Mapping[str, float]) -> Tensor:
     if images.dtype != torch.uint8:
         raise ValueError(f"images are transformed as uint8, not {images.dtype}.")
     starts = {name: start for name, (_, start, _) in KINDS.items()}
-    chosen = starts | amounts
+    chosen = {**starts, **amounts}
     if chosen == starts:
         return images
     if not chosen["scale"] > 0:
