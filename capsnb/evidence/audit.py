@@ -84,7 +84,7 @@ def choose(
     if names:
         return list(dict.fromkeys(names))
     order = random.Random(seed).sample(sorted(headers), len(headers))
-    found = []
+    found: list[str] = []
     for name in order:
         if len(found) < sample and _why_not(headers[name], data_dir) is None:
             found.append(name)
@@ -110,7 +110,7 @@ def again(
     threads = {name: recorded[name][1][-1].made.get("threads", 1) for name in names}
     pairs, failed = [], []
     with tempfile.TemporaryDirectory(prefix="capsnb-audit-") as folder:
-        where = {"root_folder": folder, "data_dir": data_dir}
+        where: dict[str, Any] = {"root_folder": folder, "data_dir": data_dir}
         watch = {name: _watch(recorded[name][1]) for name in names}
         for count in sorted(set(threads.values())):
             work = {specs[name]: watch[name] for name in names if threads[name] == count}
@@ -133,7 +133,7 @@ def judge(pairs: Sequence[Pair]) -> list[Judged]:
     for pair, each in zip(pairs, tests, strict=True):
         verdict, number = _verdict(pair), _first(pair)
         if verdict is None and each:
-            number = min(each, key=each.get)
+            number = min(each, key=each.__getitem__)
             verdict = BEYOND if each[number] * count < LEVEL else WITHIN
         seeds = f"{len(pair.others)} other seed{'s' * (len(pair.others) != 1)}"
         found.append(Judged(pair, verdict or f"cannot be judged ({seeds})", number))

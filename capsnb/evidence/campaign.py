@@ -46,7 +46,7 @@ class Part:
 
     def missing(self, *, store: str | Path | None = None, data_dir: str | Path | None = None) -> list[Spec]:
         """The networks of which the store does not hold all that is declared."""
-        wanted = {"nulls": self.nulls, "watched": self.watched, "store": store, "data_dir": data_dir}
+        wanted: dict[str, Any] = {"nulls": self.nulls, "watched": self.watched, "store": store, "data_dir": data_dir}
         return [spec for spec in self.specs if not observe.is_recorded(spec, self._of(spec), **wanted)]
 
     def _of(self, spec: Spec) -> Taken:
@@ -98,9 +98,7 @@ def declared(numbers: Sequence[str] = (), profile: str = "long", *, data_dir: st
     for file in sorted((project() / "notebooks" / "sweeps").glob("*.toml")):
         grid = read_grid(file)
         if grid.notebook in numbers:
-            measures, watched = (
-                tuple((protocol.find(name), {}) for name in names) for names in (grid.measures, grid.watch)
-            )
+            measures, watched = _bare(grid.measures), _bare(grid.watch)
             found.append(Part(file.name, grid.unique().specs, measures, watched, nulls=grid.nulls))
     return found
 
@@ -132,21 +130,25 @@ def run(
     again; an interrupt loses as little. Each row is recorded as it ends. Returns what failed.
     """
     until, failed = time.time() + 3600 * hours, []
-    where = {"root_folder": root_folder, "data_dir": data_dir}
+    where: dict[str, Any] = {"root_folder": root_folder, "data_dir": data_dir}
     for row in todo:
         if row.why is not None or time.time() + min(row.seconds.values()) > until:
             continue
         part, watch = row.part, row.part.watching()
         then = partial(survey_run, more=part.recording(), watched=part.watched, data_dir=data_dir)
-        how = {"jobs": jobs, "threads": part.threads, "seconds": row.seconds, "until": until, "tell": tell}
+        how: dict[str, Any] = {"jobs": jobs, "threads": part.threads, "until": until, "tell": tell, **where}
         try:
-            failed += parallel.train({spec: watch for spec in row.specs}, then=then, **how, **where)
+            failed += parallel.train({spec: watch for spec in row.specs}, then=then, seconds=row.seconds, **how)
         finally:
             count, files = observe.record(row.specs, store=store, **where)
             tell(
                 f"{part.name}, seed {row.seed}: {count} new observations of {len(files)} of {len(row.specs)} networks."
             )
     return failed
+
+
+def _bare(names: Iterable[str]) -> Taken:
+    return tuple((protocol.find(name), {}) for name in names)
 
 
 def _survey() -> Taken:

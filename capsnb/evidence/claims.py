@@ -7,7 +7,7 @@ from typing import Literal
 
 from capsnb.evidence.published import Published, lookup
 from capsnb.evidence.rules import Exact, Measured, Rule, printed
-from capsnb.evidence.verdicts import DECLARED, MINIMUM_SEEDS, OURS, Floor, Verdict
+from capsnb.evidence.verdicts import DECLARED, MINIMUM_SEEDS, OURS, Floor, Size, Verdict
 
 # values of these, in a variant's place, stand beside the variant's own under its name with the mark before it
 NULL, EXPLAINING = "null: ", "explaining: "
@@ -132,7 +132,7 @@ def _judged(claim: Claim, measured: Measured, reason: str) -> Verdict:
     found = claim.rule.judge(measured, [number.value for number in claim.numbers], floor)
     if claim.declared and found.n < claim.declared and not isinstance(claim.rule, Exact):
         why = DECLARED.format(n=found.n, declared=claim.declared)
-        size = "-" if found.size == "-" else "open"
+        size: Size = "-" if found.size == "-" else "open"
         found = replace(found, verdict="undecided", reason=why, holds=None, size=size, asked=str(claim.declared))
     if claim.kind == "ours":
         found = replace(found, verdict=OURS.get(found.verdict, found.verdict))

@@ -58,7 +58,8 @@ def why(row: Mapping[str, Any], run: str = "recorded ") -> str:
 
 def tally(rows: Iterable[Mapping[str, Any]], run: str = "recorded ") -> dict[str, dict[str, Counter[str]]]:
     """Claims by whose they are, then decided, met by null or undecided; each by its word, or by why it is open."""
-    found = {whose: {name: Counter() for name in ("decided", "undecided", "met by null")} for whose in WHOSE}
+    kinds = ("decided", "undecided", "met by null")
+    found: dict[str, dict[str, Counter[str]]] = {whose: {name: Counter() for name in kinds} for whose in WHOSE}
     for row in rows:
         word = row[f"{run}verdict"]
         name = "undecided" if word in OPEN else word if word == "met by null" else "decided"
@@ -93,7 +94,7 @@ def decided(rows: Iterable[Mapping[str, Any]], whose: str) -> tuple[str, str]:
 
 def open_claims(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = False) -> Table:
     """The claims that the record leaves open, a line each as `COLUMNS` says. cost: forecast it by trying steps."""
-    lines = []
+    lines: Table = []
     for row in displayed(notebooks):
         if row["recorded verdict"] in OPEN and (not numbers or row["notebook"] in numbers):
             seeds, asked = (str(row[f"recorded {name}"] or "-") for name in ("n", "asked"))
@@ -107,13 +108,13 @@ def unobserved(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = Fal
     from capsnb.evidence import plans, sweep  # import torch
     from capsnb.training.runs import run_name
 
-    declared = {}
+    declared: dict[str, Any] = {}
     for number in plans.planned(notebooks):
         for profile in plans.RECORDED if not numbers or number in numbers else ():
             declared[f"{number} at {profile}"] = plans.plan(number, profile).all_specs()
     for file in sorted((notebooks / "sweeps").glob("*.toml")) if not numbers else ():
         declared[file.stem] = sweep.read_grid(file).specs
-    lines = []
+    lines: Table = []
     for name, specs in declared.items():
         specs = list(dict.fromkeys(specs))
         if missing := [spec for spec in specs if not (store_folder() / f"{run_name(spec)}.jsonl").exists()]:
@@ -197,7 +198,7 @@ def whole(notebooks: Path, root: Path | None = None) -> str:
     for number in sorted({*shown, *records.notebooks(root)}):
         path, notebook = shown.get(number, (None, None))
         stated = {row["claim"]: row for row in rows(notebook)} if notebook else {}
-        about = f"[{title(notebook, path)}](../{notebooks.name}/{path.name})\n\n" if notebook else ""
+        about = f"[{title(notebook, path)}](../{notebooks.name}/{path.name})\n\n" if notebook and path else ""
         if told := _section(stated, records.recorded(number, root)):
             sections.append(f"### Notebook {number}\n\n{about}{told}")
     return "\n\n".join(sections) or "No run has been recorded yet."

@@ -60,6 +60,7 @@ def prose(source: str) -> str:
 class Offline(HTMLExporter):
     """nbconvert's cells with equations as MathML and nothing that a page would load."""
 
+    @jinja2.pass_context
     def markdown2html(self, context: Any, source: str) -> str:
         cell = context.get("cell", {})
         path = context.get("resources", {}).get("metadata", {}).get("path", "")
@@ -67,8 +68,6 @@ class Offline(HTMLExporter):
             escape=False, attachments=cell.get("attachments", {}), embed_images=True, path=path, anchor_link_text="#"
         )
         return MarkdownWithMath(renderer=renderer).render(source)
-
-    markdown2html.jinja_pass_arg = HTMLExporter.markdown2html.jinja_pass_arg  # gets the template's context
 
     def default_filters(self) -> Iterable[tuple[str, Any]]:
         yield from super().default_filters()
@@ -130,7 +129,7 @@ def offline(html: str) -> str:
     for style in soup.find_all("style"):
         style.string = OUTSIDE_CSS.sub("", style.get_text())
     for tag in soup.find_all(style=OUTSIDE_CSS):
-        tag["style"] = OUTSIDE_CSS.sub("", tag["style"])
+        tag["style"] = OUTSIDE_CSS.sub("", str(tag["style"]))
     return str(soup)
 
 
@@ -145,7 +144,7 @@ def readable(html: str, number: str) -> tuple[BeautifulSoup, Tag | None]:
         heading.extract()
     for tag in soup.find_all([*HEADINGS, "th", "img"]):
         if tag.name == "th":
-            top = tag.find_parent("thead") or not tag.parent.find("td")
+            top = tag.find_parent("thead") or not (tag.parent and tag.parent.find("td"))
             side, span = ("col", "colspan") if top else ("row", "rowspan")
             tag["scope"] = side + "group" * (tag.get(span, "1") != "1")
         elif tag.name == "img":
@@ -174,7 +173,7 @@ def reduced(png: bytes) -> bytes:
     """
     from PIL import Image
 
-    full = Image.open(BytesIO(png))
+    full: Any = Image.open(BytesIO(png))
     if full.mode == "P":
         return png
     mode = "RGB" if full.convert("RGBA").getextrema()[3] == (255, 255) else "RGBA"

@@ -28,6 +28,7 @@ from capsnb.installation import import_own, project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
 from capsnb.measure.observe import observe, stored
+from capsnb.measure.protocol import Measure
 from capsnb.training import parallel, runs
 from capsnb.training.identity import encode
 from capsnb.training.loop import Watch
@@ -98,8 +99,7 @@ class Plan:
             for variant, host in hosts.items()
         }
         measures = {variant: self.measures[host] for variant, host in hosts.items() if host in self.measures}
-        more = {"specs": self.specs | specs, "measures": self.measures | measures}
-        return replace(self, **more, guests=(*self.guests, *specs))
+        return replace(self, specs=self.specs | specs, measures=self.measures | measures, guests=(*self.guests, *specs))
 
     def protocol(self) -> dict[str, Any]:
         """What names this plan's runs in a record: profile and each variant's spec; seeds are left out, they join."""
@@ -156,9 +156,18 @@ class Plan:
         """
         if watched := measure in self.watch:
             measure, settings = self.watch[measure][0], dict(self.watch[measure][1])
-        where = {"recorded": self.recorded, "partial": True, "train": not self.recorded, "data_dir": self.data_dir}
-        found = observe(self.specs.get(variant, ()), measure, watched=watched, **where, **settings)
-        return {spec.seed: each for spec, each in zip(self.specs.get(variant, ()), found, strict=True) if each}
+        specs = self.specs.get(variant, ())
+        found = observe(
+            specs,
+            measure,
+            recorded=self.recorded,
+            partial=True,
+            train=not self.recorded,
+            watched=watched,
+            data_dir=self.data_dir,
+            **settings,
+        )
+        return {spec.seed: each for spec, each in zip(specs, found, strict=True) if each}
 
     def told(self) -> str:
         """A sentence on the declared runs that the evidence store has nothing of, and about what they would cost.
@@ -201,7 +210,7 @@ class Plan:
         found = self.watched_measures()
         return {measure.column(**settings): measure.watched(**settings) for measure, settings in found}
 
-    def watched_measures(self) -> list[tuple[protocol.Measure, dict[str, Any]]]:
+    def watched_measures(self) -> list[tuple[Measure, dict[str, Any]]]:
         """The measures that its runs are watched by, each with its settings."""
         return [(protocol.find(measure), dict(settings)) for measure, settings in self.watch.values()]
 

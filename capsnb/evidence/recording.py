@@ -29,7 +29,7 @@ def record(source: Path, number: str, *, only: Collection[str] = (), root: Path 
     notebook = load(path)
     displayed = outputs(notebook)
     rows = [row for data in displayed for row in data.get(evidence.MIME, ())]
-    run = next((data[RUN] for data in displayed if RUN in data), {"settings": {}, "made": {}})
+    run: dict[str, Any] = next((data[RUN] for data in displayed if RUN in data), {"settings": {}, "made": {}})
     told = notebook.metadata.get("capsnb", {}).get("parameters") or {}
     profile = run["settings"].get("profile") or told.get("profile")
     if profile not in RECORDED:
@@ -60,7 +60,7 @@ def survey_runs(plan: Plan, *, jobs: int | None = None, root: Path | None = None
     again, what is not trained is passed over. Returns how many observations are new there, and the files. Raises
     RuntimeError where a measuring failed.
     """
-    where = {"data_dir": plan.data_dir}
+    where: dict[str, Any] = {"data_dir": plan.data_dir}
     finished = [spec for spec in plan.all_specs() if runs.is_finished(runs.folder_of(spec, **where), plan.watching())]
     more = {spec: plan.measures.get(name, ()) for name, specs in plan.specs.items() for spec in specs}
     then = partial(survey_run, more=more, watched=plan.watched_measures(), **where)

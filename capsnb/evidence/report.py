@@ -131,7 +131,7 @@ def read(path: Path) -> Page:
         note=note,
         answer=_answer(notebook),
         heading=Markup(heading or f"<h1>{escape(title)}</h1>"),
-        sections=tuple((h2["id"], h2.get_text().strip(" #")) for h2 in body.find_all("h2", id=True)),
+        sections=tuple((str(h2["id"]), h2.get_text().strip(" #")) for h2 in body.find_all("h2", id=True)),
         body=Markup(body),
     )
 

@@ -13,9 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from capsnb.evidence.verdicts import MINIMUM_SEEDS, Floor, Sample, Verdict, describe, sample, show, size, word
+from capsnb.evidence.verdicts import MINIMUM_SEEDS, Floor, Sample, Size, Verdict, describe, sample, show, size, word
 
 Values = float | Sequence[float] | Mapping[int, float]
 Measured = Mapping[str, Values]
@@ -27,7 +27,7 @@ def align(measured: Measured, *variants: str) -> list[list[float]]:
 
     Sequences of different length, sequences mixed with mappings, and values that are not finite raise ValueError.
     """
-    columns = [measured[name] for name in variants]
+    columns: list[Any] = [measured[name] for name in variants]
     columns = [[column] if isinstance(column, int | float) else column for column in columns]
     if all(isinstance(column, Mapping) for column in columns):
         seeds = sorted(set.intersection(*(set(column) for column in columns)))
@@ -55,7 +55,10 @@ class _Sampled:
     A printed number agrees with a mean within the rule's tolerance, of a rule without one if the interval contains it.
     """
 
-    text: str
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        raise NotImplementedError
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -73,7 +76,7 @@ class _Sampled:
         low, high = self.region(published)
         found, number = self.found(measured, floor), printed(published)
         signed, tolerance = len(self.variants) > 1, getattr(self, "tolerance", None)
-        shared = {"mean": found.mean, "std": found.std, "n": found.n, "interval": found.interval}
+        shared: dict[str, Any] = {"mean": found.mean, "std": found.std, "n": found.n, "interval": found.interval}
         shared["shown"] = show(found, signed=signed)
         if found.interval is None:
             asked = "" if found.n >= MINIMUM_SEEDS else str(MINIMUM_SEEDS)
@@ -81,7 +84,7 @@ class _Sampled:
         holds, reason, gap = self.decide(found, low, high)
         agreement = size(found, number, tolerance, holds)
         name, p = word(holds, agreement), found.p(low, high, holds)
-        if agreement == "excluded" and holds is not False:
+        if agreement == "excluded" and holds is not False and number is not None:
             reason += f"; the printed {number:{'+' if signed else ''}.4g} is excluded"
             p = p if holds else found.p(number - (tolerance or 0.0), number + (tolerance or 0.0), False)
         elif agreement == "open" and holds:
@@ -95,12 +98,13 @@ class _Sampled:
 
     def decide(self, found: Sample, low: float, high: float) -> tuple[bool | None, str, float]:
         """Whether the claim holds, why, and how far the mean is from the end of the region that keeps it open."""
-        if low < found.interval[0] and found.interval[1] < high:
+        least, most = found.ends
+        if low < least and most < high:
             return True, self.text, 0.0
-        if found.interval[1] <= low or found.interval[0] >= high:
-            side = f"below {low + 0.0:g}" if found.interval[1] <= low else f"above {high + 0.0:g}"
+        if most <= low or least >= high:
+            side = f"below {low + 0.0:g}" if most <= low else f"above {high + 0.0:g}"
             return False, f"the whole interval lies {side}", 0.0
-        ends = [end for end in (low, high) if found.interval[0] <= end <= found.interval[1]]
+        ends = [end for end in (low, high) if least <= end <= most]
         reason = f"the interval contains {' and '.join(f'{end + 0.0:g}' for end in ends)}"
         return None, reason, min(abs(found.mean - end) for end in (low, high))
 
@@ -129,7 +133,8 @@ class Value(_Sampled):
 
     def decide(self, found: Sample, low: float, high: float) -> tuple[bool | None, str, float]:
         """The mean decides, unless seeds scatter too much to say anything."""
-        spilled = found.interval[0] < low and found.interval[1] > high
+        least, most = found.ends
+        spilled = least < low and most > high
         if low <= found.mean <= high:
             reason = "seeds scatter more than the tolerance" if spilled else self.text
             return None if spilled else True, reason, max(found.mean - low, high - found.mean)
@@ -222,15 +227,15 @@ class Order:
             for pair in combinations(present, 2)
         }
         near = [pairs[pair] for pair in pairwise(present)]
-        shared = {"n": near[0].n, "shown": shown, "size": "open" if published else "-"}
+        shared: dict[str, Any] = {"n": near[0].n, "shown": shown, "size": "open" if published else "-"}
         if few := next((found for found in pairs.values() if found.n < MINIMUM_SEEDS), None):
             return Verdict("undecided", few.reason, asked=few.asked, **shared | {"n": few.n})
         tested = [found.p for found in near if found.p is not None]
         if reversed_pairs := [pair for pair, found in pairs.items() if found.holds is False]:
             # any pair would have been enough, so each had its chance
-            p = min(1.0, len(pairs) * min(pairs[pair].p for pair in reversed_pairs))
+            lowest = min(p for pair in reversed_pairs if (p := pairs[pair].p) is not None)
             reason = f"{' and '.join(reversed_pairs[0])} are the other way round"
-            return Verdict("not reproduced", reason, holds=False, p=p, **shared)
+            return Verdict("not reproduced", reason, holds=False, p=min(1.0, len(pairs) * lowest), **shared)
         if open_pairs := [pair for pair in pairwise(present) if pairs[pair].holds is None]:
             reason = pairs[open_pairs[0]].reason.partition(";")[0]
             named = ", ".join(" and ".join(pair) for pair in open_pairs)
@@ -296,8 +301,8 @@ class Exact:
         off = max((abs(value - expected) for value in values), default=math.nan)
         holds = off <= self.within
         reason = self.text if holds else f"off by {describe(off)}"
-        agreement = ("agrees" if holds else "excluded") if published else "-"
-        shared = {"mean": values[0], "n": len(values), "shown": describe(values[0])}
+        agreement: Size = ("agrees" if holds else "excluded") if published else "-"
+        shared: dict[str, Any] = {"mean": values[0], "n": len(values), "shown": describe(values[0])}
         return Verdict("reproduced" if holds else "not reproduced", reason, holds=holds, size=agreement, **shared)
 
 

@@ -155,7 +155,7 @@ def run(
     """
     if out is not None:
         _prepare(Path(out))
-    measures, watched = ([(find(name), {}) for name in names] for names in (grid.measures, grid.watch))
+    measures, watched = ([(find(name), dict[str, Any]()) for name in names] for names in (grid.measures, grid.watch))
     watch = {measure.column(): measure.watched() for measure, _ in watched}
     then = partial(take_all, measures=measures, nulls=grid.nulls, watched=watched, data_dir=data_dir)
     work = {spec: watch for spec in grid.unique().specs}
@@ -176,7 +176,8 @@ def rows(grid: Grid, *, recorded: bool = True, **where: Any) -> list[Row]:
         try:
             for name in grid.measures:
                 (each,) = observe([spec], name, recorded=recorded, **where)
-                row |= each.values | {"origin": each.origin}
+                assert each is not None  # `observe` raises where it lacks one
+                row |= {**each.values, "origin": each.origin}
         except (ValueError, FileNotFoundError) as error:
             row["error"] = str(error)
         found.append(row)
@@ -330,8 +331,7 @@ def _fitting(path: str, now: Any, value: Any) -> Any:
         raise ValueError(f"{path} = {value!r}: a table with its type is needed, such as {name_of(type(now))}")
     wanted = type(now) if isinstance(now, int | float | str | tuple) else None
     # true is an int to Python, and none to whoever reads a grid
-    unfit = wanted is not None and (not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool))
-    if unfit and value is not None:
+    if wanted and value is not None and (not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool)):
         raise ValueError(f"{path} = {value!r}: {wanted.__name__} is needed, such as {now!r}")
     return value
 

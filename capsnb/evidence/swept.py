@@ -34,7 +34,7 @@ def swept(
 
     Settings that train the same network each have it.
     """
-    where = {"null": null, "watched": watched, "store": store, "data_dir": data_dir}
+    where: dict[str, Any] = {"null": null, "watched": watched, "store": store, "data_dir": data_dir}
     found = observe(grid.specs, measure, recorded=True, partial=True, **where)
     rows = zip(grid.settings, found, strict=True)
     return [Swept(settings, each.values, each.made.get("seconds")) for settings, each in rows if each is not None]
@@ -99,7 +99,7 @@ def deaths(
     Networks that have learned, `learned` percent of validation images right, and those that have not.
     """
     right = [row.values["validation accuracy, %"] for row in swept(grid, "accuracy", **where)]
-    found: tuple[dict[Any, dict[int, float]], ...] = ({}, {})
+    found: tuple[dict[Any, dict[int, float]], dict[Any, dict[int, float]]] = ({}, {})
     for row, accuracy in zip(swept(grid, "parse tree", **where), right, strict=True):
         alive = row.values["alive"][1:-1]
         dead = 100 * (1 - sum(alive) / (len(alive) * row.settings["capsules"]))

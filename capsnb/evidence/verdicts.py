@@ -83,6 +83,12 @@ class Sample:
     floor: float = 0.0  # the least half width that its interval may have
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Of its interval, which it must have."""
+        assert self.interval is not None, self.lack
+        return self.interval
+
+    @property
     def lack(self) -> str:
         """Why there is no interval."""
         return FEW.format(n=self.n) if self.n < MINIMUM_SEEDS else STILL
@@ -91,7 +97,7 @@ class Sample:
         """Chance of a mean so far or further on that side of a true value `gap` below it."""
         from scipy.stats import t
 
-        half = (self.interval[1] - self.interval[0]) / 2
+        half = (self.ends[1] - self.ends[0]) / 2
         return float(t.sf(gap * t.ppf(0.975, self.n - 1) / half, self.n - 1))
 
     def p(self, low: float, high: float, holds: bool | None) -> float:
