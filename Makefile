@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help reproduce test lab explore docs notebooks bench gpu
 help:
 	@echo "make reproduce   execute every notebook (profile quick) and write build/report.html"
-	@echo "make test        lint, unit tests, notebook contract, smoke runs, nbval"
+	@echo "make test        lint, types, unit tests, notebook contract, smoke runs, nbval"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make explore     serve the explorers as a web page on this machine"
 	@echo "make docs        the site, into build/docs: notebooks as committed, figures, how-to pages, the API"
@@ -44,6 +44,7 @@ test: $(READY)
 	@rm -rf build/test-runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 	CAPSNB_PROFILE=smoke CAPSNB_ROUTINGS=$(GUEST) $(BIN)/pytest $(SIDE_BY_SIDE) --nbval-lax $(NBVAL) notebooks
 	CAPSNB_RUNS=build/no-runs $(BIN)/pytest $(SIDE_BY_SIDE) --nbval $(NBVAL) $(RECORDED)

@@ -11,7 +11,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: nothing keeps two processes from one file there
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _holders: dict[tuple[int, int], int] = {}  # (device, inode) of what this process holds -> the thread that does
