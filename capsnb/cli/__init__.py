@@ -87,7 +87,7 @@ def main(ctx: click.Context, modules: tuple[str, ...]) -> None:
     capsnb run                                every notebook, profile quick
     capsnb run 03 --profile full --seeds 5    one notebook at the paper's own size
     capsnb report                             build/report.html from the executed notebooks
-    capsnb --import kmnist data               with the image set that kmnist.py registers
+    capsnb --import bars data                 with the image set that bars.py registers
     """
     if modules:
         find_here(ctx)
