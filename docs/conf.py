@@ -25,7 +25,7 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"**": ["sidebar-nav-bs"], "index": []}
+html_sidebars = {page: [] for page in ("index", "gallery", "results")}
 
 nb_execution_mode = "off"  # as committed
 myst_enable_extensions = ["dollarmath", "amsmath"]
