@@ -25,7 +25,7 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"**": ["sidebar-nav-bs"], "index": []}
+html_sidebars = {page: [] for page in ("index", "gallery", "results")}
 
 nb_execution_mode = "off"  # as committed
 myst_enable_extensions = ["dollarmath", "amsmath"]
@@ -38,7 +38,7 @@ suppress_warnings += ["mystnb.unknown_mime_type", "ref.python"]
 apidoc_modules = [
     {"path": "../capsnb", "destination": "api", "separate_modules": True, "module_first": True, "max_depth": 2}
 ]
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
 default_role = "code"

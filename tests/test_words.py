@@ -32,7 +32,7 @@ def test_curves_are_told_by_name_with_their_ends_and_their_turn():
     curves = {"capsnet": {"rotation": [0.5, 0.9, 0.4]}}
     told = plot.describe(plot.factor_curves(curves, {"rotation": [-30, 0, 30]}, units={"rotation": "degrees"}))
     assert told.startswith("Accuracy against one transformation at a time")
-    assert "rotation. horizontal axis degrees, -30 to 30. vertical axis accuracy (%), 40 to 90" in told
+    assert "rotation. Horizontal axis degrees, -30 to 30. Vertical axis accuracy (%), 40 to 90" in told
     assert "capsnet from 50 to 40, at most 90" in told
 
 
@@ -43,9 +43,9 @@ def test_points_are_told_row_by_row():
 
 
 def test_bars_cells_and_pictures_are_told():
-    assert "bars: 3 0.25, 7 0.75" in plot.describe(plot.lengths([0.25, 0.75], classes=["3", "7"]).figure)
+    assert "Bars: 3 0.25, 7 0.75" in plot.describe(plot.lengths([0.25, 0.75], classes=["3", "7"]).figure)
     heat = plot.heat_maps({"alive": [[0.1, 0.5]]}, ["deep"], [1, 2], xlabel="decay")
-    assert "alive. 1 rows by 2 columns of values from 0.1 to 0.5. horizontal axis decay: 1, 2" in plot.describe(heat)
+    assert "alive. 1 rows by 2 columns of values from 0.1 to 0.5. Horizontal axis decay: 1, 2" in plot.describe(heat)
     grid = plot.image_grid(np.zeros((2, 4, 4)), titles=["3", "7"]).figure
     assert plot.describe(grid) == "Pictures in rows and columns. 2 pictures: 3, 7."
 
@@ -82,7 +82,7 @@ def executed():
 
 def test_a_figure_in_a_notebook_carries_it_and_has_the_ground_of_the_page(executed):
     (output,) = executed.cells[0].outputs
-    assert "bars: 3 0.25, 7 0.75" in output.metadata["image/png"]["alt"]
+    assert "Bars: 3 0.25, 7 0.75" in output.metadata["image/png"]["alt"]
     assert "needs_background" not in output.metadata  # JupyterLab would put white behind it
     picture = Image.open(BytesIO(b64decode(output.data["image/png"]))).convert("RGBA")
     assert picture.getpixel((0, 0))[3] == 0
@@ -97,4 +97,4 @@ def test_so_do_a_page_and_the_report(executed, export, tmp_path):
         nbformat.write(executed, path)
         html = str(report.read(path).body)
     (picture,) = BeautifulSoup(html, "html.parser").find_all("img")
-    assert "bars: 3 0.25, 7 0.75" in picture["alt"]
+    assert "Bars: 3 0.25, 7 0.75" in picture["alt"]

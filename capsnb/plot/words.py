@@ -47,7 +47,8 @@ def describe(figure: Figure) -> str:
     around = [figure.get_suptitle(), figure.get_supxlabel(), figure.get_supylabel()]
     said = [*dict.fromkeys(kinds), *around]
     if len(panels) > PANELS:
-        said.append(f"{len(panels)} panels: {_some(dict.fromkeys(filter(None, map(_title, panels))))}")
+        titles = _some(dict.fromkeys(filter(None, map(_title, panels))))
+        said.append(f"{len(panels)} panels" + (f": {titles}; the first" if titles else ", of which the first"))
         panels = panels[:1]
     said += [_panel(ax) for ax in panels]
     text = ". ".join(dict.fromkeys(" ".join(each.split()).rstrip(".") for each in said if each and each.strip()))
@@ -92,7 +93,7 @@ def _panel(ax: Axes) -> str:
 def _axis(axis: Axis, ends: np.ndarray, cells: bool) -> str:
     """Its label and how far the data go, or what stands along it."""
     label = axis.get_label_text()
-    along = f"{'horizontal' if axis.axis_name == 'x' else 'vertical'} axis"
+    along = f"{'Horizontal' if axis.axis_name == 'x' else 'Vertical'} axis"
     if names := _names(axis) if cells or _counted(axis) else []:
         return f"{along}{f' {label}' * bool(label)}: {_some(names)}"
     scale = ", logarithmic" if axis.get_scale() == "log" else ""
@@ -138,7 +139,7 @@ def _bars(bars: BarContainer, names: list[str]) -> str:
         f"{size:.3g}" for size in sizes
     ]
     label = str(bars.get_label())
-    return f"{'bars' if label.startswith('_') else label}: {_some(shown)}"
+    return f"{'Bars' if label.startswith('_') else label}: {_some(shown)}"
 
 
 def _by_row(ax: Axes, rows: list[str]) -> str:
