@@ -137,6 +137,11 @@ def is_own(path: Path) -> bool:
     )
 
 
+def folder_of_sets(path: Path | None) -> Path | None:
+    """The folder in which known sets lie; None where images of one's own are given in its place."""
+    return None if path is not None and is_own(path) else path
+
+
 def refuse_own(path: Path | None, remedy: str) -> None:
     """Raise ValueError for images of somebody's own where the folder of the known sets is meant."""
     if path is not None and is_own(path):

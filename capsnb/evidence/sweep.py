@@ -253,14 +253,8 @@ def _spec(settings: Mapping[str, Any]) -> Spec:
     for path in sorted(settings, key=lambda path: path.count(".")):
         if "." in path or path in PARTS:
             spec = override(spec, path, settings[path])
-    if not is_own(Path(spec.data.name)):
-        return spec
-    return replace(spec, model=fit.following(spec.model, prepare(spec.data), given=settings))
-
-
-def folder_of_sets(data: Path | None) -> Path | None:
-    """The folder in which known sets lie; None where images of one's own are given in its place."""
-    return None if data is not None and is_own(data) else data
+    own = is_own(Path(spec.data.name))
+    return replace(spec, model=fit.following(spec.model, prepare(spec.data), given=settings)) if own else spec
 
 
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
