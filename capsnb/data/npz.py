@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from capsnb.data.formats import OWN, PACKED, Arrays, Counts, Parts, brief, check, full_range, open_file
+from capsnb.data.formats import OWN, Arrays, Counts, Parts, brief, check, full_range, open_file
 
 
 def is_npz_folder(where: Path) -> bool:
@@ -59,7 +58,9 @@ def _count_file(path: Path, remedy: str) -> int:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(file)[0][0]
-    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, EOFError, zlib.error) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # as in `_read_file`
         raise ValueError(f"{path} is not an .npz file with images and labels ({brief(error)}); {remedy}.") from error
 
 
@@ -69,11 +70,12 @@ def _read_file(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]
     Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; whole numbers 0 to 255,
     or 0 and 1, or floats in [0, 1]. Labels: integers (N,).
     """
-    try:
-        with open_file(path, remedy) as file, np.load(file) as archive:
-            found = {key: archive[key] for key in ("images", "labels", "classes") if key in archive.files}
-    except (*PACKED, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is truncated or not an .npz file ({brief(error)}); {remedy}.") from error
+    with open_file(path, remedy) as file:
+        try:
+            with np.load(file) as archive:
+                found = {key: archive[key] for key in ("images", "labels", "classes") if key in archive.files}
+        except Exception as error:  # a damaged archive is no one error of numpy, zipfile, zlib and struct
+            raise ValueError(f"{path} is truncated or not an .npz file ({brief(error)}); {remedy}.") from error
     missing = [key for key in ("images", "labels") if key not in found]
     if missing:
         raise ValueError(f"{path} has no array named {' and '.join(missing)}; {remedy}.")

@@ -42,7 +42,8 @@ from typing import Any
 
 from capsnb.data import is_own, prepare
 from capsnb.disk import make_folder, replacing
-from capsnb.measure.observe import observe, record, take_all
+from capsnb.measure.observe import observe, take_all
+from capsnb.measure.observe import record as record
 from capsnb.measure.protocol import find
 from capsnb.measure.survey import surveyed
 from capsnb.nn.models import ZOO, CapsNetConfig
@@ -336,17 +337,3 @@ def _cell(value: Any) -> Any:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
-
-
-__all__ = [
-    "Grid",
-    "encode_row",
-    "expand",
-    "hidden_means",
-    "override",
-    "read_grid",
-    "record",
-    "rows",
-    "run",
-    "write_rows",
-]
