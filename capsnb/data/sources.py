@@ -160,7 +160,8 @@ def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) 
         if part is not None:
             images = _decoded(part.images, size, channels)
             if isinstance(part.images, Pictures) and (where := find(name, folder)):
-                images = formats.full_range(images, where, OWN)
+                beside = arrays[0].images if arrays else None
+                images = formats.full_range(images, where, OWN, beside=beside)
             part = Arrays(images, part.labels)
             channels = channels or images.shape[1]  # of the training images
         arrays.append(part)
