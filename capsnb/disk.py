@@ -22,9 +22,9 @@ def make_folder(folder: Path) -> None:
 
     ValueError where more is missing, or it would be new at the root of the disk: a slip, more often than a wish.
     """
-    folder = folder.absolute()
-    slip = not folder.parent.exists() or (folder.parent == Path(folder.anchor) and not folder.exists())
-    if slip and not folder.is_relative_to(Path.cwd()):
+    whole = folder.absolute()
+    slip = not whole.parent.exists() or (whole.parent == Path(whole.anchor) and not whole.exists())
+    if slip and not whole.is_relative_to(Path.cwd()):
         raise ValueError(f"{folder} is not there, and would be made outside of the working directory: make it first.")
     folder.mkdir(parents=True, exist_ok=True)
 

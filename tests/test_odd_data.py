@@ -309,3 +309,13 @@ def test_a_pointer_of_git_lfs_says_so(tmp_path, tiny):  # noqa: F811
     for name in (tmp_path / "pets", tmp_path / "mine.npz", "tiny-imagenet"):
         with error(ValueError, "3.png|mine.npz|words.txt", "is a pointer of Git LFS", "git lfs pull"):
             data.load(str(name), data_dir=tmp_path)
+
+
+def test_the_training_images_decide_what_white_is(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name, images in {"train": noise(shape=(40, 8, 8)), "test": noise(1, (40, 8, 8)) % 20}.items():
+        np.savez(tmp_path / "mine" / f"{name}.npz", images=images, labels=np.arange(40) % 2)
+    assert data.load(str(tmp_path / "mine")).test.images.max() == 19
+    folder(tmp_path / "dim" / "train", lambda c, n: Image.fromarray(noise(40 * c + n)))
+    folder(tmp_path / "dim" / "test", lambda c, n: Image.fromarray(noise(40 * c + n) % 20))
+    assert data.load(str(tmp_path / "dim")).test.images.max() == 19

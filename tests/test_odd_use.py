@@ -1,6 +1,8 @@
 """Networks, routings and weights as people have them: each odd one is taken as meant, or refused in a sentence."""
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import torch
 from test_data import error, no_data_folder, own  # noqa: F401
 from test_odd_data import POINTER, folder, noise
 
-from capsnb.data import DataSpec, prepare
+from capsnb.data import DataSpec, ImageSet, Split, folder_of_sets, prepare
 from capsnb.disk import make_folder
+from capsnb.evidence import plans, sweep
 from capsnb.nn.layers import RoutedCapsules
 from capsnb.nn.models import ZOO, CapsNetConfig, StridedStem
 from capsnb.nn.routing import Attention, SelfAttention, Uniform
@@ -254,3 +257,44 @@ def test_folders_are_made_where_they_are_meant(tmp_path, monkeypatch):
         with error(ValueError, "is not there, and would be made outside of the working directory"):
             make_folder(far)
         assert not far.exists()
+
+
+def test_a_huge_network_is_said_before_it_is_made():
+    told = fit.heavy(CapsNetConfig(size=224))
+    assert told.startswith("CapsNet has 500,391,168 parameters, about 8 GB while it trains; ")
+    assert "resize" in told and "fewer types" in told
+    assert fit.heavy(CapsNetConfig()) == fit.heavy(SMALL.build()) == ""
+    images = ImageSet(
+        "large", "x", tuple("abcdefghij"), *[Split(torch.zeros(2, 1, 224, 224, dtype=torch.uint8), torch.arange(2))] * 3
+    )
+    with pytest.warns(UserWarning, match="500,391,168 parameters"):
+        fit.check(CapsNetConfig(size=224), images)
+
+
+def test_a_grid_follows_ones_own_images(three, tmp_path):
+    (tmp_path / "grid.toml").write_text(
+        '[base]\n"data.resize" = [24, 18]\n"model.decoder" = "none"\n[grid]\nseed = [0, 1]\n'
+    )
+    networks = sweep.read_grid(tmp_path / "grid.toml", Path(three))
+    shapes = {(spec.model.image_shape, spec.model.classes, spec.data.name) for spec in networks.specs}
+    assert shapes == {((1, 24, 18), 3, three)}
+    (tmp_path / "given.toml").write_text(
+        f'[base]\n"data.name" = "{three}"\n"model.classes" = 10\n"model.size" = [16, 16]\n'
+    )
+    (spec,) = sweep.read_grid(tmp_path / "given.toml").specs
+    assert (spec.model.classes, spec.model.size) == (10, (16, 16))
+    assert folder_of_sets(Path(three)) is None and folder_of_sets(tmp_path) == tmp_path
+
+
+def test_own_images_go_to_the_notebook_that_takes_them(three, tmp_path, monkeypatch):
+    monkeypatch.delenv("CAPSNB_EVIDENCE", raising=False)
+    before = sorted(Path(three).rglob("*"))
+    plan = plans.plan("07", "smoke", data=three)
+    assert plan.settings["own"] == three and plan.data_dir is None
+    assert plans.plan("07", "smoke", data=tmp_path).settings["own"] is None
+    command = [sys.executable, "-m", "capsnb.cli"]
+    for arguments in (["run", "00", "--profile", "smoke"], ["data"], ["campaign", "--hours", "1", "--dry-run"]):
+        done = subprocess.run([*command, *arguments, "--data", three], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert "is an image set of its own, not a folder of the sets known by name" in done.stderr
+    assert sorted(Path(three).rglob("*")) == before

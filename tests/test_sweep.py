@@ -269,7 +269,7 @@ BAD_CALLS = {
     "grid.toml --backend dask --address nonsense": (
         "There is no dask scheduler at nonsense: start one and give its address."
     ),
-    "grid.toml --data nowhere": "Invalid value for '--data': Path 'nowhere' does not exist.",
+    "grid.toml --data nowhere": "Invalid value for '--data': Directory 'nowhere' does not exist.",
     "grid.toml --out empty": "Invalid value for '--out': File 'empty' is a directory.",
     "grid.toml --out binary/rows": "binary/rows cannot be: a file lies where its folder would.",
     "grid.toml --out binary/deeper/rows": "binary/deeper/rows cannot be: a file lies where its folder would.",

@@ -62,6 +62,16 @@ def _project(callback: Any) -> Any:
 
 
 PROJECT, NEEDS_PROJECT = _project(_take_project), _project(_need_project)
+
+
+class FolderOrArchive(click.Path):
+    """A folder, or an .npz file, that is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        kind = file if str(value).endswith(".npz") else folder
+        return kind(exists=True).convert(value, param, ctx)
+
+
 DATA = click.option(
     "--data",
     type=folder(exists=True),
@@ -70,7 +80,7 @@ DATA = click.option(
 )
 OWN_DATA = click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=FolderOrArchive(),
     help="Folder of the image sets, in place of CAPSNB_DATA; or images of your own: class folders, or an .npz file.",
 )
 

@@ -146,11 +146,12 @@ def sweep(
     capsnb sweep notebooks/sweeps/parse_tree_small.toml --jobs 2
     capsnb sweep grid.toml --backend dask --address tcp://scheduler:8786
     """
+    from capsnb.data import folder_of_sets
     from capsnb.evidence import sweep as sweeps
     from capsnb.training import backends
 
     backends.check(backend, address, jobs)
-    networks, data = sweeps.read_grid(grid, data), sweeps.folder_of_sets(data)
+    networks, data = sweeps.read_grid(grid, data), folder_of_sets(data)
     chosen = networks.unique()
     out = out or Path("build/sweeps") / f"{grid.stem}.csv"
     more = len(networks.specs) - len(chosen.specs)

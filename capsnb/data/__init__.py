@@ -8,7 +8,17 @@ gives the images of a run, `digest` tells sets apart by their content.
 from capsnb.data.identity import digest
 from capsnb.data.image_set import Batch, ImageSet, Split, balanced_order
 from capsnb.data.loading import load
-from capsnb.data.sources import available, data_dir, fetch, is_own, names, refuse_own, short_name, true_digest
+from capsnb.data.sources import (
+    available,
+    data_dir,
+    fetch,
+    folder_of_sets,
+    is_own,
+    names,
+    refuse_own,
+    short_name,
+    true_digest,
+)
 from capsnb.data.spec import Augment, DataSpec, prepare
 
 __all__ = [
@@ -22,6 +32,7 @@ __all__ = [
     "data_dir",
     "digest",
     "fetch",
+    "folder_of_sets",
     "is_own",
     "load",
     "names",

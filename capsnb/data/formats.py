@@ -68,12 +68,17 @@ def check(arrays: Arrays, path: Path, remedy: str, *, classes: int | None = None
     return arrays
 
 
-def full_range(images: np.ndarray, path: Path, remedy: str, *, least: int = 2) -> np.ndarray:
+def full_range(
+    images: np.ndarray, path: Path, remedy: str, *, least: int = 2, beside: np.ndarray | None = None
+) -> np.ndarray:
     """uint8 images whose white is 255: those of 0 and 1 are read as black and white, which a warning says.
 
-    ValueError where the brightest pixel of all, `least` to 31, may be white as well as nearly black.
+    ValueError where the brightest pixel of all, `least` to 31, may be white as well as nearly black. beside: the
+    training images, where these are others: they have decided, and are black and white or not.
     """
     top = int(images.max()) if images.size else 0
+    if beside is not None and not (top == 1 and np.isin(beside, (0, 255)).all()):
+        return images
     if least <= top < 32:
         raise ValueError(
             f"{path}: the brightest pixel of all images is {top}, which may be white or nearly black; scale the images "

@@ -79,7 +79,9 @@ def read_idx_folder(where: Path, remedy: str, classes: tuple[str, ...] = ()) -> 
     for part in IDX_COUNTS:
         files = _idx_pair(where, part, remedy)
         images, labels = (formats.read_idx(file, rank, remedy) for file, rank in zip(files, (3, 1), strict=True))
-        arrays = Arrays(formats.full_range(images[:, None], files[0], remedy), labels.astype(np.int64))
+        beside = parts[0].images if parts else None
+        images = formats.full_range(images[:, None], files[0], remedy, beside=beside)
+        arrays = Arrays(images, labels.astype(np.int64))
         parts.append(check(arrays, files[1], remedy, classes=len(classes) if classes else None))
         classes = classes or tuple(map(str, range(int(labels.max()) + 1)))
     return Parts(classes, parts[0], None, parts[1])

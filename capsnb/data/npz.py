@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from capsnb.data.formats import OWN, PACKED, Arrays, Counts, Parts, brief, check, full_range, open_file
+from capsnb.data.formats import OWN, Arrays, Counts, Parts, brief, check, full_range, open_file
 
 
 def is_npz_folder(where: Path) -> bool:
@@ -29,7 +28,7 @@ def read_npz_folder(where: Path, remedy: str, known: tuple[str, ...] | None = No
     for name in ("validation.npz", "test.npz"):
         other = None
         if name == "test.npz" or (where / name).is_file():
-            other, _ = _read_file(where / name, remedy)
+            other, _ = _read_file(where / name, remedy, beside=arrays.images)
             check(other, where / name, remedy, classes=len(classes), every=False)
         others.append(other)
     return Parts(classes, arrays, *others)
@@ -59,21 +58,24 @@ def _count_file(path: Path, remedy: str) -> int:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(file)[0][0]
-    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, EOFError, zlib.error) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # as in `_read_file`
         raise ValueError(f"{path} is not an .npz file with images and labels ({brief(error)}); {remedy}.") from error
 
 
-def _read_file(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]:
+def _read_file(path: Path, remedy: str, beside: np.ndarray | None = None) -> tuple[Arrays, tuple[str, ...] | None]:
     """Images and labels of an .npz file, and its class names where it has `classes`.
 
     Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3; whole numbers 0 to 255,
-    or 0 and 1, or floats in [0, 1]. Labels: integers (N,).
+    or 0 and 1, or floats in [0, 1]. Labels: integers (N,). beside: see `_bytes`.
     """
-    try:
-        with open_file(path, remedy) as file, np.load(file) as archive:
-            found = {key: archive[key] for key in ("images", "labels", "classes") if key in archive.files}
-    except (*PACKED, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is truncated or not an .npz file ({brief(error)}); {remedy}.") from error
+    with open_file(path, remedy) as file:
+        try:
+            with np.load(file) as archive:
+                found = {key: archive[key] for key in ("images", "labels", "classes") if key in archive.files}
+        except Exception as error:  # a damaged archive is no one error of numpy, zipfile, zlib and struct
+            raise ValueError(f"{path} is truncated or not an .npz file ({brief(error)}); {remedy}.") from error
     missing = [key for key in ("images", "labels") if key not in found]
     if missing:
         raise ValueError(f"{path} has no array named {' and '.join(missing)}; {remedy}.")
@@ -83,16 +85,17 @@ def _read_file(path: Path, remedy: str) -> tuple[Arrays, tuple[str, ...] | None]
             f"{path}: labels are {labels.dtype} of shape {labels.shape}, not whole numbers of shape (N,); {remedy}."
         )
     classes = tuple(map(str, found["classes"])) if "classes" in found else None
-    images = _channels_first(_bytes(images, path, remedy), path, remedy)
+    images = _channels_first(_bytes(images, path, remedy, beside), path, remedy)
     return Arrays(images, labels.reshape(-1).astype(np.int64)), classes
 
 
-def _bytes(images: np.ndarray, path: Path, remedy: str) -> np.ndarray:
+def _bytes(images: np.ndarray, path: Path, remedy: str, beside: np.ndarray | None = None) -> np.ndarray:
+    """Images as uint8; beside: as `full_range` has it."""
     low, high = (images.min(), images.max()) if images.size and images.dtype.kind in "biuf" else (0, 0)
     if images.dtype.kind == "f" and low >= 0 and high <= 1:
-        return full_range(np.rint(images * 255).astype(np.uint8), path, remedy, least=1)
+        return full_range(np.rint(images * 255).astype(np.uint8), path, remedy, least=1, beside=beside)
     if images.dtype.kind in "biu" and low >= 0 and high <= 255:
-        return full_range(images.astype(np.uint8), path, remedy)
+        return full_range(images.astype(np.uint8), path, remedy, beside=beside)
     raise ValueError(
         f"{path}: images are {images.dtype} from {low} to {high}, not whole numbers 0 to 255 or floats 0 to 1; "
         f"{remedy}."

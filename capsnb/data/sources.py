@@ -137,6 +137,11 @@ def is_own(path: Path) -> bool:
     )
 
 
+def folder_of_sets(path: Path | None) -> Path | None:
+    """The folder in which known sets lie; None where images of one's own are given in its place."""
+    return None if path is not None and is_own(path) else path
+
+
 def refuse_own(path: Path | None, remedy: str) -> None:
     """Raise ValueError for images of somebody's own where the folder of the known sets is meant."""
     if path is not None and is_own(path):
@@ -155,7 +160,8 @@ def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) 
         if part is not None:
             images = _decoded(part.images, size, channels)
             if isinstance(part.images, Pictures) and (where := find(name, folder)):
-                images = formats.full_range(images, where, OWN)
+                beside = arrays[0].images if arrays else None
+                images = formats.full_range(images, where, OWN, beside=beside)
             part = Arrays(images, part.labels)
             channels = channels or images.shape[1]  # of the training images
         arrays.append(part)

@@ -54,7 +54,11 @@ def load(path: Path) -> nbformat.NotebookNode:
     try:
         notebook = nbformat.reads(content.decode(), as_version=4)
         for cell in notebook.cells:
-            cell.source, cell.metadata.get("tags", ())
+            if cell.cell_type == "code":  # as others may leave them out
+                cell.setdefault("outputs", [])
+                cell.setdefault("execution_count", None)
+            notebook.nbformat_minor = max(notebook.nbformat_minor, 5 if "id" in cell else 0)
+        nbformat.validate(notebook)
         return notebook
     except Exception as error:  # nbformat raises what json, its schemas and its conversions do
         conflicted = b"\n<<<<<<< " in content or content.startswith(b"<<<<<<< ")

@@ -42,7 +42,8 @@ from typing import Any
 
 from capsnb.data import is_own, prepare
 from capsnb.disk import make_folder, replacing
-from capsnb.measure.observe import observe, record, take_all
+from capsnb.measure.observe import observe, take_all
+from capsnb.measure.observe import record as record
 from capsnb.measure.protocol import find
 from capsnb.measure.survey import surveyed
 from capsnb.nn.models import ZOO, CapsNetConfig
@@ -253,14 +254,8 @@ def _spec(settings: Mapping[str, Any]) -> Spec:
     for path in sorted(settings, key=lambda path: path.count(".")):
         if "." in path or path in PARTS:
             spec = override(spec, path, settings[path])
-    if not is_own(Path(spec.data.name)):
-        return spec
-    return replace(spec, model=fit.following(spec.model, prepare(spec.data), given=settings))
-
-
-def folder_of_sets(data: Path | None) -> Path | None:
-    """The folder in which known sets lie; None where images of one's own are given in its place."""
-    return None if data is not None and is_own(data) else data
+    own = is_own(Path(spec.data.name))
+    return replace(spec, model=fit.following(spec.model, prepare(spec.data), given=settings)) if own else spec
 
 
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,17 +337,3 @@ def _cell(value: Any) -> Any:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
-
-
-__all__ = [
-    "Grid",
-    "encode_row",
-    "expand",
-    "hidden_means",
-    "override",
-    "read_grid",
-    "record",
-    "rows",
-    "run",
-    "write_rows",
-]

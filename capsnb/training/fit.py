@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+from torch import nn
+
 from capsnb.data import ImageSet
+
+MANY, BYTES = 100_000_000, 16  # parameters; bytes of each with its gradient and the two averages of Adam
 
 
 def matching(config: Any, data: ImageSet) -> Any:
@@ -25,11 +31,14 @@ def following(config: Any, data: ImageSet, given: Iterable[str]) -> Any:
 def check(model: Any, data: ImageSet) -> None:
     """ValueError unless the set can train a model, or one of a configuration: its images, their shape and classes.
 
-    What neither says of itself (`image_shape`, `classes`) is not checked.
+    What neither says of itself (`image_shape`, `classes`) is not checked. A warning says how many parameters a huge one
+    has, and what would make them fewer.
     """
     for split in ("train", "validation"):
         if not len(getattr(data, split)):
             raise ValueError(f"{data.name} has no {split} images, so nothing is trained on it ({data.source})")
+    if told := heavy(model):
+        warnings.warn(told, stacklevel=2)
     wanted, config = _wanted(data), getattr(model, "config", model)
     shape = tuple(getattr(model, "image_shape", data.image_shape))
     classes = getattr(config, "classes", wanted["classes"])
@@ -40,6 +49,26 @@ def check(model: Any, data: ImageSet) -> None:
             f"{data.name} has images {_by(data.image_shape)} of {wanted['classes']} classes, the model takes "
             f"{_by(shape)} of {classes}: give it {', '.join(f'{name}={wanted[name]}' for name in wrong)}"
         )
+
+
+def heavy(model: Any) -> str:
+    """What to say of a model, or one of a configuration, before it is trained: nothing unless it is huge."""
+    if isinstance(model, nn.Module):
+        parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    elif hasattr(model, "image_shape") and hasattr(model, "build"):
+        with torch.device("meta"):
+            return heavy(model.build())
+    else:
+        return ""
+    total = sum(parts.values())
+    if total < MANY:
+        return ""
+    largest = max(parts, key=parts.get)
+    return (
+        f"{type(model).__name__} has {total:,} parameters, about {total * BYTES / 1e9:.0f} GB while it trains; "
+        f"{parts[largest] / total:.0%} of them are in {largest}: smaller images (DataSpec(resize=...)), fewer capsules "
+        "(a stem with fewer types or larger strides, a DepthwiseStem) or decoder='none' make it small"
+    )
 
 
 def _wanted(data: ImageSet) -> dict[str, Any]:

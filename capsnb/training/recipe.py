@@ -90,9 +90,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value, wanted = getattr(self, each.name), each.type.removesuffix(" | None")
+            value, named = getattr(self, each.name), getattr(each.type, "__name__", str(each.type))
+            wanted = named.removesuffix(" | None")
             kinds = {"int": (int,), "float": (int, float)}.get(wanted)
-            if kinds and type(value) not in kinds and not (value is None and wanted != each.type):
+            if kinds and type(value) not in kinds and not (value is None and wanted != named):
                 raise ValueError(f"{each.name} = {value!r}: {wanted} is needed")
         for name, allowed in {
             "loss": tuple(LOSSES),
