@@ -173,7 +173,7 @@ each => {
 
 def while_dragged(page, handle, check):
     """Press a slider's handle where the page scrolls to it, move it towards its middle, call `check`, let it go."""
-    handle.evaluate("each => each.scrollIntoView({block: 'end'})")
+    handle.evaluate("each => each.scrollIntoView({block: 'center'})")
     page.wait_for_timeout(300)
     box = handle.bounding_box()
     track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()

@@ -164,7 +164,9 @@ def test_readme_names_every_notebook():
 
 def test_pages_name_every_notebook_and_every_page():
     assert "notebooks/*\n" in PAGES["notebooks.md"]  # a glob forgets none
-    listed = {name for text in PAGES.values() for tree in blocks("{toctree}", text) for name in tree.split()}
+    listed = {
+        name for text in PAGES.values() for tree in blocks("{toctree}", text) for name in re.findall(r"[\w/]+", tree)
+    }
     assert {name.removesuffix(".md") for name in PAGES} - {"index"} <= listed
 
 
