@@ -63,7 +63,7 @@ def heavy(model: Any) -> str:
     total = sum(parts.values())
     if total < MANY:
         return ""
-    largest = max(parts, key=parts.get)
+    largest = max(parts, key=lambda name: parts[name])
     return (
         f"{type(model).__name__} has {total:,} parameters, about {total * BYTES / 1e9:.0f} GB while it trains; "
         f"{parts[largest] / total:.0%} of them are in {largest}: smaller images (DataSpec(resize=...)), fewer capsules "
