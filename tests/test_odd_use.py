@@ -283,15 +283,20 @@ def test_a_grid_follows_ones_own_images(three, tmp_path):
     )
     (spec,) = sweep.read_grid(tmp_path / "given.toml").specs
     assert (spec.model.classes, spec.model.size) == (10, (16, 16))
-    assert folder_of_sets(Path(three)) is None and folder_of_sets(tmp_path) == tmp_path
+    assert folder_of_sets(Path(three)) is None and folder_of_sets(tmp_path / "x") == tmp_path / "x"
 
 
 def test_own_images_go_to_the_notebook_that_takes_them(three, tmp_path, monkeypatch):
     monkeypatch.delenv("CAPSNB_EVIDENCE", raising=False)
+    for name in ("a", "b", "c"):  # however deep they lie
+        (Path(three) / name).rename(tmp_path / name)
+        (Path(three) / name).mkdir()
+        (tmp_path / name).rename(Path(three) / name / "deeper")
     before = sorted(Path(three).rglob("*"))
     plan = plans.plan("07", "smoke", data=three)
     assert plan.settings["own"] == three and plan.data_dir is None
-    assert plans.plan("07", "smoke", data=tmp_path).settings["own"] is None
+    (tmp_path / "sets").mkdir()
+    assert plans.plan("07", "smoke", data=tmp_path / "sets").settings["own"] is None
     command = [sys.executable, "-m", "capsnb.cli"]
     for arguments in (["run", "00", "--profile", "smoke"], ["data"], ["campaign", "--hours", "1", "--dry-run"]):
         done = subprocess.run([*command, *arguments, "--data", three], capture_output=True, text=True, cwd=tmp_path)

@@ -49,8 +49,8 @@ def sub_folders(folder: Path) -> list[Path]:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether an image lies in a folder, not deeper."""
-    return any(_is_image(child) for child in folder.iterdir())
+    """Whether an image lies below a folder, however deep."""
+    return any(map(_is_image, _below(folder, ())))
 
 
 def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

@@ -75,7 +75,7 @@ def is_idx_folder(where: Path) -> bool:
 
 def read_idx_folder(where: Path, remedy: str, classes: tuple[str, ...] = ()) -> Parts:
     """Four IDX files of anybody's, .gz or not; classes are numbers unless given."""
-    parts = []
+    parts: list[Arrays] = []
     for part in IDX_COUNTS:
         files = _idx_pair(where, part, remedy)
         images, labels = (formats.read_idx(file, rank, remedy) for file, rank in zip(files, (3, 1), strict=True))

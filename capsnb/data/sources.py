@@ -16,7 +16,7 @@ import torch
 
 from capsnb.data import formats, layouts
 from capsnb.data.catalogue import SOURCES
-from capsnb.data.folders import SPLIT_FOLDERS, Pictures, holds_images, read_class_folders, sub_folders
+from capsnb.data.folders import Pictures, holds_images, read_class_folders, sub_folders
 from capsnb.data.formats import OWN, Arrays, Counts, Parts
 from capsnb.data.layouts import Source
 from capsnb.data.npz import count_npz_folder, is_npz_folder, read_npz_file, read_npz_folder
@@ -122,19 +122,14 @@ def _gather_own(name: str, path: Path | None) -> Found:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a path is itself a set of images, and no folder in which the known ones lie: from names alone."""
+    """Whether a path is itself a set of images, and no folder in which known ones lie: by the names of files alone."""
     if not path.is_dir():
         return path.suffix == ".npz"
     if is_npz_folder(path) or layouts.is_idx_folder(path):
         return True
     if any(find(name, path) for name, source in SOURCES.items() if source.locate is None):
         return False
-    return any(holds_images(child) for child in sub_folders(path)) or any(
-        holds_images(inner)
-        for child in sub_folders(path)
-        if child.name in SPLIT_FOLDERS
-        for inner in sub_folders(child)
-    )
+    return any(map(holds_images, sub_folders(path)))
 
 
 def folder_of_sets(path: Path | None) -> Path | None:

@@ -40,7 +40,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from capsnb.data import is_own, prepare
+from capsnb.data import is_own, names, prepare
 from capsnb.disk import make_folder, replacing
 from capsnb.measure.observe import observe, take_all
 from capsnb.measure.observe import record as record
@@ -254,7 +254,7 @@ def _spec(settings: Mapping[str, Any]) -> Spec:
     for path in sorted(settings, key=lambda path: path.count(".")):
         if "." in path or path in PARTS:
             spec = override(spec, path, settings[path])
-    own = is_own(Path(spec.data.name))
+    own = spec.data.name not in names() and is_own(Path(spec.data.name))
     return replace(spec, model=fit.following(spec.model, prepare(spec.data), given=settings)) if own else spec
 
 
