@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from capsnb import __version__, cli, installation
 from capsnb.disk import locked
 from capsnb.evidence import ahead, notebooks, plans
+from capsnb.training import checkpoints
 
 
 def call(*args, **more):
@@ -101,10 +102,7 @@ BAD = {
     "results record 00 --from notebooks": (
         "notebooks/00_only.ipynb names no profile it was executed at: only long and full are recorded."
     ),
-    "checkpoints make nothing": (
-        "There is no checkpoint 'nothing'; there are: capsnet-small, rem-small, deep-rba-small, "
-        "efficient-capsnet-small, convnet-cr-sf-small"
-    ),
+    "checkpoints make nothing": (f"There is no checkpoint 'nothing'; there are: {', '.join(checkpoints.CHECKPOINTS)}"),
     "results --readme nowhere": "Invalid value for '--readme': File 'nowhere' does not exist.",
 }
 
