@@ -64,7 +64,7 @@ def load(file: Path, remedy: str) -> dict[str, Any]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no one kind for a damaged file
-        if "Unsupported" in str(error) or "not an allowed global" in str(error):
+        if "Unsupported global" in str(error) or "not an allowed global" in str(error):
             raise ValueError(
                 f"{file} holds Python objects, such as a whole model, and not weights alone, so it is not opened: save "
                 "model.state_dict()"
