@@ -217,7 +217,7 @@ def load(folder: str | Path, *, device: str | torch.device | None = None) -> Run
 
 def _finished(spec: Spec, folder: Path, device: str | torch.device | None, watch: Iterable[str]) -> Run:
     model = spec.build()
-    weights = renamed(model, load_weights(folder / "model.pt"))
+    weights = renamed(model, load_weights(folder / "model.pt", f"delete {folder}, and the run is trained again"))
     if unfit := misfits(model, weights):
         raise ValueError(
             f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {in_words(unfit)}; move it "
