@@ -167,7 +167,7 @@ def test_images_of_ones_own_are_known_by_their_content(tmp_path):
 
 def test_a_model_of_fewer_classes_than_its_images_is_refused_in_a_sentence(tmp_path):
     spec = replace(SPEC, model=replace(SPEC.model, classes=4))
-    with pytest.raises(ValueError, match="mnist-sample has 10 classes, the model only 4: give it classes=10"):
+    with pytest.raises(ValueError, match="of 10 classes, the model takes 1x12x12 of 4: give it classes=10"):
         runs.get(spec, root_folder=tmp_path, progress=False)
 
 

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from PIL import Image
 from test_data import affnist, celeba, digits, error, idx, no_data_folder, own, picture, tiny  # noqa: F401
@@ -260,6 +261,17 @@ def test_small_affnist_files_are_counted_as_they_are(tmp_path):
         return next(each for each in data.available(tmp_path) if each["name"] == "affnist")
 
     assert (row()["train"], row()["test"]) == (0, 50)
+    fields = {
+        "a": 0,
+        "b": 0,
+        "image": np.zeros((1600, 7), np.uint8),
+        "c": 0,
+        "d": 0,
+        "label_int": np.zeros((1, 7), np.uint8),
+    }
+    scipy.io.savemat(tmp_path / "affnist" / "test.mat", {"affNISTdata": fields})
+    assert row()["test"] == 7, "its fields in another order"
+    affnist(tmp_path / "affnist" / "test.mat", 50)
     below = tmp_path / "affnist"
     for n in (1, 2, 3):
         affnist(below / "test_batches" / f"{n}.mat", 70 + n)

@@ -76,3 +76,10 @@ def test_a_quick_table_carries_nothing_that_differs_from_run_to_run(tmp_path):
 def test_what_cannot_be_recorded_is_told(tmp_path, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         recording.record(executed(tmp_path, **options), "05", root=tmp_path / "results")
+
+
+def test_a_quick_run_is_refused_by_its_profile(tmp_path):
+    notebook = nbformat.v4.new_notebook(metadata={"capsnb": {"parameters": {"profile": "quick"}}})
+    nbformat.write(notebook, tmp_path / "00_x.ipynb")
+    with pytest.raises(ValueError, match=r"00_x.ipynb was executed at profile quick: only long and full are recorded"):
+        recording.record(tmp_path, "00")

@@ -4,6 +4,7 @@ Slow imports stand where used. A bad input is one sentence on stderr and exit st
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +69,8 @@ class Commands(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with one_sentence():
+        with one_sentence(), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *more, **others: click.echo(f"Note: {message}", err=True)
             return super().invoke(ctx)
 
 

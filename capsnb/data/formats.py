@@ -180,16 +180,22 @@ def read_affnist(path: Path, remedy: str) -> Arrays:
 
 
 def count_affnist(path: Path, remedy: str) -> int:
-    """How many images one .mat file of affNIST holds: columns of the struct's first field, which stands at its head."""
+    """How many images one .mat file of affNIST holds: columns of the struct's first field, six transforms of each.
+
+    A file that does not begin with these is read.
+    """
     try:
         with open_file(path, remedy) as file:
             head = file.read(1 << 16)[128:]
         if head[:1] == b"\x0f":
             head = zlib.decompressobj().decompress(head[8:], 1 << 12)
         at = [place for place in range(0, min(len(head), 1 << 12) - 16, 4) if head[place : place + 8] == _FLAGS]
-        return int.from_bytes(head[at[1] + 28 : at[1] + 32], "little")  # the field's flags, and its two sides
+        rows, columns = (
+            int.from_bytes(head[at[1] + n : at[1] + n + 4], "little") for n in (24, 28)
+        )  # behind its flags
     except (OSError, IndexError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or no affNIST file ({brief(error)}); {remedy}.") from error
+    return columns if rows == 6 else len(read_affnist(path, remedy).labels)
 
 
 def read_pickle(path: Path, expected: str, remedy: str) -> dict[str, Any]:

@@ -192,9 +192,9 @@ def _papermill(source: Path, target: Path, parameters: dict[str, object], progre
     return outcome
 
 
-def _literally(path: Path) -> str:
+def _literally(path: Path) -> Path:
     """A path for papermill, which puts parameters where it has braces."""
-    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
+    return Path(str(path.resolve()).replace("{", "{{").replace("}", "}}"))
 
 
 def _judged(path: Path) -> tuple[int | None, str | None, str]:

@@ -217,11 +217,11 @@ def load(folder: str | Path, *, device: str | torch.device | None = None) -> Run
 
 def _finished(spec: Spec, folder: Path, device: str | torch.device | None, watch: Iterable[str]) -> Run:
     model = spec.build()
-    remedy = "move it away, and the run is trained again when it is asked for"
-    weights = renamed(model, load_weights(folder / "model.pt", remedy))
+    weights = renamed(model, load_weights(folder / "model.pt", f"delete {folder}, and the run is trained again"))
     if unfit := misfits(model, weights):
         raise ValueError(
-            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {in_words(unfit)}; {remedy}"
+            f"{folder / 'model.pt'} does not hold the weights of {folder / 'spec.json'}: {in_words(unfit)}; move it "
+            "away, and the run is trained again when it is asked for"
         )
     model.load_state_dict({name: weights[name] for name in model.state_dict()})
     return Run(model.to(pick_device(device)).eval(), files.read_history(folder, watch), spec, folder)

@@ -14,10 +14,7 @@ WRAPPINGS = ("state_dict", "model", "model_state_dict", "net", "weights")
 
 
 def load_weights(file: Path, remedy: str = "give another one, or the folder of a finished run") -> dict[str, Tensor]:
-    """Weights by name, also out of {"state_dict": ...}, {"model": ...} and other usual wrappings.
-
-    remedy: what a reader of a damaged file is told to do.
-    """
+    """Weights by name, also out of {"state_dict": ...}, {"model": ...} and other usual wrappings."""
     found = files.load(file, remedy)
     for name in WRAPPINGS:
         if isinstance(found.get(name), dict):
