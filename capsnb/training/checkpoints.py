@@ -17,8 +17,7 @@ from typing import Any
 from capsnb.data import Augment, DataSpec, prepare
 from capsnb.data.transforms import Affine
 from capsnb.installation import project, shipped
-from capsnb.nn.models import EFFICIENT, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
-from capsnb.nn.routing import Dynamic
+from capsnb.nn.models import EFFICIENT, ZOO, CapsNetConfig, ConvNetRConfig, DepthwiseStem, StridedStem
 from capsnb.training import runs
 from capsnb.training.evaluation import evaluate
 from capsnb.training.hooks import Revival
@@ -33,17 +32,16 @@ SMALL = CapsNetConfig(stem=StridedStem(channels=32, types=4), decoder_widths=(12
 BRIEF = Recipe(epochs=50, batch=64, learning_rate=2e-3)
 
 LEFT = ("lock", "progress.json", "state.pt", "watched.csv", "observations.jsonl")  # of a run's folder, not shipped
-DEEP = CapsNetConfig(
+DEEP = replace(
+    ZOO["deep-rba-40"].config,
+    size=28,
     stem=DepthwiseStem(widths=(8, 16, 32), strides=(2, 1, 1, 2)),
-    hidden=((16, 8), (16, 8), (16, 8)),
-    dim=8,
-    routing=Dynamic(learned_prior=True),
-    squash="exponential",
     decoder_widths=(128, 256),
+    init_scale=0.5,
 )
 TURNED = Augment(rotation=8.0, shear=15.0, scale=(0.9, 1.1))
 DYING = Spec(
-    model=replace(DEEP, init_scale=0.5, decoder_widths=(32, 64)),
+    model=replace(DEEP, decoder_widths=(32, 64)),
     data=DataSpec(crop=20, derive=Affine(kind="c", size=28)),
     recipe=Recipe(
         epochs=20,
