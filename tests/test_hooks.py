@@ -206,11 +206,12 @@ def test_a_revival_changes_nothing_before_its_epoch_and_what_it_says_from_then_o
         assert_close(weights(revived)[name], found, atol=1e-5, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("reset", [True, False])
-def test_a_revival_that_was_cut_goes_on_to_the_same_weights(reset):
+@pytest.mark.parametrize(("reset", "ramp"), [(True, 0), (False, 0), (True, 4)])
+def test_a_revival_that_was_cut_goes_on_to_the_same_weights(reset, ramp):
     def begun(epochs):
         torch.manual_seed(0)
-        recipe = Recipe(batch=12, epochs=5, augment=Augment(), weight_decay=0.5, hooks=(Revival(after=2, reset=reset),))
+        hooks = (Revival(after=2, reset=reset, ramp=ramp),)
+        recipe = Recipe(batch=12, epochs=5, augment=Augment(), weight_decay=0.5, hooks=hooks)
         training = Training(SMALL.build(), images(), recipe, device="cpu")
         for row in training.rows(progress=False):
             if row["epoch"] == epochs:
@@ -219,7 +220,7 @@ def test_a_revival_that_was_cut_goes_on_to_the_same_weights(reset):
 
     whole, cut, other = begun(5), begun(3), begun(1)
     other.load_state_dict(cut.state_dict())
-    assert other.hooks[0].done and other.optimizer.param_groups[0]["weight_decay"] == 0
+    assert other.hooks[0].began and other.optimizer.param_groups[0]["weight_decay"] == 0
     for _ in other.rows(progress=False):
         pass
     for name, found in weights(whole).items():
@@ -232,11 +233,23 @@ def test_a_revival_keeps_the_moments_where_it_is_told_to():
         assert {state["step"].item() for state in training.optimizer.state.values()} == {steps}
 
 
+def test_a_revivals_learning_rate_grows_over_its_ramp_and_is_the_recipes_before_and_after():
+    hook = Revival(after=2, ramp=4).build(SMALL.build())
+    optimizer = torch.optim.Adam(SMALL.build().parameters())
+    rates = []
+    for step in range(8):
+        optimizer.param_groups[0]["lr"] = 0.8  # as the loop sets it before every step
+        hook.before_step(optimizer, Moment(epoch=step, step=step, learning_rate=0.8))
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.8, 0.8, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
         (lambda: Revival(after=0), "after = 0: at least one epoch"),
         (lambda: Revival(after=1, weight_decay=-1.0), "weight_decay = -1.0"),
+        (lambda: Revival(after=1, ramp=-1), "ramp = -1: it must be a number of steps, 0 for none"),
         (lambda: PartDecay(weight_decay=-1.0), "weight_decay = -1.0"),
         (lambda: PartDecay(weight_decay=1.0, on="stem"), "on = 'stem' is unknown; allowed: transforms, others"),
         (lambda: PartDecay(weight_decay=1.0).build(ConvNetAvgConfig(size=28).build()), "no transforms that could"),

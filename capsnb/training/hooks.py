@@ -206,18 +206,22 @@ class Revival:
 
     Up to then the training is, bit for bit, that without the hook: arms that differ in it alone go on from one network.
     weight_decay: None leaves it as it is. reset: of Adam both moments and the count of steps, so that its first steps
-    are those of a training's beginning.
+    are those of a training's beginning. ramp: over so many steps from then on the learning rate grows evenly from near
+    0 to what it would be, so that what has been forgotten and large first steps can be told apart.
     """
 
     after: int
     weight_decay: float | None = 0.0
     reset: bool = True
+    ramp: int = 0
 
     def __post_init__(self) -> None:
         if self.after < 1:
             raise ValueError(f"after = {self.after}: at least one epoch is needed")
         if self.weight_decay is not None and self.weight_decay < 0:
             raise ValueError(f"weight_decay = {self.weight_decay}: it cannot be negative")
+        if self.ramp < 0:
+            raise ValueError(f"ramp = {self.ramp}: it must be a number of steps, 0 for none")
 
     def build(self, model: nn.Module) -> _Revival:
         return _Revival(self)
@@ -225,23 +229,28 @@ class Revival:
 
 class _Revival:
     def __init__(self, config: Revival) -> None:
-        self.config, self.done = config, False
+        self.config = config
+        self.began: int | None = None  # the step at which it set in
 
     def before_step(self, optimizer: torch.optim.Optimizer, moment: Moment) -> None:
-        if self.done or moment.epoch < self.config.after:
+        if moment.epoch < self.config.after:
             return
-        self.done = True
-        if self.config.reset:
-            optimizer.state.clear()
-        if self.config.weight_decay is not None:
+        if self.began is None:
+            self.began = moment.step
+            if self.config.reset:
+                optimizer.state.clear()
+            if self.config.weight_decay is not None:
+                for group in optimizer.param_groups:
+                    group["weight_decay"] = self.config.weight_decay
+        if moment.step - self.began < self.config.ramp:
             for group in optimizer.param_groups:
-                group["weight_decay"] = self.config.weight_decay
+                group["lr"] = moment.learning_rate * (moment.step - self.began + 1) / self.config.ramp
 
     def state_dict(self) -> dict[str, Any]:
-        return {"done": self.done}
+        return {"began": self.began}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.done = state["done"]
+        self.began = state["began"]
 
 
 @dataclass(frozen=True, kw_only=True)
