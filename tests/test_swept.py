@@ -73,6 +73,28 @@ def test_deaths_of_networks_that_learned_and_of_those_that_did_not(tmp_path):
     assert slow == {0.0: {1: 12.5}}
 
 
+def test_deaths_where_the_loss_first_comes_down_to_one_level(tmp_path):
+    grid = expand(GRID)
+    lives = [
+        life((0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 1, 0)),
+        life((0, 0, 1, 0), (0, 0, 1, 1), (1, 1, 1, 1)),
+        life((0,) * 4),
+    ]
+    losses, right = ([0.9, 0.5, 0.1], [0.9, 0.8, 0.4], [0.9]), (97.0, 95.0, 10.0)
+    for spec, series, loss, accuracy in zip(grid.specs, lives, losses, right, strict=False):
+        values = {"accuracy": {"validation accuracy, %": accuracy}, "life": series, "curve": {"loss": loss}}
+        found = [
+            Observation(n, 1, {}, values=each, made={"date": "2026"}, watched=n != "accuracy")
+            for n, each in values.items()
+        ]
+        write(observe._store_file(spec, tmp_path, None), observe.header(spec), found)
+    found = swept.at_equal_loss(grid, lambda each: each["recipe.weight_decay"], learned=90, store=tmp_path)
+    assert found.level == 0.4, "the higher end of the two that learned"
+    assert found.reached == {0.0: {0: 75.0}, 1e-3: {0: 100.0}}, "the third never comes down to it"
+    with pytest.raises(ValueError, match=r"no network has 99 % of its validation images right"):
+        swept.at_equal_loss(grid, lambda each: 0, learned=99, store=tmp_path)
+
+
 def test_the_first_record_at_a_level():
     assert swept.first_below([3.0, 1.0, 2.0, 0.5], 1.0) == 1
     assert swept.first_below([3.0, 2.0], 1.0) is None

@@ -107,6 +107,35 @@ def deaths(
     return found
 
 
+class EqualLoss(NamedTuple):
+    """Deaths where training losses first came down to one level."""
+
+    level: float
+    reached: dict[Any, dict[int, float]]  # name of its settings -> seed -> percent of hidden capsules dead there
+
+
+def at_equal_loss(
+    grid: Grid, name: Callable[[Mapping[str, Any]], Hashable], *, learned: float, **where: Any
+) -> EqualLoss:
+    """As `deaths`, at one training loss: the highest that any network ended with of those that have learned.
+
+    Of networks that never come down to it there is no number. Raises ValueError where none has learned.
+    """
+    rows = swept(grid, "life", watched=True, **where)
+    losses = [row.values["loss"] for row in swept(grid, "curve", watched=True, **where)]
+    right = [row.values["validation accuracy, %"] >= learned for row in swept(grid, "accuracy", **where)]
+    ends = [min(loss) for loss, fit in zip(losses, right, strict=True) if fit]
+    if not ends:
+        raise ValueError(f"no network has {learned:g} % of its validation images right: there is no loss to compare at")
+    found = EqualLoss(max(ends), {})
+    for row, loss in zip(rows, losses, strict=True):
+        if (place := first_below(loss, found.level)) is not None:
+            hidden = sum(map(len, row.values["dead"][place][1:-1]))
+            dead = 100 * dead_hidden(row.values)[place] / hidden
+            found.reached.setdefault(name(row.settings), {})[row.settings["seed"]] = dead
+    return found
+
+
 def first_below(series: Sequence[float], level: float) -> int | None:
     """The first record at which a series has come down to a level; None where it never does."""
     return next((place for place, value in enumerate(series) if value <= level), None)
