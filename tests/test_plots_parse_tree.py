@@ -175,17 +175,19 @@ def test_the_revival_of_the_dead():
         plot.revival({"none": {}}, at=1, seed=0)
 
 
-def test_the_balance_of_pulls():
-    figure = plot.pull_balance(history(), 0.01)
-    assert len(figure.axes) == 3
-    lines = figure.axes[1].lines
-    assert lines[0].get_ydata().tolist() == pytest.approx([0.01] * 4)
-    assert lines[-1].get_ydata()[0] == 1
-    silent = history()
-    silent[-1]["pull"]["transform"][0][0] = 0.0
-    assert np.isnan(plot.pull_balance(silent, 0.01).axes[0].lines[0].get_ydata()[-1])
-    with pytest.raises(ValueError, match="'pull' and 'life'"):
-        plot.pull_balance([{"step": 0}], 0.01)
+def test_gradients_of_the_dead_and_of_the_living():
+    life = revived([(0, 1), (0, 1), (0, 0)])
+    pull = {
+        "epoch": life["epoch"],
+        "capsule": [[[9.0], [0.1 * n, 0.01 * n], [9.0]] for n in (1, 2, 3)],
+        "transform": [[[9.0], [1.0 * n, 1e-3 * n]] for n in (1, 2, 3)],
+    }
+    capsules, transforms = plot.hidden_gradients(life, pull, at=2).axes
+    assert [line.get_color() for line in capsules.lines[:2]] == [GREEN, RED]
+    assert capsules.lines[1].get_ydata().tolist() == pytest.approx([0.01, 0.02, 0.03])
+    assert transforms.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
+    with pytest.raises(ValueError, match="not of the same records"):
+        plot.hidden_gradients(life, pull | {"epoch": [1.0]}, at=2)
 
 
 @pytest.mark.parametrize("kinds", [1, 3, 5])

@@ -107,28 +107,28 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
     return figure
 
 
-@describes("Pull of weight decay on each capsule over that of the loss during training, a panel per layer")
-def pull_balance(history: Iterable[Mapping[str, Any]], weight_decay: float) -> Figure:
-    """Weight decay's pull on each capsule's transforms over that of the loss, against steps, a panel per layer.
+@describes("Gradients of the loss at hidden capsules and at their transforms during training")
+def hidden_gradients(life: Mapping[str, Sequence], pull: Mapping[str, Sequence], *, at: float) -> Figure:
+    """Norms of the loss's gradient at every hidden capsule and at the transforms that leave it, against epochs.
 
-    Above the dashed line the transforms to the next layer are drawn to 0 more strongly than the loss moves them.
-    history: rows that observed `life` and `pull`, of starvation and gradients. Capsules dead in the last row are red.
+    life, pull: series of `capsnb.measure.parse_tree.life` and of `gradients.pull_of_training`, of one run, with their
+    epochs. Capsules dead at the last record up to epoch `at`, dashed, are red. Raises ValueError where the two series
+    are not of the same records.
     """
-    rows = observed(history, "pull", "life")
-    steps = [row["step"] for row in rows]
-    count = len(rows[0]["pull"]["transform"])
-    shown = layer_names(count + 1)
-    figure, (found,) = panels(2.9 * count, 3.0, columns=count, sharey=True)
-    for layer, ax in enumerate(found):
-        loss = np.array([row["pull"]["transform"][layer] for row in rows])  # (rows, I)
-        decay = weight_decay * np.array([row["pull"]["weight"][layer] for row in rows])
-        ratio = np.where(loss > 0, decay / np.maximum(loss, 1e-30), np.nan)
-        _capsules(ax, steps, ratio, rows[-1]["life"]["dead"][layer])
-        ax.axhline(1, color=INK, linestyle="--", linewidth=1)
-        ax.set_title(shown[layer], loc="left")
-        ax.set(xlabel="training step", yscale="log")
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    found[0].set_ylabel("weight decay / gradient")
+    if list(life["epoch"]) != list(pull["epoch"]):
+        raise ValueError("life and pull are not of the same records: their epochs differ.")
+    place = max(0, sum(epoch <= at for epoch in life["epoch"]) - 1)
+    gone = np.concatenate([np.array(layer, bool) for layer in life["dead"][place][1:-1]])
+    figure, (found,) = panels(10, 3.2, columns=2)
+    for ax, name, title in zip(found, ("capsule", "transform"), ("at each capsule", "at its transforms"), strict=True):
+        layers = slice(1, len(life["dead"][place]) - 1)  # the hidden ones
+        _capsules(ax, pull["epoch"], np.array([np.concatenate(row[layers]) for row in pull[name]]), gone)
+        ax.axvline(at, color=INK, linestyle="--", linewidth=1)
+        ax.set(xlabel="epoch", yscale="log", ylabel="norm of the gradient")
+        ax.set_title(title, loc="left")
+        ax.grid(axis="y", color=GREY, alpha=0.25)
+    shown = {f"{state} at epoch {at:g}": Line2D([], [], color=c) for state, c in (("dead", RED), ("alive", GREEN))}
+    legend_above(figure, shown, 2)
     return figure
 
 
