@@ -136,6 +136,7 @@ def pretended_cuda(monkeypatch):
         patch.setattr(torch, "Generator", lambda device="cpu": generator("cpu"))
         patch.setattr(torch.random, "fork_rng", lambda devices=(), **options: fork([], **options))
         patch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+        patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
         patch.setattr(torch.autograd, "_engine_run_backward", named_backward)
         patch.setattr(torch, "inference_mode", torch.no_grad)  # whose tensors no tensor of a class of its own can be
         stack.enter_context(_Computed())

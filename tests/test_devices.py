@@ -5,13 +5,14 @@ pretended device has them, and every measure gives there what it gives on the CP
 """
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from devices import MixedDevicesError, OneDevice, moved, pretended_cuda
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from capsnb.data import Augment, Batch, DataSpec, ImageSet, Split, prepare
 from capsnb.data.transforms import Affine, Pairs
@@ -218,6 +219,49 @@ HOOKS = {
     "lobster": (Lobster(penalty=Penalty(strength=0.1, decay=0.9), above=0.0),),
     "to a sparsity": (ToSparsity(schedule=(0.3, 0.5), choose="random"), GrowMargin()),
 }
+
+
+class Waits(TorchDispatchMode):
+    """Counts the numbers that the host waits for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += operation is torch.ops.aten._local_scalar_dense.default and args[0].is_cuda
+        return operation(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A routing whose children spend 2 over their parents."""
+
+    def __call__(self, votes, combine, prior=None):
+        return votes.new_full(votes.shape[:3], 2 / votes.shape[2])
+
+
+def test_a_coupling_is_looked_at_on_cuda_before_the_first_step_and_in_none(digits, monkeypatch):
+    model = build(replace(MODEL, routing=Twice()))
+    with pretended_cuda(monkeypatch):
+        model, data = moved(model, "cuda"), digits.to("cuda")
+        with pytest.warns(UserWarning, match="Twice: a child spends 2 over its parents, more than 1") as told:
+            training = Training(model, data, Recipe(epochs=1, batch=4), device="cuda")
+        assert len(told) == 2  # the hidden layer's and the class layer's
+        with Waits() as waits:
+            for start in (0, 4):
+                training._step(data.train.batch(torch.arange(start, start + 4, device="cuda")))
+    assert waits.count == 0
+
+
+def test_floats_of_0_to_255_are_refused_on_cuda_too_at_a_models_first_call(digits, monkeypatch):
+    model, images = build(MODEL), digits.test.images[:2].float()
+    with pretended_cuda(monkeypatch):
+        model, images = moved(model, "cuda"), images.to("cuda")
+        with pytest.raises(ValueError, match=r"float images are in \[0, 1\], these go up to 25"):
+            model(images)
+        model(images / 255)
+        with Waits() as waits:
+            model(images / 255)
+    assert waits.count == 0
 
 
 @pytest.mark.parametrize("hooks", HOOKS)

@@ -144,6 +144,9 @@ def test_of_pages_and_frames_the_first_is_taken_and_said(tmp_path, ending):
         found = data.load(str(root))
     every = torch.cat([split.images for split in (found.train, found.validation, found.test)])[:, :1]
     assert any(torch.equal(image, torch.from_numpy(noise(0) // 2)) for image in every[:, 0])
+    with pytest.warns(UserWarning, match=r"^mine has several pages or frames, of which the first is taken\.$"):
+        uploaded = single.read_picture((root / "cat" / f"film.{ending}").read_bytes(), "mine")
+    assert np.array_equal(uploaded[..., 0], noise(0) // 2)
 
 
 def photograph(orientation):

@@ -149,6 +149,11 @@ def test_the_command_line_predicts_files(sevens, tmp_path):
     head, *rows = result.output.splitlines()
     assert head.split() == ["picture", "class", "score", "next", "its", "score"]
     assert [row.split()[:2] for row in rows] == [[file, "7"] for file in files]
+    film = [Image.open(file) for file in files]
+    film[0].save(tmp_path / "film.gif", save_all=True, append_images=film[1:])
+    with pytest.warns(UserWarning, match="film.gif has several pages or frames, of which the first is taken"):
+        result = CliRunner().invoke(cli.main, ["predict", str(tmp_path / "film.gif"), "--model", "capsnet-small"])
+    assert result.exit_code == 0
     (tmp_path / "a.png").write_bytes(b"")
     for words in (["nowhere.png"], [str(tmp_path / "a.png")], [files[0], "--model", "nothing"]):
         result = CliRunner().invoke(cli.main, ["predict", "--model", "capsnet-small", *words])

@@ -246,6 +246,18 @@ def test_every_kind_of_picture_becomes_one_of_the_set(kind, channels):
     assert "index" not in explorer.code()
 
 
+def test_of_an_uploaded_film_the_first_frame_is_taken_and_said():
+    frames, file = [Image.new("L", (20, 20), n) for n in (30, 60)], BytesIO()
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+    explorer = PerturbationExplorer(build(), data=image_set())
+    explorer.chooser.take(file.getvalue(), "film.tif")
+    assert explorer.image.unique().tolist() == [30]
+    assert explorer.chooser.note.text == (
+        "film.tif: 20 x 20 pixels, resized to 16 x 16. "
+        "film.tif has several pages or frames, of which the first is taken."
+    )
+
+
 def test_dark_ink_on_paper_becomes_light_on_dark():
     page = np.full((32, 16), 240, np.uint8)
     page[8:24, 6:10] = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
     """A picture's bytes as uint8 (H, W, 3), read by the rules of `capsnb.data.pictures`, as a folder's are.
 
     Raises ValueError, in one sentence, for what is no picture, is damaged, has no pixels worth the name or too many, or
-    colours of more than 8 bits; grey of more is scaled.
+    colours of more than 8 bits; grey of more is scaled. Of several pages or frames the first is taken, which a warning
+    says.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -43,9 +45,10 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
                 raise Unfit(f"{name} has {width:,} x {height:,} pixels; {most}.")
             if min(width, height) < 2:
                 raise Unfit(f"{name} has {width} x {height} pixels, too few to show anything.")
-            if pictures.bits(picture, name):
-                return np.array(_eight_bits(pictures.upright(picture), name).convert("RGB"))
-            return np.array(pictures.settled(picture).convert("RGB"))
+            paged = pictures.has_pages(picture)
+            deep = pictures.bits(picture, name)
+            settled = _eight_bits(pictures.upright(picture), name) if deep else pictures.settled(picture)
+            pixels = np.array(settled.convert("RGB"))
     except ValueError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise ValueError(f"{name} is not a picture that can be read; choose a PNG or JPEG picture.") from error
@@ -54,6 +57,9 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
                 f"{name} has more than {MOST_PIXELS / 1e6:.0f} million pixels; choose a smaller one."
             ) from error
         raise
+    if paged:
+        warnings.warn(f"{name} has several pages or frames, of which the first is taken.", stacklevel=2)
+    return pixels
 
 
 def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False) -> tuple[Tensor, str]:

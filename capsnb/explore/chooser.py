@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -88,10 +89,13 @@ class PictureChooser(widgets.VBox):
 
     def take(self, content: bytes, name: str) -> None:
         """Choose an uploaded file's picture. Raises ValueError where it is none that can be read."""
-        image, done = single.fit(single.read_picture(content, name), self.data.image_shape, dark=self._dark)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            pixels = single.read_picture(content, name)
+        image, done = single.fit(pixels, self.data.image_shape, dark=self._dark)
         with self.hold_trait_notifications():
             self.uploaded, self.index = OwnPicture(image), OWN
-        self.note.say(f"{name}: {done}")
+        self.note.say(" ".join([f"{name}: {done}", *(str(each.message) for each in told)]))
 
     def _receive(self, change: dict) -> None:
         if not change["new"]:

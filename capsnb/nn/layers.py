@@ -16,7 +16,7 @@ from capsnb.nn import taps
 from capsnb.nn.convolution import Conv2d
 from capsnb.nn.fast.votes import Combine, VoteReader
 from capsnb.nn.precision import autocast
-from capsnb.nn.routing import Routing, check_coupling
+from capsnb.nn.routing import Routing, check_coupling, has_numbers
 
 
 def length(poses: Tensor) -> Tensor:
@@ -235,7 +235,7 @@ class RoutedCapsules(Units):
             coupling = self.routing(votes, combine, **prior)
             if not self.checked:
                 check_coupling(self.routing, coupling, votes)
-                self.checked = True
+                self.checked = has_numbers(coupling)
             if not self.coupling.idle:
                 coupling = self.coupling(coupling.contiguous())
             return self.poses(combine(coupling, votes))

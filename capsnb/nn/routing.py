@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from capsnb.nn.fast.votes import VoteReader
 
@@ -41,22 +42,24 @@ class Routing(Protocol):
 def check_coupling(routing: Routing, coupling: Tensor, votes: Tensor) -> None:
     """What a layer looks at once, with the first coupling of its routing. Raises ValueError for one of another shape.
 
-    Warns where children spend more than 1 and the routing does not say so, but not on devices that one waits for.
+    Warns where children spend more than 1 and the routing does not say so.
     """
     name, shape = type(routing).__name__, tuple(getattr(coupling, "shape", ()))
     if not isinstance(coupling, Tensor) or shape != tuple(votes.shape[:3]):
         got = shape if isinstance(coupling, Tensor) else f"a {type(coupling).__name__}"
         raise ValueError(f"the coupling of {name} must be (B, I, J), here {tuple(votes.shape[:3])}, got {got}")
-    if not looked_at(coupling) or getattr(routing, "spends_more", False):
+    if getattr(routing, "spends_more", False) or not has_numbers(coupling):
         return
     most = float(coupling.detach().sum(-1).max())
     if most > 1.001:
         warnings.warn(f"{name}: a child spends {most:.3g} over its parents, more than 1", stacklevel=2)
 
 
-def looked_at(tensor: Tensor) -> bool:
-    """Whether the numbers of a tensor can be looked at for free: it is on the CPU, and nobody traces."""
-    return type(tensor) is Tensor and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+def has_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor has numbers to look at, for which one waits on CUDA: it is not on meta, and nobody traces."""
+    if torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor):
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def dynamic(

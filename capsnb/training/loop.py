@@ -81,6 +81,8 @@ class Training:
         # loss, right answers, images, steps whose loss was not finite: kept on the device, fetched with each report
         self.sums = torch.zeros(4, dtype=torch.float32, device=self.device)
         self.done = False
+        if self.device.type != "cpu":
+            self._answer_once()
 
     def rows(
         self,
@@ -126,6 +128,12 @@ class Training:
             bar.close()
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
+
+    def _answer_once(self) -> None:
+        # what a model looks at in its first call has to be waited for, so that is not left to a step
+        few = self.data.train.batch(torch.arange(min(2, len(self.data.train)), device=self.device))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), evaluating(self.model):
+            self.model(few.images)
 
     @property
     def columns(self) -> list[str]:

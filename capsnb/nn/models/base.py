@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from capsnb.nn import taps
 from capsnb.nn.layers import Decoder, sides
-from capsnb.nn.routing import looked_at
+from capsnb.nn.routing import has_numbers
 
 BRIGHTEST = 16.0  # of float images: beyond white, since images are changed, and far from the 255 of others
 
@@ -58,6 +58,7 @@ class Model(nn.Module):
         self.layers: list[str] = []
         self.primary: Any = None
         self.decoder: Decoder | None = None
+        self.looked = False  # whether float images, which may be anybody's, have been looked at
 
     def add_decoder(self, dim: int) -> None:
         """The decoder of the configuration, if any, for class poses of `dim` numbers."""
@@ -82,7 +83,10 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
         """images (B, C, H, W), uint8 or in [0, 1]; labels mask the decoder (training), else the highest score does."""
-        scores, poses = self.answer(as_pixels(images, self.image_shape))
+        pixels = as_pixels(images, self.image_shape, look=images.device.type == "cpu" or not self.looked)
+        if images.is_floating_point() and not self.looked:
+            self.looked = has_numbers(images)
+        scores, poses = self.answer(pixels)
         if self.decoder is None:
             return Output(scores, poses, None)
         assert poses is not None, "a decoder needs class poses"
@@ -156,11 +160,11 @@ def scores_of(model: nn.Module) -> Scores:
     return Scores(model)
 
 
-def as_pixels(images: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+def as_pixels(images: Tensor, image_shape: tuple[int, ...], *, look: bool = True) -> Tensor:
     """Images as a model computes with them: uint8 becomes [0, 1].
 
     Raises ValueError for another shape than the model's, for another type than uint8 and floats, and for floats beyond
-    `BRIGHTEST`, which are those of 0..255 (not on a device that one would wait for).
+    `BRIGHTEST`, which are those of 0..255. look: False for floats whose numbers would have to be waited for.
     """
     if tuple(images.shape[1:]) != tuple(image_shape):
         raise ValueError(f"the model takes images {tuple(image_shape)}, not {tuple(images.shape[1:])}")
@@ -168,7 +172,7 @@ def as_pixels(images: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         return images.to(torch.get_default_dtype()).div_(255)
     if not images.is_floating_point():
         raise ValueError(f"the model takes images as uint8, or as floats in [0, 1], not {images.dtype}")
-    if len(images) and looked_at(images) and (top := float(images.detach().max())) > BRIGHTEST:
+    if look and len(images) and has_numbers(images) and (top := float(images.detach().max())) > BRIGHTEST:
         raise ValueError(f"float images are in [0, 1], these go up to {top:g}: divide them by 255, or give uint8")
     return images
 
