@@ -4,6 +4,7 @@ Needs Chromium (Debian's package, or CHROMIUM=path) and the packages playwright 
 the tests are skipped, and say what is missing.
 """
 
+import base64
 import importlib.util
 import os
 import re
@@ -15,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
@@ -133,6 +135,13 @@ class Page:
             self.page.goto(f"{self.address}?theme={theme}", timeout=PATIENCE)
             self.page.wait_for_selector(".capsnb figure img", timeout=PATIENCE)
         self.theme = theme
+
+    def upload(self, file, told):
+        """Choose a file as one's own picture, and wait until the page says this of it."""
+        with self.page.expect_file_chooser() as chooser:
+            self.explorer.get_by_text("Your own picture").click()
+        chooser.value.set_files(file)
+        self.explorer.get_by_text(told).first.wait_for(timeout=PATIENCE)
 
     def handle(self, number):
         return self.explorer.locator(".capsnb-sliders .noUi-handle").nth(number)
@@ -254,15 +263,66 @@ def test_a_picture_is_uploaded_and_a_bad_one_told(opened):
     Image.fromarray(ink).save(folder / "one.png")
     (folder / "words.png").write_text("not a picture")
     before = page.pictures()
-    with page.page.expect_file_chooser() as chooser:
-        page.explorer.get_by_text("Your own picture").click()
-    chooser.value.set_files(folder / "one.png")
+    page.upload(folder / "one.png", "60 x 60 pixels, inverted")
     page.changes(before, place=0)
-    page.explorer.get_by_text("60 x 60 pixels, inverted").wait_for(timeout=PATIENCE)
-    with page.page.expect_file_chooser() as chooser:
-        page.explorer.get_by_text("Your own picture").click()
-    chooser.value.set_files(folder / "words.png")
-    page.explorer.get_by_text("words.png is not a picture").wait_for(timeout=PATIENCE)
+    page.upload(folder / "words.png", "words.png is not a picture")
+
+
+def upright_one(folder):
+    """A one in dark ink with its foot, as a camera stores it that was turned."""
+    paper = np.full((90, 60, 3), 225, np.uint8)
+    paper[15:75, 27:35] = paper[68:75, 12:50] = 40
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = folder / "phone.jpg"
+    Image.fromarray(paper).transpose(Image.Transpose.ROTATE_90).save(file, quality=95, exif=exif)
+    return file
+
+
+def ink_on_nothing(folder):
+    ink = np.zeros((90, 60, 4), np.uint8)
+    ink[15:75, 27:35, 3] = ink[68:75, 12:50, 3] = 255
+    Image.fromarray(ink).save(folder / "ink.png")
+    return folder / "ink.png"
+
+
+def sixteen_bits(folder):
+    light = np.full((90, 60), 2_000, np.uint16)
+    light[15:75, 27:35] = light[68:75, 12:50] = 60_000
+    Image.fromarray(light).save(folder / "deep.png")
+    return folder / "deep.png"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pictures_of_three_kinds_are_shown_as_they_are_meant(opened, theme):
+    page, _, folder = opened
+    page.turn(theme)
+    (folder / "broken.png").write_bytes(ink_on_nothing(folder).read_bytes()[:60])
+    said = {page.explorer.locator(".capsnb-sliders").inner_text()}
+    for made, told in ((upright_one, "inverted"), (ink_on_nothing, "inverted"), (sixteen_bits, "60 x 90")):
+        file = made(folder)
+        before = page.pictures()
+        page.upload(file, f"{file.name}: 60 x 90 pixels")
+        page.explorer.get_by_text(told).first.wait_for(timeout=PATIENCE)
+        shown = decoded(page.changes(before, place=0)[0])
+        # sliders that nobody moved show the pose of the picture that is there
+        text = "[...said].indexOf(document.querySelector('.capsnb-sliders').innerText) < 0"
+        page.page.wait_for_function(f"said => {text}", arg=[*said], timeout=PATIENCE)
+        said.add(page.explorer.locator(".capsnb-sliders").inner_text())
+        page.page.screenshot(path=folder / f"{file.stem}-{theme}.png")
+        # light on dark, the stroke upright and its foot below: 28 pixels of a square of 90
+        assert np.median(shown) < 60 and shown[14, 14] > 190
+        assert (shown[21:24, 10:19].max(0) > 120).all() and shown[4:7, 10:19].max() > 120
+        assert shown[7:20, :12].max() < 80 and shown[7:20, 18:].max() < 80
+    page.upload(folder / "broken.png", "broken.png is damaged")
+    assert page.explorer.locator(".capsnb-error:visible").count() == 1
+    assert decoded(page.pictures()[0]).shape == (28, 28) and np.array_equal(decoded(page.pictures()[0]), shown)
+
+
+def decoded(address):
+    """The picture of a data address in grey, 28 pixels a side whatever its size on the page."""
+    content = base64.b64decode(address.partition(",")[2])
+    return np.asarray(Image.open(BytesIO(content)).convert("L").resize((28, 28), Image.Resampling.NEAREST))
 
 
 def test_another_model_is_chosen(opened):

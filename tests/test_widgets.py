@@ -66,6 +66,14 @@ def test_a_slider_replaces_a_dimension_as_the_grid_does(explorer, data):
     assert explorer.pose[1] == pytest.approx(value)
 
 
+def test_steps_that_a_page_answers_with_are_no_moves(explorer):
+    for each in explorer.sliders:  # as a browser does with values between its steps
+        each.value = each.min + round((each.value - each.min) / each.step) * each.step
+    assert explorer.values == {}
+    explorer.sliders[1].value += explorer.sliders[1].step
+    assert list(explorer.values) == [1]
+
+
 def test_a_slider_adds_to_a_dimension_as_sabour_do(explorer, data):
     explorer.bound.value = "sabour"
     assert explorer.ranges == "sabour"

@@ -52,6 +52,9 @@ background-position:center;image-rendering:pixelated}
 .capsnb .capsnb-chosen{box-shadow:0 0 0 3px #de8f05}
 .capsnb .capsnb-error{border-left:4px solid #d55e00;padding:4px 8px}
 .capsnb .widget-slider,.capsnb .widget-hslider{width:auto}
+.capsnb .widget-dropdown>select{background-image:linear-gradient(45deg,#0000 50%,currentColor 0),
+linear-gradient(-45deg,#0000 50%,currentColor 0);background-position:right 10px center,right 5px center;
+background-size:5px 5px;background-repeat:no-repeat}
 </style>"""
 
 LABEL = "94px"  # room for a slider's name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import ipywidgets as widgets
 import torch
 from matplotlib.figure import Figure
@@ -20,6 +22,7 @@ from capsnb.nn.models import decode
 SABOUR = (-0.25, 0.25)  # added to a dimension, Sabour et al. 2017, sec. 5.1
 IMAGES = 250  # that the interval alpha is measured on
 POSES = "class.poses"
+STEP = 0.001  # of a slider
 STOPS = 12  # of a sweep from one end of a slider to the other
 
 
@@ -42,6 +45,7 @@ class PerturbationExplorer(Explorer):
 
     def _build(self) -> None:
         self.sliders: list[widgets.FloatSlider] = []
+        self._placed: dict[int, float] = {}  # where the program put them
         self.capsules = self.bind("capsule", dropdown("Capsule"))
         options = [("interval alpha, measured", "alpha"), ("Sabour's, ±0.25", "sabour")]
         self.bound = self.bind("ranges", dropdown("Ranges", options))
@@ -66,7 +70,7 @@ class PerturbationExplorer(Explorer):
         except ValueError:
             self._alpha, size = None, 0  # said by the update
         if len(self.sliders) != size:
-            options = {"min": -1, "max": 1, "value": 0, "step": 0.001, "readout_format": "+.3f"}
+            options = {"min": -1, "max": 1, "value": 0, "step": STEP, "readout_format": "+.3f"}
             self.sliders = [slider(f"Dimension {number}", **options) for number in range(size)]
             for number, each in enumerate(self.sliders):
                 each.observe(lambda change, number=number: self._slide(number, change["new"]), "value")
@@ -74,7 +78,8 @@ class PerturbationExplorer(Explorer):
             self.swept.options = [(str(number), number) for number in range(size)] or [("none", 0)]
 
     def _slide(self, number: int, value: float) -> None:
-        if not self._quiet:
+        # a page answers each value that it is given with its nearest step, which nobody has moved
+        if not self._quiet and abs(value - self._placed.get(number, math.inf)) > 0.501 * STEP:
             self.values = self.values | {number: value}
 
     def _switch(self, change: dict) -> None:
@@ -129,7 +134,7 @@ class PerturbationExplorer(Explorer):
             with self.quiet(), each.hold_sync():
                 # neither range nor value may be outside the other on the way
                 each.min, each.max = min(low, value, each.min), max(high, value, each.max)
-                each.value = value
+                each.value = self._placed[number] = value
                 each.min, each.max = min(low, value), max(high, value)
 
     def _show(self) -> None:
