@@ -271,6 +271,18 @@ def test_a_huge_network_is_said_before_it_is_made():
         fit.check(CapsNetConfig(size=224), images)
 
 
+def test_a_huge_network_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "MANY", 1000)
+    model, data = replace(SMALL, classes=10), DataSpec(resize=16, train=16, validation=10, test=10)
+    spec = Spec(model=model, data=data, recipe=Recipe(epochs=1))
+    with pytest.warns(UserWarning, match="parameters, about") as told:
+        runs.get(spec, root_folder=tmp_path, progress=False, device="cpu")
+    assert len(told) == 1
+    with pytest.warns(UserWarning, match="parameters, about") as told:
+        list(loop.train(model.build(), prepare(data), spec.recipe, device="cpu", progress=False))
+    assert len(told) == 1
+
+
 def test_a_grid_follows_ones_own_images(three, tmp_path):
     (tmp_path / "grid.toml").write_text(
         '[base]\n"data.resize" = [24, 18]\n"model.decoder" = "none"\n[grid]\nseed = [0, 1]\n'

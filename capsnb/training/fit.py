@@ -31,14 +31,14 @@ def following(config: Any, data: ImageSet, given: Iterable[str]) -> Any:
 def check(model: Any, data: ImageSet) -> None:
     """ValueError unless the set can train a model, or one of a configuration: its images, their shape and classes.
 
-    What neither says of itself (`image_shape`, `classes`) is not checked. A warning says how many parameters a huge one
-    has, and what would make them fewer.
+    What neither says of itself (`image_shape`, `classes`) is not checked. Of a configuration a warning says how many
+    parameters a huge network would have, and what would make them fewer; once it is made there is no more to say.
     """
     for split in ("train", "validation"):
         if not len(getattr(data, split)):
             raise ValueError(f"{data.name} has no {split} images, so nothing is trained on it ({data.source})")
-    if told := heavy(model):
-        warnings.warn(told, stacklevel=2)
+    if not isinstance(model, nn.Module) and (told := heavy(model)):
+        warnings.warn(told, stacklevel=1)  # here, so that the same words are said once
     wanted, config = _wanted(data), getattr(model, "config", model)
     shape = tuple(getattr(model, "image_shape", data.image_shape))
     classes = getattr(config, "classes", wanted["classes"])

@@ -12,6 +12,7 @@ import copy
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,8 @@ def train(
     A row has epoch, step, loss and accuracy (training, since the last row), validation loss and accuracy, test
     accuracy when the recipe stops on it, learning rate, images/s. Raises Diverged when the loss is not finite.
     """
+    if told := fit.heavy(model):
+        warnings.warn(told, stacklevel=2)
     yield from Training(model, data, recipe, seed=seed, device=device).rows(progress=progress)
 
 

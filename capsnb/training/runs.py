@@ -325,6 +325,7 @@ def forecast(
 
 
 def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3) -> float:
+    fit.check(spec.model, images)
     training = Training(spec.build(), images, spec.recipe, seed=spec.seed, device=device)
     index = torch.arange(min(spec.recipe.batch, len(images.train)), device=training.device)
     times = []
