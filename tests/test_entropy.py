@@ -22,7 +22,7 @@ from capsnb.measure.entropy import (
 )
 from capsnb.measure.protocol import find
 from capsnb.nn import taps
-from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, NeuronNetConfig, StridedStem
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, MatrixCapsNetConfig, NeuronNetConfig, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
 from capsnb.training import runs
 from capsnb.training.recipe import Recipe
@@ -190,6 +190,18 @@ def test_shares_of_parents_by_a_loop_and_none_without_couplings():
     plain = NeuronNetConfig(size=11, classes=4, width=2, primary=2, kernel=3, hidden=(3,)).build()
     assert parent_shares(plain, data) == {"value": None}
     assert find("parent shares").watched()(type("Training", (), {"model": plain, "data": data})) is None
+
+
+def test_shares_of_parents_by_windows_are_those_of_the_whole_coupling():
+    torch.manual_seed(0)
+    model = MatrixCapsNetConfig(size=11, classes=4, width=4, types=2, layers=((2, 3, 1),), decoder="none").build()
+    data = image_set(pictures(6))
+    found = parent_shares(model, data, images=6)
+    with torch.no_grad(), taps.record(model, "caps1.coupling") as seen:
+        model(data.validation.images[:6])
+    whole = model.get_submodule("caps1").dense(seen["caps1.coupling"]).double()  # (B, I, J)
+    assert found["caps1.coupling"] == pytest.approx(whole.mean((0, 1)).tolist(), abs=1e-5)
+    assert sum(found["caps1.coupling"]) == pytest.approx(1, abs=1e-4) and len(found["class.coupling"]) == 4
 
 
 def test_all_routings_after_training_are_those_of_associations():

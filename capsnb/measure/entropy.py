@@ -128,7 +128,8 @@ def layer_entropy(
 def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dict[str, list[float] | None]:
     """How much of all coupling each parent gets, mean over validation images and children: tap -> (J,), of sum 1.
 
-    A parent that starves has nearly 0, an even share is 1/J. A model without couplings has None, as "value".
+    A parent that starves has nearly 0, an even share is 1/J. Parents by windows (matrix capsules) come position by
+    position, J = positions * types. A model without couplings has None, as "value".
     """
     chosen = coupling_taps(model)
     totals: dict[str, Any] = dict.fromkeys(chosen, 0)
@@ -137,10 +138,18 @@ def parent_shares(model: nn.Module, data: ImageSet, *, images: int = 250) -> dic
         with taps.record(model, *chosen) as seen, torch.no_grad():
             model(batch.images)
         count += len(batch.images)
-        totals = {name: totals[name] + seen[name].double().mean(1).sum(0) for name in chosen}
+        totals = {name: totals[name] + _share(seen[name].double()).sum(0) for name in chosen}
     shares: dict[str, list[float] | None]
     shares = {name: [round(share, 6) for share in (total / count).tolist()] for name, total in totals.items()}
     return shares or {"value": None}
+
+
+def _share(coupling: Tensor) -> Tensor:
+    """What each parent gets of a child, mean over children: (B, I, J), or by windows (B, L, N, C) -> (B, J)."""
+    if coupling.dim() == 3:
+        return coupling.mean(1)
+    got = coupling.sum(2).flatten(1)
+    return got / got.sum(1, keepdim=True)
 
 
 def evenly_spaced(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:

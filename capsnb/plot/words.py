@@ -31,7 +31,7 @@ def describes(what: str) -> Callable[[Drawn], Drawn]:
             made.set_label(what)  # shown nowhere; of a panel's function that another one calls, the latter's stands
             return made
 
-        return drawn  # type: ignore[return-value]
+        return drawn  # type: ignore[return-value]  # takes and returns what `draw` does, which mypy cannot follow
 
     return with_label
 
