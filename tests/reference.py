@@ -111,6 +111,27 @@ def procedure_1(
     return stack(c)
 
 
+def over_children(votes: Tensor, iterations: int, *, squash: Squash = sabour_squash) -> tuple[Tensor, Tensor]:
+    """As Tawalbeh & Oramas 2024's code describes it: coupling and last agreement, both (B, I, J).
+
+    Each parent of each image goes on its own: its logits are one list over the children, who get them as they agree.
+    """
+    batch, children, parents, _ = votes.shape
+    coupling, agreed = votes.new_zeros(batch, children, parents), votes.new_zeros(batch, children, parents)
+    for n in range(batch):
+        for j in range(parents):
+            logits = [votes.new_zeros(()) for _ in range(children)]
+            for step in range(iterations):
+                shares = softmax(logits)
+                pose = squash(sum(share * votes[n, i, j] for i, share in enumerate(shares)))
+                if step < iterations - 1:
+                    heard = [dot(pose, votes[n, i, j]) for i in range(children)]
+                    logits = [old + new for old, new in zip(logits, heard, strict=True)]
+                    agreed[n, :, j] = torch.stack(heard)
+            coupling[n, :, j] = torch.stack(shares)
+    return coupling, agreed
+
+
 def stack(nested: list) -> Tensor:
     """Nested lists of scalars -> a tensor, keeping the gradient graph."""
     return torch.stack([stack(item) if isinstance(item, list) else item for item in nested])

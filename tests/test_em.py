@@ -159,6 +159,77 @@ def test_a_second_derivative_is_refused():
         torch.autograd.grad(moments(votes, torch.full((1, 3), 1 / 3), 1e-4, True)[2].sum(), votes, create_graph=True)
 
 
+# ---------------------------------------------------------------- the released code of Tawalbeh & Oramas 2024
+
+
+def released(votes, activations, child, beta_u, beta_a, config):
+    """Its M- and E-step as it has them, on plain probabilities: each position of parents by itself, (b, children, C).
+
+    Only the constants of the cost are ours. Returns coupling, poses, activations.
+    """
+    made = []
+    for at, seen in enumerate(child.tolist()):
+        v, a = votes[:, at], activations[:, seen, None]  # (b, N, C, D), (b, N, 1)
+        _, children, types, _ = v.shape
+        r = torch.full(v.shape[:3], 1 / types, dtype=v.dtype)
+        for t in range(config.iterations):
+            heard = r * a
+            heard = heard / (heard.sum(2, keepdim=True) + 1e-8)
+            amount = heard.sum(1)  # (b, C)
+            share = (heard / amount.unsqueeze(1)).unsqueeze(-1)
+            mean = (share * v).sum(1, keepdim=True)
+            variance = (share * (v - mean) ** 2).sum(1) + config.floor
+            cost = (beta_u[:, None] + variance.sqrt().log()).sum(-1) * amount * types / children
+            active = (em.DATA * config.inverse_temperature(t) * (beta_a - cost)).sigmoid()
+            if t < config.iterations - 1:
+                far = (v - mean) ** 2 / (2 * variance.unsqueeze(1)) + 0.5 * variance.log().unsqueeze(1)
+                r = (active.log().unsqueeze(1) - far.sum(-1)).softmax(2)
+        made.append((r, mean.squeeze(1), active))
+    return [torch.stack(part, 1) for part in zip(*made, strict=True)]
+
+
+RELEASED = EM(rivals="position", cancels=True)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_the_released_variant_follows_its_loops(grid, iterations):
+    leaves, seen = case(*grid)
+    config = EM(iterations=iterations, rivals="position", cancels=True)
+    ours = routed(*leaves[:2], seen, *leaves[2:], config)
+    for mine, theirs in zip(ours, released(*leaves[:2], seen.child, *leaves[2:], config), strict=True):
+        assert_close(mine, theirs)
+    assert_close(ours[0].sum(-1), torch.ones_like(ours[0][..., 0]))  # 1 at every position anew
+
+
+def test_the_released_variant_passes_gradcheck():
+    leaves, seen = case(3, 2, 1, 2, 1, 2, images=1, size=2)
+    assert torch.autograd.gradcheck(
+        lambda v, u, b: routed(v, leaves[1], seen, u, b, RELEASED), leaves[::2] + leaves[3:]
+    )
+
+
+@pytest.mark.parametrize("rivals", ["all", "position"])
+def test_a_child_s_activation_cancels_there_and_nowhere_else(rivals):
+    (votes, activations, beta_u, beta_a), seen = case(4, 4, 2, 3, 1, 4, size=16)
+    for cancels in (True, False):
+        config = EM(rivals=rivals, cancels=cancels)
+        before = routed(votes, activations, seen, beta_u, beta_a, config)
+        after = routed(votes, activations * 0 + 0.01, seen, beta_u, beta_a, config)
+        moved = [float((new - old).detach().abs().max()) for new, old in zip(after, before, strict=True)]
+        assert max(moved) < 1e-6 if cancels else min(moved) > 1e-3
+
+
+def test_a_child_of_no_activation_is_not_heard_there_either():
+    (votes, activations, beta_u, beta_a), seen = case(2, 2, 2, 2, 1, 3)
+    silent = activations * (torch.arange(8) != 5)
+    before = routed(votes, silent, seen, beta_u, beta_a, RELEASED)
+    louder = votes + 7.0 * (torch.arange(8) == 5)[:, None, None]
+    after = routed(louder, silent, seen, beta_u, beta_a, RELEASED)
+    for mine, theirs in zip(before[1:], after[1:], strict=True):
+        assert_close(mine, theirs)
+
+
 # ---------------------------------------------------------------- windows
 
 
@@ -278,7 +349,7 @@ def test_lambda_grows_with_the_iterations():
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [({"iterations": 0}, "iterations = 0"), ({"iterations": 1.5}, "iterations = 1.5"), ({"final": 0.0}, "final = 0.0"),
-     ({"floor": -1e-9}, "floor = -1e-09")],
+     ({"floor": -1e-9}, "floor = -1e-09"), ({"rivals": "types"}, "rivals = 'types' is unknown")],
 )  # fmt: skip
 def test_refuses(bad, sentence):
     with pytest.raises(ValueError, match=sentence):

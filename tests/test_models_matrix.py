@@ -329,9 +329,13 @@ def test_every_field_of_a_configuration_matters(name, field):
         assert any(a.shape != b.shape or not torch.allclose(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("field", ["iterations", "final", "floor"])
+ROUTED = {"iterations": 2, "final": 0.02, "floor": 1e-2, "rivals": "position", "cancels": True}
+
+
+@pytest.mark.parametrize("field", ROUTED)
 def test_every_field_of_the_routing_reaches_the_model(field):
-    changed = replace(MATRIX, routing=EM(**{field: {"iterations": 2, "final": 0.02, "floor": 1e-2}[field]}))
+    assert set(ROUTED) == {each.name for each in fields(EM)}, "a new field needs a changed value here"
+    changed = replace(MATRIX, routing=EM(**{field: ROUTED[field]}))
     images = images_for(MATRIX)
     assert not torch.allclose(make(MATRIX)(images).scores, make(changed)(images).scores)
 

@@ -32,7 +32,7 @@ def test_every_profile_has_the_four_networks_with_decoders_and_what_the_notebook
     assert settings["chosen"]["filters"] * 256 == 35
     assert settings["chosen"]["units"] in settings["units"]
     assert settings["smooth"] <= settings["overlap"] and settings["overlap"] >= 2 <= settings["effects"]
-    assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 3, "full": 3}[profile]
+    assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 5, "full": 3}[profile]
 
 
 @pytest.mark.parametrize("profile", list(PLANS))
@@ -82,16 +82,31 @@ def test_the_paper_s_own_k():
     assert max(PLANS["full"].settings["filters"]) == 256 and max(PLANS["full"].settings["units"]) == 1152
 
 
-def test_long_has_dr_at_full_width_and_the_paper_s_validation_and_test_digits():
+def test_long_has_both_routings_of_each_network_and_the_paper_s_validation_and_test_digits():
     plan = PLANS["long"]
-    assert first(plan, "mnist/dr").model == ZOO["capsnet"].config
     for name in characterization.NETWORKS:
         data = first(plan, f"mnist/{name}").data
         assert (data.name, data.validation, data.test) == ("mnist", 10_000, None)
-    assert set(plan.specs) == {f"mnist/{name}" for name in characterization.NETWORKS} | {"cifar10/dr"}
-    seeds = {name: [spec.seed for spec in specs] for name, specs in plan.specs.items()}
-    assert seeds["mnist/dr"] == seeds["mnist/em"] == seeds["cifar10/dr"] == [0, 1, 2]
-    assert seeds["mnist/efficient"] == seeds["mnist/rescaps"] == [0]
+    both = {"dr", "dr-children", "em", "em-cancelled"}
+    enhanced = {"mnist/efficient", "mnist/rescaps"}
+    assert set(plan.specs) == {f"{name}/{n}" for name in ("mnist", *characterization.LATER) for n in both} | enhanced
+    assert list(plan.specs)[:4] == ["mnist/dr", "mnist/em", "mnist/dr-children", "mnist/em-cancelled"]
+    for name, specs in plan.specs.items():
+        assert [spec.seed for spec in specs] == ([0] if name in enhanced else [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("name", ["mnist", *characterization.LATER])
+def test_the_released_variants_differ_by_their_routing_alone(name):
+    plan = PLANS["long"]
+    assert changes(first(plan, f"{name}/em"), first(plan, f"{name}/em-cancelled")) == {"model.routing"}
+    ours, theirs = first(plan, f"{name}/dr"), first(plan, f"{name}/dr-children")
+    assert changes(ours, theirs) == {"model.routing", "model.init_scale"}
+    assert theirs.model.routing == ZOO["capsnet-children"].config.routing
+    assert characterization.released("dr", ZOO["capsnet"].config) == ZOO["capsnet-children"].config
+    assert characterization.released("em", ZOO["em-12"].config) == ZOO["em-12-cancelled"].config
+    torch.manual_seed(0)
+    start = theirs.model.build().get_submodule("class").weight
+    assert abs(start.std() - 1) < 0.01  # their N(0, 1)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])

@@ -100,6 +100,35 @@ def test_the_softmax_runs_over_parents_not_children():
     assert not torch.allclose(coupling.sum(1), torch.ones(3, 2, dtype=DOUBLE), atol=0.5)
 
 
+@pytest.mark.parametrize("iterations", [2, 3, 4])
+@pytest.mark.parametrize("squash", ["sabour", "none"])
+def test_routing_over_the_children_follows_the_released_code_s_loops(iterations, squash):
+    votes, config = random_votes(2, 5, 3, 4, seed=4), routing.Dynamic(iterations=iterations, over="children")
+    shares, agreed = reference.over_children(votes, iterations, squash=reference.SQUASHES[squash])
+    coupling = config(votes, combine_with(squash))
+    assert_close(coupling, shares)
+    assert_close(coupling.sum(1), torch.ones(2, 3, dtype=DOUBLE))  # each parent spends exactly 1 on its children
+    assert_close(config.coefficients(votes, combine_with(squash)), agreed)
+    assert not torch.allclose(agreed, coupling, atol=0.1)
+
+
+def test_what_routing_over_the_parents_hands_on_is_its_coupling():
+    votes, prior, config = random_votes(2, 5, 3, 4), random_votes(5, 3, seed=1), routing.Dynamic(temperature=0.5)
+    assert torch.equal(config.coefficients(votes, combine_with(), prior), config(votes, combine_with(), prior))
+
+
+def test_over_the_children_a_parent_is_deaf_to_what_others_hear():
+    """Over the parents a child that another parent wins is lost for this one; over the children it is not."""
+    votes = random_votes(1, 6, 2, 3, seed=7)
+    changed = votes.clone()
+    changed[:, :, 1] = 5.0  # now all agree on parent 1
+    for over, same in {"children": True, "parents": False}.items():
+        before, after = (routing.dynamic(v, combine_with(), over=over)[..., 0] for v in (votes, changed))
+        assert torch.allclose(before, after) == same
+    with pytest.raises(ValueError, match="leaky = True: a place for nobody"):
+        routing.Dynamic(over="children", leaky=True)
+
+
 def test_agreeing_votes_sharpen_with_each_iteration():
     votes = torch.zeros(1, 6, 3, 2, dtype=DOUBLE)
     votes[:, :, 0, 0] = 1  # all agree on parent 0; for the parents 1 and 2 they cancel in pairs
@@ -269,6 +298,7 @@ def test_autocast_keeps_a_distribution_and_finite_gradients():
 CHANGED = {
     routing.Dynamic: {
         "iterations": 2, "temperature": 0.5, "rate": 0.5, "learned_prior": True, "gradient": "last", "leaky": True,
+        "over": "children",
     },
     routing.Uniform: {"value": "1/I"},
     routing.Attention: {"iterations": 2, "over": "children"},
@@ -307,6 +337,7 @@ BAD = [
     {"rate": -0.5},
     {"rate": math.nan},
     {"gradient": "some"},
+    {"over": "classes"},
 ]
 
 

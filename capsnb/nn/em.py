@@ -33,6 +33,7 @@ from capsnb.nn.fast.moments import Moments
 DATA = 100.0  # what lambda and the betas are scaled to: the children per parent of a layer, "amount of data" normalised
 STEEPER = 0.95  # lambda after t iterations is final * (1 - STEEPER ** t), t from 1: the authors' answer on OpenReview
 TINY = 1e-30  # stands for an activation of 0, whose logarithm must stay a number
+HEARD = 1e-8  # what the released code of Tawalbeh & Oramas adds to a sum that it divides by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +43,18 @@ class EM:
     iterations: T, the number of M-steps. final: lambda in the limit, times the normalised amount of data (0.01 x 100).
     floor: added to every variance. The released codes add 1e-9 and 1e-8, so little that in float32 the rounding of the
         vote decides the gradient where a parent has one child; 1e-4, a hundredth of a unit's deviation, is ours.
+    rivals: the parents among whom a child spends its 1, "all" that see it, or those of each "position" apart, so that a
+        child that several windows see spends more.
+    cancels: the M-step divides R a by its sum over the parents, R a / (sum_j R_ij a_i + 1e-8), and since R sums to 1
+        there, the child's activation cancels: a child is heard as a / (a + 1e-8), fully or, at 0, not at all. With
+        rivals = "position" that is the released code of Tawalbeh & Oramas 2024.
     """
 
     iterations: int = 3
     final: float = 0.01
     floor: float = 1e-4
+    rivals: str = "all"
+    cancels: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.iterations, int) or self.iterations < 1:
@@ -54,6 +62,8 @@ class EM:
         for name in ("final", "floor"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0")
+        if self.rivals not in ("all", "position"):
+            raise ValueError(f"rivals = {self.rivals!r} is unknown; allowed: 'all', 'position'")
 
     def inverse_temperature(self, iteration: int) -> float:
         """lambda of an M-step, counted from 0."""
@@ -94,17 +104,19 @@ class Parents(NamedTuple):
 def couple(votes: Tensor, activations: Tensor, seen: Windows, beta_u: Tensor, beta_a: Tensor, em: EM) -> Tensor:
     """The coupling of the last M-step, as its logarithm: (B, L, N, C), in (B, L, C, N) memory.
 
-    At first every child spends 1 evenly over its parents. votes (B, L, N, C, D), activations (B, I) of the children,
-    beta_u and beta_a (C,).
+    At first every child spends 1 evenly over its parents, or over those of each position.
+    votes (B, L, N, C, D), activations (B, I) of the children, beta_u and beta_a (C,).
     """
     types = votes.shape[3]
-    start = -(seen.positions * float(types)).log().to(votes)
+    everywhere = em.rivals == "all"
+    start = -((seen.positions if everywhere else torch.ones_like(seen.positions)) * float(types)).log().to(votes)
     logs = start[None, :, :, None].expand(votes.shape[:-1])
     for iteration in range(em.iterations - 1):
         parents = m_step(votes, logs, activations, seen, beta_u, beta_a, em, iteration, distances=True)
         density = -0.5 * (parents.distances + parents.variances.log().sum(-1, keepdim=True))
         logs = density + F.logsigmoid(parents.logits).unsqueeze(-1)
-        logs = (logs - _over_parents(logs, seen.child, activations.shape[1]).unsqueeze(2)).transpose(2, 3)
+        spent = _over_parents(logs, seen.child, activations.shape[1]) if everywhere else logs.logsumexp(2)
+        logs = (logs - spent.unsqueeze(2)).transpose(2, 3)
     return logs
 
 
@@ -123,13 +135,17 @@ def m_step(
     """The parents that a coupling makes. `iteration` from 0 sets lambda; shapes as in `couple`.
 
     The cost is scaled by the amount of data: with J = L C parents of I children it is DATA / (I / J) times the sum of
-    R a, so that one lambda fits every layer, the class layer too, where few parents hear all children. beta_a is
-    written in units of DATA as well, so that an optimiser moves both betas alike.
+    R a, so that one lambda fits every layer, the class layer too, where few parents hear all children; where each
+    position's parents share all of a child, DATA / (N / C). beta_a is written in units of DATA as well, so that an
+    optimiser moves both betas alike.
     """
-    weighted = (log_coupling + _at_places(activations, seen.child).clamp_min(TINY).log().unsqueeze(-1)).transpose(2, 3)
+    active = _at_places(activations, seen.child).clamp_min(TINY)
+    heard = -(HEARD / active).log1p() if em.cancels else active.log()
+    weighted = (log_coupling + heard.unsqueeze(-1)).transpose(2, 3)
     share = weighted.softmax(-1)
-    parents = votes.shape[1] * votes.shape[3]
-    amount = weighted.logsumexp(-1).exp() * (parents / seen.covered)
+    _, positions, places, types, _ = votes.shape
+    per_child = positions * types / seen.covered if em.rivals == "all" else types / places
+    amount = weighted.logsumexp(-1).exp() * per_child
     mean, variance, far = moments(votes.permute(0, 1, 3, 4, 2), share, em.floor, distances)
     cost = (beta_u.unsqueeze(-1) + 0.5 * variance.log()).sum(-1) * amount
     return Parents(mean, DATA * em.inverse_temperature(iteration) * (beta_a - cost), variance, far)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -34,6 +34,8 @@ class Routing(Protocol):
     silent_is_absent: True says that a child whose votes are all zero leaves the parents' poses as they would be without
         it. Then a child that speaks alone may be routed alone, hundreds of times faster (`RoutedCapsules.route_one`).
     spends_more: True says that a child may spend more than 1 over its parents; else a warning says it once.
+    coefficients(votes, combine, prior) -> (B, I, J): what it hands on as the strength of each edge, where that is not
+        the coupling.
     """
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor: ...
@@ -72,6 +74,7 @@ def dynamic(
     rate: float = 1.0,
     gradient: str = "all",
     leaky: bool = False,
+    over: str = "parents",
 ) -> Tensor:
     """Routing by agreement: each child spends 1 over its parents, more on those whose pose its vote agrees with.
 
@@ -86,14 +89,17 @@ def dynamic(
         as a constant (Renzulli et al.); a learned prior has its gradient in both.
     leaky: the softmax also has a place for nobody, with a logit of 0, so that a child may keep back part of its 1
         (`leaky_softmax` of Sabour's released code).
-    Returns the coupling (B, I, J), which sums to 1 over J, or to less when leaky. Raises ValueError for a value out of
-    range.
+    over: what the softmax runs over. "children" makes each parent spend 1 on its children, as the released code of
+        Tawalbeh & Oramas 2024 does: a parent hears the children that agree with it, whatever others make of them.
+    Returns the coupling (B, I, J), which sums to 1 over J (or to less when leaky), or over I. Raises ValueError for a
+    value out of range.
     """
-    _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient)
+    _check(iterations=iterations, temperature=temperature, rate=rate, gradient=gradient, over=over, leaky=leaky)
     batch, children, parents = _vote_axes(votes)
     prior = votes.new_zeros(children, parents) if prior is None else _checked(prior, children, parents)
     logits = (prior / temperature).unsqueeze(0)
-    coupling = (_over_parents(logits, leaky) if leaky else logits.softmax(-1)).expand(batch, -1, -1)
+    first = _over_parents(logits, leaky) if leaky else logits.softmax(-1 if over == "parents" else 1)
+    coupling = first.expand(batch, -1, -1)
     through = gradient == "all" and torch.is_grad_enabled()
     reader = _reader(votes, combine)
     poses_so_far: Tensor | int = 0
@@ -101,7 +107,8 @@ def dynamic(
         with torch.set_grad_enabled(through):
             poses_so_far = poses_so_far + combine(coupling, votes)
             agreement = reader.agreement(poses_so_far)
-        agreed = _over_parents((prior + agreement) / temperature, leaky)
+        logits = (prior + agreement) / temperature
+        agreed = _over_parents(logits, leaky) if over == "parents" else logits.softmax(1)
         coupling = agreed if rate == 1 else rate * agreed + (1 - rate) * coupling
     return coupling
 
@@ -151,7 +158,15 @@ def _vote_axes(votes: Tensor) -> tuple[int, int, int]:
     return votes.shape[0], votes.shape[1], votes.shape[2]
 
 
-def _check(*, iterations: int, temperature: float = 1.0, rate: float = 1.0, gradient: str = "all") -> None:
+def _check(
+    *,
+    iterations: int,
+    temperature: float = 1.0,
+    rate: float = 1.0,
+    gradient: str = "all",
+    over: str = "parents",
+    leaky: bool = False,
+) -> None:
     if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations = {iterations}: a whole number of at least 1 is needed")
     if not temperature > 0:
@@ -160,6 +175,10 @@ def _check(*, iterations: int, temperature: float = 1.0, rate: float = 1.0, grad
         raise ValueError(f"rate = {rate}: it must be above 0 and at most 1")
     if gradient not in ("all", "last"):
         raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last'")
+    if over not in ("parents", "children"):
+        raise ValueError(f"over = {over!r} is unknown; allowed: 'parents', 'children'")
+    if leaky and over == "children":
+        raise ValueError("leaky = True: a place for nobody is one among the parents, which over = 'children' has not")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +191,28 @@ class Dynamic:
     learned_prior: bool = False
     gradient: str = "all"
     leaky: bool = False
-    silent_is_absent: ClassVar[bool] = True
+    over: str = "parents"
 
     def __post_init__(self) -> None:
-        _check(iterations=self.iterations, temperature=self.temperature, rate=self.rate, gradient=self.gradient)
+        named = ("iterations", "temperature", "rate", "gradient", "over", "leaky")
+        _check(**{name: getattr(self, name) for name in named})
+
+    @property
+    def silent_is_absent(self) -> bool:
+        """A softmax over the children has a share for the silent ones too."""
+        return self.over == "parents"
+
+    @property
+    def spends_more(self) -> bool:
+        """What a child gets of each parent's 1 has no limit of its own."""
+        return self.over == "children"
+
+    def coefficients(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
+        """The coupling; over the children, as released, the last agreement: with the poses before the last ones."""
+        if self.over == "parents":
+            return self(votes, combine, prior)
+        before = replace(self, iterations=max(1, self.iterations - 1))(votes, combine, prior)
+        return _reader(votes, combine).agreement(combine(before, votes))
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         return dynamic(
@@ -187,6 +224,7 @@ class Dynamic:
             rate=self.rate,
             gradient=self.gradient,
             leaky=self.leaky,
+            over=self.over,
         )
 
 
@@ -206,9 +244,7 @@ class Attention:
     spends_more: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check(iterations=self.iterations)
-        if self.over not in ("parents", "children"):
-            raise ValueError(f"over = {self.over!r} is unknown; allowed: 'parents', 'children'")
+        _check(iterations=self.iterations, over=self.over)
 
     @property
     def silent_is_absent(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from capsnb.nn.em import EM
 from capsnb.nn.models.base import (
     Model,
     ModelConfig,
@@ -93,6 +94,9 @@ EFFICIENT = replace(
     routing=SelfAttention(),
     squash="exponential",
 )
+# Tawalbeh & Oramas' released routings; 9.6 makes the transforms its N(0, 1); losses, decoder and lambda are ours
+CHILDREN = replace(SABOUR, routing=Dynamic(over="children"), init_scale=9.6)
+CANCELLED = MatrixCapsNetConfig(routing=EM(rivals="position", cancels=True))
 # a 28x28 image padded by 2 has the maps of Hinton et al.'s 32x32 without padding: 14x14, 6x6, 4x4
 HINTON = MatrixCapsNetConfig(width=32, batch_norm=False, types=32, layers=((32, 3, 2), (32, 3, 1)), decoder="none")
 HINTON_SMALL = replace(HINTON, width=64, types=8, layers=((16, 3, 2), (16, 3, 1)))
@@ -101,6 +105,9 @@ LARGE_KERNEL = ConvNetFCConfig(size=36, kernel=9, hidden=(182, 106))
 
 ZOO: dict[str, Entry] = {
     "capsnet": Entry(SABOUR, "margin", 8_215_568, "Sabour et al. 2017, figs. 1 and 2"),
+    "capsnet-children": Entry(
+        CHILDREN, "margin", 8_215_568, "Tawalbeh & Oramas 2024, CapsNetDR as its released code routes"
+    ),
     "capsnet-no-decoder": Entry(replace(SABOUR, decoder="none"), "margin", 6_804_224, "Sabour et al. 2017, fig. 1"),
     "capsnet-36": Entry(replace(SABOUR, size=36), "margin", 11_361_808, "Sabour et al. 2017, MultiMNIST"),
     "capsnet-40": Entry(AFFINE, "margin", 13_475_648, "Gu et al. 2021, table 1"),
@@ -131,6 +138,12 @@ ZOO: dict[str, Entry] = {
         "spread",
         1_457_792,
         "Tawalbeh & Oramas 2024, CapsNetEM (12 units per layer, Sabour's decoder)",
+    ),
+    "em-12-cancelled": Entry(
+        CANCELLED,
+        "spread",
+        1_457_792,
+        "Tawalbeh & Oramas 2024, CapsNetEM as its released code routes (a child's activation cancels)",
     ),
     "em-16": Entry(
         HINTON_SMALL,
