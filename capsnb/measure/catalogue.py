@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from capsnb.measure import (
     perturbation,
     quantisation,
     robustness,
+    swaps,
     viewpoint,
 )
 from capsnb.measure.protocol import measurement
@@ -121,6 +123,30 @@ def path(model: nn.Module, data: ImageSet, *, images: int = 200, kept: float = 0
 
 
 PART = "part inside its whole (RMA), %", "null: inside another image's, %"
+
+
+@measurement("swapped set", paper=TAWALBEH)
+def swapped_set(
+    model: nn.Module,
+    data: ImageSet,
+    *,
+    direction: str = "backward",
+    sets: str = "class",
+    units: Any = (1, 2, 5, 10, 20, 50, 100, 200),
+    images: int = 500,
+    seed: int = 0,
+) -> dict[str, list]:
+    """What test images are answered with the k best units of another class, in percent: see `swaps.swap`.
+
+    units: values of k; those beyond the layer are left out.
+    """
+    held, test = first(data.validation, images), first(data.test, images)
+    reading = paths.Reading(direction=direction, sets=sets)
+    ranking = paths.rank(model, held, replace(reading, target="label"), classes=len(data.classes))
+    ks = [k for k in units if k <= ranking.units.shape[1]]
+    found = swaps.swap(model, test, ranking, reading, units=ks, seed=seed)
+    names = ("own set", "the image's class", "the set's class", "null: random, the image's", "null: random, the set's")
+    return {"k": ks} | {name: (100 * each).tolist() for name, each in zip(names, found[1:], strict=True)}
 
 
 @measurement("part-whole", paper=TAWALBEH, rows=PART)

@@ -62,7 +62,7 @@ def path_accuracy(
             one_hot = nn.functional.one_hot(labels, classes).double().cpu()
             count += one_hot.sum(0)
             for place, keep in enumerate(filters):
-                with _only(model, rows, keep, units, reading, places):
+                with keep_only(model, rows, keep, units, reading, places):
                     scores = model(images).scores.unflatten(0, (len(images), turns, len(units)))
                 # where paths take turns, a class is scored by its own
                 scores = scores.diagonal(dim1=1, dim2=3) if turns > 1 else scores[:, 0]
@@ -109,7 +109,7 @@ def path_reconstructions(
     images, labels = images.to(device), labels.to(device)
     with taps.evaluating(model):
         rows = _rows(model, images, labels, ranking, reading, places)
-        with _only(model, rows, filters, units, reading, places):
+        with keep_only(model, rows, filters, units, reading, places):
             pictures = model(images, labels.repeat_interleave(len(units))).reconstruction
     return pictures.unflatten(0, (len(images), len(units))).cpu()
 
@@ -134,7 +134,7 @@ def _rows(
 
 
 @contextmanager
-def _only(
+def keep_only(
     model: nn.Module,
     rows: tuple[Tensor, Tensor],
     keep: int | None,

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data import Augment, DataSpec
+from capsnb.measure.swaps import SCOPES
 from capsnb.nn.em import EM
 from capsnb.nn.models import EFFICIENT, CapsNetConfig, MatrixCapsNetConfig, ResCapsConfig, StridedStem
 from capsnb.training.hooks import GrowMargin
@@ -177,12 +178,14 @@ def _long() -> dict[str, Any]:
         models = {n: replace(NARROW[n], channels=channels, size=LATER_SIZE, classes=classes) for n in RELEASED}
         longer = {n: replace(recipes[n], epochs=epochs) for n in RELEASED}
         variants |= _both_routings(name, models, DataSpec(name=name, validation=held), longer)
+    swaps = tuple(("swapped set", {"direction": way, "sets": s}) for way in ("backward", "forward") for s in SCOPES)
+    measures = dict.fromkeys(variants, swaps)
     enhanced = {name: NARROW[name] for name in ("efficient", "rescaps")}
     variants |= _networks("mnist", enhanced, replace(data, train=25_000), recipes)
     sizes = {"statistics": 5_000, "images": 1_000, "perturbed": 20, "effects": 10, "overlap": 50, "smooth": 10}
     # no claim is about the enhanced networks
     once = ("mnist/efficient", "mnist/rescaps")
-    return {"seeds": 5, "once": once, "variants": variants, "settings": settings(**sizes)}
+    return {"seeds": 5, "once": once, "variants": variants, "measures": measures, "settings": settings(**sizes)}
 
 
 def _full() -> dict[str, Any]:
