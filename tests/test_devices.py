@@ -173,7 +173,7 @@ def test_a_measure_gives_on_cuda_what_it_gives_on_a_cpu(name, place, digits, mon
     data = digits
     if name == "shift manifold":  # a digit needs room to move
         data = prepare(DataSpec(resize=6, derive=Pairs(size=14, train=20, validation=20, test=20)))
-        settings |= {"sets": 1, "seeds": 1}
+        settings |= {"sets": 1, "seeds": 1, "radius": 3}  # what t-SNE costs grows with the grid
     expected, found = alike(monkeypatch, taken, MODEL, data, place)
     assert str(found) == str(expected), "the CPU computes both, rounding included"
 

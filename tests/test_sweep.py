@@ -434,8 +434,8 @@ def test_a_grid_may_watch_its_trainings_and_measure_the_whole_survey_with_its_nu
 
 def test_a_killed_sweep_goes_on(folder):
     file = grid("'recipe.report_every' = 1\n[grid]\nseed = [0, 1, 2]\n")
-    specs = read_grid(file).specs
-    finished = lambda: [spec for spec in specs if runs.is_finished(runs.folder_of(spec))]  # noqa: E731
+    folders = [runs.folder_of(spec) for spec in read_grid(file).specs]
+    finished = lambda: [each for each in folders if runs.is_finished(each)]  # noqa: E731
     command = [sys.executable, "-m", "capsnb.cli", "sweep", file, "--jobs", "1", "--out", "rows.csv"]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -445,14 +445,14 @@ def test_a_killed_sweep_goes_on(folder):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    before = {spec: (runs.folder_of(spec) / "model.pt").stat().st_mtime_ns for spec in finished()}
+    before = {each: (each / "model.pt").stat().st_mtime_ns for each in finished()}
     assert before
     assert not (folder / "rows.csv").exists(), "killed too late"
     result = call(file, "--jobs", 1, "--out", "rows.csv")
     assert result.exit_code == 0, result.output
     assert [row["error"] for row in written()] == ["", "", ""]
-    for spec, stamp in before.items():
-        assert (runs.folder_of(spec) / "model.pt").stat().st_mtime_ns == stamp, "what was finished is not trained again"
+    for each, stamp in before.items():
+        assert (each / "model.pt").stat().st_mtime_ns == stamp, "what was finished is not trained again"
 
 
 # --- the committed grids and what is recorded of them

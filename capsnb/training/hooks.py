@@ -281,14 +281,14 @@ class _Keeper(Stateless):
             raise ValueError(f"{type(model).__name__} has no hidden capsules whose norms could be kept")
         self.model, self.config = model, config
         self._readers = ExitStack()
+        read = torch.compiler.disable(self._read)  # here: it imports the compiler, which nobody else has to wait for
         for name in hidden:
-            self._readers.enter_context(taps.find(model, name).reading(self._read))
+            self._readers.enter_context(taps.find(model, name).reading(read))
 
     def close(self) -> None:
         """Leave the model alone again."""
         self._readers.close()
 
-    @torch.compiler.disable
     def _read(self, poses: Tensor) -> None:
         if self.model.training and poses.requires_grad:
             added = self._gradient(poses.detach())
