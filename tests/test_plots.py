@@ -9,6 +9,7 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
@@ -51,6 +52,10 @@ def test_style_is_applied_once_for_all():
     with mpl.rc_context():
         plot.style()
         assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(plot.PALETTE)
+
+
+def test_the_palette_is_seaborns_for_all_kinds_of_colour_vision():
+    assert plot.PALETTE == tuple(seaborn.color_palette("colorblind").as_hex())
 
 
 def test_without_axes_the_look_is_the_same_and_settings_stay():
