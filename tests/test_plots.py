@@ -55,7 +55,7 @@ def test_style_is_applied_once_for_all():
 
 
 def test_the_palette_is_seaborns_for_all_kinds_of_colour_vision():
-    assert tuple(seaborn.color_palette("colorblind").as_hex()) == plot.PALETTE
+    assert list(plot.PALETTE) == seaborn.color_palette("colorblind").as_hex()
 
 
 def test_without_axes_the_look_is_the_same_and_settings_stay():

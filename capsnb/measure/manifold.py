@@ -15,6 +15,7 @@ The Chamfer distance does not know which image lies where: shuffled points score
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,13 +98,18 @@ def embed(points: Any, seed: int = 0, *, perplexity: float = 30.0) -> np.ndarray
 
     Raises ValueError when there are no more points than the perplexity.
     """
-    from sklearn.manifold import TSNE
-
     points = np.asarray(points, dtype=np.float64)
     if len(points) <= perplexity:
         raise ValueError(f"t-SNE at perplexity {perplexity:g} needs more than {len(points)} points.")
+    return _laid_out(points.tobytes(), points.shape, seed, perplexity).copy()
+
+
+@lru_cache(maxsize=64)  # the pixels, which are the null, are the same of every network
+def _laid_out(points: bytes, shape: tuple[int, ...], seed: int, perplexity: float) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
     method = TSNE(2, perplexity=perplexity, init="random", method="exact", random_state=seed)
-    return method.fit_transform(points).astype(np.float64)
+    return method.fit_transform(np.frombuffer(points).reshape(shape)).astype(np.float64)
 
 
 def normalised(points: Any) -> np.ndarray:
