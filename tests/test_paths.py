@@ -1,8 +1,10 @@
 """Activation paths: a network whose right path is known by hand, a slow loop for every reading, counts, refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import reference
 import torch
 from helpers import keeping
 from torch import nn
@@ -16,6 +18,7 @@ from capsnb.measure.paths import Places, Ranking, Reading, look, protocols, rank
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, NeuronNetConfig, ResCapsConfig, StridedStem
+from capsnb.nn.routing import Dynamic
 
 SMALL = CapsNetConfig(size=20, classes=3, dim=4, stem=StridedStem(channels=5, types=3, dim=2), decoder_widths=(8, 12))
 HAND = two_path_images([[1.0, 0.5, 0.25, 0.0], [0.0, 0.2, 0.4, 1.0], [0.2, 0.9, 0.6, 0.0], [0.5, 0.0, 0.9, 0.4]])
@@ -196,6 +199,20 @@ def slow_answer(model, split, n, row, ranking, reading, k, limit):
     if reading.assign == "each":
         return max(range(3), key=lambda c: scores[c][c])
     return int(scores[0].argmax())
+
+
+@pytest.mark.parametrize("direction", ["backward", "forward"])
+def test_what_a_routing_hands_on_ranks_its_children(small, direction):
+    """The released dynamic routing hands on agreements, which rank otherwise than its coupling."""
+    torch.manual_seed(0)
+    model, images = replace(SMALL, routing=Dynamic(over="children"), init_scale=5.0).build().eval(), small[1].images
+    with torch.no_grad(), taps.record(model, "class.votes", "class.coupling") as seen:
+        guess = model(images).scores.argmax(1)
+    told, coupling = reference.over_children(seen["class.votes"], 3)[1], seen["class.coupling"]
+    assert not torch.allclose(told, coupling, atol=0.01)
+    reading = Reading(direction=direction, sets="image")
+    found = look(model, images, small[1].labels, reading, Places.of(model))[1]
+    assert_close(found, told.amax(2) if direction == "forward" else told[range(6), :, guess], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("unit", ["position", "type"])

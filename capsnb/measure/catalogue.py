@@ -125,7 +125,7 @@ def path(model: nn.Module, data: ImageSet, *, images: int = 200, kept: float = 0
 PART = "part inside its whole (RMA), %", "null: inside another image's, %"
 
 
-@measurement("swapped set", paper=TAWALBEH)
+@measurement("swapped set", version=2, paper=TAWALBEH)
 def swapped_set(
     model: nn.Module,
     data: ImageSet,

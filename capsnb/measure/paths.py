@@ -38,7 +38,8 @@ class Reading:
     direction: forward is class-agnostic, backward looks at one class.
     of: what ranks a child: its "coupling" (algorithms 2 and 3 rank e_ij); its "contribution", the length of its coupled
         vote e_ij u_ij (the term of equations 1 and 2); its "agreement", what that vote adds to the length of the
-        parent's sum. "activation" is the child's own length, for layers without coupling; "random" is the null.
+        parent's sum. "activation" is the child's own length, for layers without coupling; "random" is the null. Where
+        the routing declares `coefficients`, other than its coupling, e_ij are these.
     maximum: of equation 1: over the parents of each "child" (algorithm 2 ranks all e_ij), or over the sums of the
         "layer", as the equation is written: that maximum is the predicted class, so forward then equals backward.
     unit: each capsule at its "position" (1,152 of them on MNIST; the paper's k = 200) or a "type", summed over its
@@ -187,7 +188,8 @@ def look(model: nn.Module, images: Tensor, labels: Tensor, reading: Reading, pla
     if reading.of in ("activation", "random"):
         named["active"] = places.taps(model)[-1]
     else:
-        named["coupling"] = f"{places.layer}.coupling"
+        told = f"{places.layer}.coefficients"
+        named["coupling"] = told if told in taps.names(model) else f"{places.layer}.coupling"
         if reading.of != "coupling" or (reading.direction, reading.maximum) == ("forward", "layer"):
             named |= {"votes": f"{places.layer}.votes", "parents": f"{places.layer}.poses"}
     with taps.record(model, *named.values()) as seen:

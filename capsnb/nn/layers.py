@@ -163,7 +163,8 @@ class RoutedCapsules(Units):
         "normal": N(0, 0.1), Sabour's and Renzulli's code. "uniform": U(+-1/sqrt(I)), Mitterreiter's and Gu's code,
         with which deep networks may never leave chance.
     residual: add child j's pose to parent j's sum of votes, before the squash; as many parents as children, as large.
-    Taps: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D).
+    Taps: votes (B, I, J, D), coupling (B, I, J), poses (B, J, D), and coefficients (B, I, J) where the routing hands on
+        others than its coupling.
     """
 
     zeroed = ("poses",)
@@ -198,6 +199,7 @@ class RoutedCapsules(Units):
         learned = getattr(routing, "learned_prior", False)
         self.prior = nn.Parameter(torch.zeros(children, parents)) if learned else None
         self.votes, self.coupling, self.poses = taps.Tap(), taps.Tap(), taps.Tap()
+        self.coefficients = taps.Tap() if getattr(routing, "coefficients", None) else None
         self.checked = False  # whether a coupling of this routing, which may be anybody's, has been looked at
         self.reset_parameters()
 
@@ -238,6 +240,8 @@ class RoutedCapsules(Units):
                 self.checked = has_numbers(coupling)
             if not self.coupling.idle:
                 coupling = self.coupling(coupling.contiguous())
+            if self.coefficients is not None and not self.coefficients.idle:
+                self.coefficients(self.routing.coefficients(votes, combine, **prior))
             return self.poses(combine(coupling, votes))
 
     def vote(self, poses: Tensor) -> Tensor:

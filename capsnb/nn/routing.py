@@ -35,7 +35,7 @@ class Routing(Protocol):
         it. Then a child that speaks alone may be routed alone, hundreds of times faster (`RoutedCapsules.route_one`).
     spends_more: True says that a child may spend more than 1 over its parents; else a warning says it once.
     coefficients(votes, combine, prior) -> (B, I, J): what it hands on as the strength of each edge, where that is not
-        the coupling.
+        the coupling (None where it is); a layer of such a routing has it as a tap.
     """
 
     def __call__(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor: ...
@@ -207,10 +207,12 @@ class Dynamic:
         """What a child gets of each parent's 1 has no limit of its own."""
         return self.over == "children"
 
-    def coefficients(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
-        """The coupling; over the children, as released, the last agreement: with the poses before the last ones."""
-        if self.over == "parents":
-            return self(votes, combine, prior)
+    @property
+    def coefficients(self) -> Callable[..., Tensor] | None:
+        """Over the children, as released, the last agreement: with the poses before the last ones."""
+        return self._last_agreement if self.over == "children" else None
+
+    def _last_agreement(self, votes: Tensor, combine: Combine, prior: Tensor | None = None) -> Tensor:
         before = replace(self, iterations=max(1, self.iterations - 1))(votes, combine, prior)
         return _reader(votes, combine).agreement(combine(before, votes))
 

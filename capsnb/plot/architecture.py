@@ -39,7 +39,7 @@ def architecture(seen: Mapping[str, Any], *, image: Any | None = None, ax: Axes 
     as a decoder with its picture. Capsules recorded as tensors are as long as those of the first image; without values
     all are alike.
     """
-    layers = [(tap, data) for tap, data in seen.items() if not tap.endswith((".votes", ".coupling"))]
+    layers = [(tap, data) for tap, data in seen.items() if not tap.endswith((".votes", ".coupling", ".coefficients"))]
     if not layers:
         raise ValueError("architecture needs at least one tap that is not a layer's votes or coupling.")
     own = ax is None
