@@ -11,10 +11,11 @@ from torch import nn
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
-from capsnb.data import Split
+from capsnb.data import ImageSet, Split
 from capsnb.measure import sharing
-from capsnb.measure.path_accuracy import choose_k, path_accuracy, path_reconstructions
+from capsnb.measure.path_accuracy import SCOPES, choose_k, path_accuracy, path_grid, path_reconstructions
 from capsnb.measure.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
+from capsnb.measure.protocol import find
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, NeuronNetConfig, ResCapsConfig, StridedStem
@@ -115,6 +116,9 @@ READINGS = [
     Reading(sets="all", of="contribution"),
     Reading(assign="label"),
     Reading(assign="each"),
+    Reading(sets="image", filters="each"),
+    Reading(assign="each", filters="class"),
+    Reading(filters="all"),
     Reading(direction="forward", threshold=0.334),
     Reading(of="random", seed=4),
 ]
@@ -174,17 +178,19 @@ def test_every_reading_equals_a_loop(small, reading):
 def slow_answer(model, split, n, row, ranking, reading, k, limit):
     """The class of one image with k units and `limit` filters left."""
     image, label = split.images[n : n + 1], int(split.labels[n])
-    own = {"prediction": row[1], "label": label}.get(reading.assign)
-    sets = range(3) if reading.assign == "each" else [own]
+    own, each = label if reading.assign == "label" else row[1], "each" in reading.scopes
+    sets = range(3) if each else [own]
     scores = []
     for c in sets:
         with taps.record(model, "conv1", "primary") as seen:
             model(image)
-        units, filters = ranking.units[c], ranking.filters[c]
-        if reading.sets == "all":
-            units, filters = ranking.units.mean(0), ranking.filters.mean(0)
-        if reading.sets == "image":
-            units, filters = row[0], seen["conv1"][0].mean((1, 2))
+        choices = {  # the scope of a set -> filters, units
+            "class": (ranking.filters[own], ranking.units[own]),
+            "each": (ranking.filters[c], ranking.units[c]),
+            "all": (ranking.filters.mean(0), ranking.units.mean(0)),
+            "image": (seen["conv1"][0].mean((1, 2)), row[0]),
+        }
+        filters, units = (choices[scope][at] for at, scope in enumerate(reading.scopes))
         best = sorted(range(len(units)), key=lambda u: -float(units[u]))[: len(units) if k is None else k]
         if reading.threshold is not None and k is not None:
             best = [u for u in best if units[u] > 0]
@@ -196,7 +202,7 @@ def slow_answer(model, split, n, row, ranking, reading, k, limit):
         maps[filters.argsort(descending=True)[: 5 if limit is None else limit]] = 1
         with keeping(model, "conv1", maps), keeping(model, "primary", mask):
             scores.append(model(image).scores[0])
-    if reading.assign == "each":
+    if each:
         return max(range(3), key=lambda c: scores[c][c])
     return int(scores[0].argmax())
 
@@ -213,6 +219,34 @@ def test_what_a_routing_hands_on_ranks_its_children(small, direction):
     reading = Reading(direction=direction, sets="image")
     found = look(model, images, small[1].labels, reading, Places.of(model))[1]
     assert_close(found, told.amax(2) if direction == "forward" else told[range(6), :, guess], atol=1e-6, rtol=1e-4)
+
+
+def test_the_grid_of_scopes_holds_each_path_accuracy_of_its_own(small):
+    model, split = small
+    readings = [Reading(), Reading(direction="forward", sets="image")]
+    rankings = {reading: rank(model, split, reading, classes=3) for reading in readings}
+    grid = path_grid(model, split, rankings, units=(1, 4), share=0.4)
+    assert grid.shape == (4, 4, 2, 2)
+    ranking = rankings[readings[1]]
+    for filters, units, changed in (("all", "image", {"sets": "image"}), ("image", "each", {"assign": "each"})):
+        reading = replace(readings[1], sets="class", filters=filters)
+        options = {"filters": (2,), "units": (1, 4)}
+        found = path_accuracy(model, split, ranking, replace(reading, **changed), **options).accuracy[0]
+        at = [list(SCOPES).index(name) for name in (filters, units)]
+        assert torch.equal(grid[at[0], at[1], 1], found)
+
+
+def test_a_single_unit_answers_for_its_class_so_that_whose_set_it_is_decides():
+    """One unit for all names one class; that of the image, or of its predicted class, names what the network named."""
+    images = two_path_images([[1.0, 0.5, 0.25, 0.1], [0.1, 0.2, 0.4, 1.0], [0.2, 0.9, 0.6, 0.1], [0.5, 0.1, 0.9, 0.4]])
+    data = ImageSet("two paths", "", ("0", "1"), *[Split(images, LABELS)] * 3)
+    found = find("path scopes")(TwoPaths(), data, units=(1, 4, 9), filters=1.0)
+    assert found["k"] == [1, 4] and found["combinations"] == 4 * 4 * 2 * 2 and found["whole network, %"] == 100
+    right = {name: torch.tensor(found["accuracy, %"])[:, at, 0, 0] for at, name in enumerate(found["scopes"])}
+    assert (right["image"] == 100).all() and (right["class"] == 100).all() and (right["all"] == 50).all()
+    # all four units are the whole network, chosen or drawn
+    for name in ("accuracy, %", "null: random units, %"):
+        assert (torch.tensor(found[name])[..., 1] == 100).all()
 
 
 @pytest.mark.parametrize("unit", ["position", "type"])

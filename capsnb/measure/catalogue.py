@@ -43,6 +43,7 @@ TAWALBEH, LIN, RENZULLI = "1 Tawalbeh & Oramas", "2 Lin et al.", "3 Renzulli et 
 MITTERREITER, GU = "4 Mitterreiter et al.", "5 Gu et al."
 NETWORK = "network"
 CLASS = "class.coupling"
+KS = (1, 2, 5, 10, 20, 50, 100, 200)  # units of a path; those beyond a layer are left out
 SHIFTED = 4  # classes of which an image is moved
 MASK = 0.25  # the middle threshold of Tawalbeh & Oramas's Table 4
 ACTIVE = 0.1  # norm from which a capsule is active; Mitterreiter et al.'s threshold is not printed
@@ -122,6 +123,28 @@ def path(model: nn.Module, data: ImageSet, *, images: int = 200, kept: float = 0
     return found
 
 
+@measurement("path scopes", paper=TAWALBEH)
+def path_scopes(
+    model: nn.Module, data: ImageSet, *, units: Any = KS, filters: float = 35 / 256, images: int = 200, seed: int = 0
+) -> dict[str, Any]:
+    """Percent right along complete paths (Table 1): [scope of filters][scope of units][direction][k].
+
+    Scopes, whose set an image is given: its own (the nearest reading of algorithms 2 and 3), that of the predicted
+    class, each class scored by its own, one for all. "combinations": how many were tried, by which one that gives a
+    printed number is to be judged. The null keeps as many units at random: [scope of filters][scope of units][k].
+    units: values of k. filters: the share of filters that is left.
+    """
+    held, test, directions = first(data.validation, images), first(data.test, images), ("backward", "forward")
+    readings = [*(paths.Reading(direction=way) for way in directions), paths.Reading(of="random", seed=seed)]
+    rankings = {reading: paths.rank(model, held, reading, classes=len(data.classes)) for reading in readings}
+    ks = [k for k in units if k <= rankings[readings[0]].units.shape[1]]
+    found = 100 * path_accuracy.path_grid(model, test, rankings, units=ks, share=filters)
+    cells, null = found[:, :, :2], found[:, :, 2]
+    named: dict[str, Any] = {"scopes": list(path_accuracy.SCOPES), "directions": list(directions), "k": ks}
+    named |= {"combinations": cells.numel(), "whole network, %": 100 * evaluate(model, test).accuracy}
+    return named | {"accuracy, %": cells.tolist(), "null: random units, %": null.tolist()}
+
+
 PART = "part inside its whole (RMA), %", "null: inside another image's, %"
 
 
@@ -132,14 +155,11 @@ def swapped_set(
     *,
     direction: str = "backward",
     sets: str = "class",
-    units: Any = (1, 2, 5, 10, 20, 50, 100, 200),
+    units: Any = KS,
     images: int = 500,
     seed: int = 0,
 ) -> dict[str, list]:
-    """What test images are answered with the k best units of another class, in percent: see `swaps.swap`.
-
-    units: values of k; those beyond the layer are left out.
-    """
+    """What test images are answered with the k best units of another class, in percent: see `swaps.swap`. units: k."""
     held, test = first(data.validation, images), first(data.test, images)
     reading = paths.Reading(direction=direction, sets=sets)
     ranking = paths.rank(model, held, replace(reading, target="label"), classes=len(data.classes))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +13,10 @@ from torch import Tensor, nn
 
 from capsnb.measure.paths import Places, Ranking, Reading, look, top
 from capsnb.nn import taps
+
+# whose set an image is given -> that scope of units as a reading says it
+SCOPES = {"image": ("image", "prediction"), "class": ("class", "prediction"), "each": ("class", "each")}
+SCOPES |= {"all": ("all", "prediction")}
 
 
 class PathAccuracy(NamedTuple):
@@ -51,7 +57,7 @@ def path_accuracy(
     if against not in ("label", "prediction"):
         raise ValueError(f"against = {against!r} is unknown; allowed: label, prediction")
     places, classes = places or Places.of(model), len(ranking.count)
-    turns = classes if reading.assign == "each" else 1
+    turns = classes if "each" in reading.scopes else 1
     device, size = next(model.parameters()).device, max(1, batch // (len(units) * turns))
     right = torch.zeros(len(filters), len(units), classes, dtype=torch.float64)
     count = torch.zeros(classes, dtype=torch.float64)
@@ -86,6 +92,22 @@ def choose_k(ks: Sequence[int], accuracy: Any, *, tolerance: float = 0.0) -> int
     return min(k for k, value in zip(ks, values, strict=True) if value >= best)
 
 
+def path_grid(
+    model: nn.Module, split: Any, rankings: Mapping[Reading, Ranking], *, units: Sequence[int], share: float
+) -> Tensor:
+    """Accuracy of complete paths by scope of filters, scope of units, reading and k. -> (S, S, readings, k), shares
+
+    Scopes in the order of SCOPES, which replace those of the readings. share: of the filters that is left.
+    """
+    found = []
+    for filters, (sets, assign) in product(SCOPES, SCOPES.values()):
+        for reading, ranking in rankings.items():
+            scoped, few = replace(reading, sets=sets, assign=assign, filters=filters), share * ranking.filters.shape[1]
+            path = path_accuracy(model, split, ranking, scoped, filters=(max(1, round(few)),), units=units)
+            found.append(path.accuracy[0])
+    return torch.stack(found).unflatten(0, (len(SCOPES), len(SCOPES), len(rankings)))
+
+
 def path_reconstructions(
     model: nn.Module,
     images: Tensor,
@@ -103,8 +125,8 @@ def path_reconstructions(
     """
     if getattr(model, "decoder", None) is None:
         raise ValueError(f"{type(model).__name__} has no decoder, so a path makes no picture.")
-    if reading.assign == "each":
-        raise ValueError("a picture shows one path, but assign = 'each' gives an image as many as there are classes.")
+    if "each" in reading.scopes:
+        raise ValueError("a picture shows one path, but with 'each' an image has as many as there are classes.")
     places, device = places or Places.of(model), next(model.parameters()).device
     images, labels = images.to(device), labels.to(device)
     with taps.evaluating(model):
@@ -118,19 +140,28 @@ def _rows(
     model: nn.Module, images: Tensor, labels: Tensor, ranking: Ranking, reading: Reading, places: Places
 ) -> tuple[Tensor, Tensor]:
     """Relevance of filters and units that decides over each image: (B, G, C) and (B, G, U), for G paths in turn."""
-    if reading.sets == "image":
-        filters, units, _ = look(model, images, labels, reading, places)
-        return filters.unsqueeze(1), units.unsqueeze(1)
-    filters, units = (part.to(images.device) for part in ranking[:2])
-    if reading.sets == "all":
-        weight = (ranking.count / ranking.count.sum()).to(filters)
-        filters, units = (weight @ filters).unsqueeze(0), (weight @ units).unsqueeze(0)
-    elif reading.assign != "each":
+    own: Any = look(model, images, labels, reading, places) if "image" in reading.scopes else (None, None)
+    owner = None
+    if "class" in reading.scopes:
         owner = labels if reading.assign == "label" else model(images).scores.argmax(1)
-        if owner.max() >= len(units):
-            raise ValueError(f"the ranking is of {len(units)} classes, but an image belongs to class {owner.max()}.")
-        return filters[owner].unsqueeze(1), units[owner].unsqueeze(1)
-    return filters.expand(len(images), -1, -1), units.expand(len(images), -1, -1)
+        if owner.max() >= len(ranking.units):
+            raise ValueError(
+                f"the ranking is of {len(ranking.units)} classes, but an image belongs to class {owner.max()}."
+            )
+    rows = []
+    for scope, part, alone in zip(reading.scopes, ranking[:2], own[:2], strict=True):
+        part = part.to(images.device)
+        if scope == "image":
+            rows.append(alone.unsqueeze(1))
+        elif scope == "class":
+            rows.append(part[owner].unsqueeze(1))
+        else:
+            shares = (ranking.count / ranking.count.sum()).to(part)
+            chosen = part if scope == "each" else (shares @ part).unsqueeze(0)
+            rows.append(chosen.expand(len(images), -1, -1))
+    turns = max(part.shape[1] for part in rows)
+    filters, units = (part.expand(-1, turns, -1) for part in rows)
+    return filters, units
 
 
 @contextmanager

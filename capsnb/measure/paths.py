@@ -28,6 +28,7 @@ CHOICES = {
     "sets": ("class", "image", "all"),
     "target": ("prediction", "label"),
     "assign": ("prediction", "label", "each"),
+    "filters": ("units", "image", "class", "each", "all"),
 }
 
 
@@ -49,6 +50,7 @@ class Reading:
     target: the class that backward looks at: the predicted one (equation 2), or the true one.
     assign: the class whose set an image is given: its "prediction" by the whole network; its true "label", which tells
         the network the answer; or "each" in turn, where a class is scored by its own set.
+    filters: the scope of the set of filters: as that of the "units", or by itself one of `sets`, or "each".
     threshold: couplings up to it do not count (algorithm 2 has e_ij > 0.4), and a set may then have fewer than k units.
     seed: of the null.
     """
@@ -60,6 +62,7 @@ class Reading:
     sets: str = "class"
     target: str = "prediction"
     assign: str = "prediction"
+    filters: str = "units"
     threshold: float | None = None
     seed: int = 0
 
@@ -69,6 +72,12 @@ class Reading:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}")
         if self.sets != "class" and self.assign != "prediction":
             raise ValueError(f"assign = {self.assign!r} chooses between sets per class, but sets = {self.sets!r}.")
+
+    @property
+    def scopes(self) -> tuple[str, str]:
+        """Whose set an image is given, of filters and of units: "image", "class", "each" or "all"."""
+        units = "each" if self.assign == "each" else self.sets
+        return units if self.filters == "units" else self.filters, units
 
 
 def protocols(reading: Reading) -> dict[str, Reading]:

@@ -241,7 +241,8 @@ class RoutedCapsules(Units):
             if not self.coupling.idle:
                 coupling = self.coupling(coupling.contiguous())
             if self.coefficients is not None and not self.coefficients.idle:
-                self.coefficients(self.routing.coefficients(votes, combine, **prior))
+                declared: Any = self.routing
+                self.coefficients(declared.coefficients(votes, combine, **prior))
             return self.poses(combine(coupling, votes))
 
     def vote(self, poses: Tensor) -> Tensor:
