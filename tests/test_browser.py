@@ -298,7 +298,7 @@ def test_pictures_of_three_kinds_are_shown_as_they_are_meant(opened, theme):
     page, _, folder = opened
     page.turn(theme)
     (folder / "broken.png").write_bytes(ink_on_nothing(folder).read_bytes()[:60])
-    said = {page.explorer.locator(".capsnb-sliders").inner_text()}
+    said = [page.explorer.locator(".capsnb-sliders").inner_text()]
     for made, told in ((upright_one, "inverted"), (ink_on_nothing, "inverted"), (sixteen_bits, "60 x 90")):
         file = made(folder)
         before = page.pictures()
@@ -306,14 +306,15 @@ def test_pictures_of_three_kinds_are_shown_as_they_are_meant(opened, theme):
         page.explorer.get_by_text(told).first.wait_for(timeout=PATIENCE)
         shown = decoded(page.changes(before, place=0)[0])
         # sliders that nobody moved show the pose of the picture that is there
-        text = "[...said].indexOf(document.querySelector('.capsnb-sliders').innerText) < 0"
-        page.page.wait_for_function(f"said => {text}", arg=[*said], timeout=PATIENCE)
-        said.add(page.explorer.locator(".capsnb-sliders").inner_text())
+        moved = "before => document.querySelector('.capsnb-sliders').innerText != before"
+        page.page.wait_for_function(moved, arg=said[-1], timeout=PATIENCE)
+        said.append(page.explorer.locator(".capsnb-sliders").inner_text())
         page.page.screenshot(path=folder / f"{file.stem}-{theme}.png")
         # light on dark, the stroke upright and its foot below: 28 pixels of a square of 90
         assert np.median(shown) < 60 and shown[14, 14] > 190
         assert (shown[21:24, 10:19].max(0) > 120).all() and shown[4:7, 10:19].max() > 120
         assert shown[7:20, :12].max() < 80 and shown[7:20, 18:].max() < 80
+    assert len(set(said[1:])) == 3
     page.upload(folder / "broken.png", "broken.png is damaged")
     assert page.explorer.locator(".capsnb-error:visible").count() == 1
     assert decoded(page.pictures()[0]).shape == (28, 28) and np.array_equal(decoded(page.pictures()[0]), shown)
