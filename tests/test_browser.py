@@ -153,7 +153,8 @@ def looking_at(address, driver):
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    heard = lambda said: errors.append(f"{said.text} {said.location['url']}") if said.type == "error" else None  # noqa: E731
+    page.on("console", heard)
     page.goto(address, timeout=PATIENCE)
     return browser, page, errors
 
@@ -200,6 +201,8 @@ def while_dragged(page, handle, check):
 def of_its_own(errors):
     # pages by Voila ask a server elsewhere for their icons' style, which a machine without network cannot have
     elsewhere = r"net::ERR_(NAME_NOT_RESOLVED|INTERNET_DISCONNECTED|\w*REFUSED)"
+    # nor is it ours that a page by Voila, when it is left, asks for its kernel's end in a way that Voila forbids
+    elsewhere += r"|403 \(Forbidden\) \S*/voila/api/shutdown/"
     return [each for each in errors if not re.search(elsewhere, each)]
 
 
