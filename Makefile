@@ -30,15 +30,10 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 reproduce: $(READY)
 	@status=0; $(BIN)/capsnb run --profile quick || status=$$?; $(BIN)/capsnb report || exit $$?; exit $$status
 
-# A process per core, each on one thread: threads of several processes wait for each other. A file, or a notebook, stays
-# with one process, which takes 1 GB.
+# The smoke runs of pytest and of nbval share one fresh folder of trained runs. A process per core, each on one thread:
+# threads of several processes wait for each other. A file, or a notebook, stays with one process, which takes 1 GB.
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval-current-env --nbval-cell-timeout=300
-# What pytest has papermill train at smoke nbval finds again: it executes notebooks that were given the same parameters,
-# and still have their committed outputs.
-SMOKE := build/smoke
-PREPARE := import sys, papermill; [papermill.execute_notebook(each, each.replace("notebooks", "$(SMOKE)"), \
-	{"profile": "smoke", "seed": 1}, prepare_only=True) for each in sys.argv[1:]]
 # stands for a reader's own routing, beside the papers'
 GUEST := guest=capsnb.nn.routing:Attention
 # drawn from the evidence store: every text and table is compared with a fresh execution, without any trained network
@@ -46,13 +41,12 @@ RECORDED := $(shell grep -ls '^OPENS = "long"' notebooks/plans/*.py | sed 's|.*p
 test: export CAPSNB_RUNS = $(CURDIR)/build/test-runs
 test: export OMP_NUM_THREADS = 1
 test: $(READY)
-	@rm -rf build/test-runs $(SMOKE) && mkdir -p $(SMOKE)
+	@rm -rf build/test-runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(SIDE_BY_SIDE)
-	@$(BIN)/python -c '$(PREPARE)' notebooks/*.ipynb
-	CAPSNB_ROUTINGS=$(GUEST) LOKY_MAX_CPU_COUNT=1 $(BIN)/pytest $(SIDE_BY_SIDE) --nbval-lax $(NBVAL) $(SMOKE)
+	CAPSNB_PROFILE=smoke CAPSNB_ROUTINGS=$(GUEST) $(BIN)/pytest $(SIDE_BY_SIDE) --nbval-lax $(NBVAL) notebooks
 	CAPSNB_RUNS=build/no-runs $(BIN)/pytest $(SIDE_BY_SIDE) --nbval $(NBVAL) $(RECORDED)
 
 lab: $(READY)
