@@ -10,6 +10,7 @@ the direction (`Verdict.size`).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -49,16 +50,16 @@ def printed(published: Sequence[float]) -> float | None:
     return published[0] - published[1] if len(published) == 2 else published[0] if published else None
 
 
-class _Sampled:
+class _Sampled(ABC):
     """What rules share that judge one sample, a mean or a paired difference: its interval against a region.
 
     A printed number agrees with a mean within the rule's tolerance, of a rule without one if the interval contains it.
     """
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The rule in words."""
-        raise NotImplementedError
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -92,9 +93,9 @@ class _Sampled:
         asked = found.asked(gap) if name == "undecided" else ""
         return Verdict(name, reason, holds=holds, size=agreement, p=p, asked=asked, **shared)
 
+    @abstractmethod
     def region(self, published: Sequence[float]) -> tuple[float, float]:
         """Where the whole interval has to lie."""
-        raise NotImplementedError
 
     def decide(self, found: Sample, low: float, high: float) -> tuple[bool | None, str, float]:
         """Whether the claim holds, why, and how far the mean is from the end of the region that keeps it open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -29,7 +30,11 @@ class settled(property):
         return super().__get__(explorer, kind)
 
 
-class Explorer(widgets.VBox):
+class _AbstractWidget(type(widgets.VBox), ABCMeta):
+    """Widgets have a metaclass of their own."""
+
+
+class Explorer(widgets.VBox, metaclass=_AbstractWidget):
     """A widget whose traits tagged `state` are all there is to know of it; shown by being a cell's last line.
 
     An explorer makes its `controls` and what is in its `view` in `_build`, fits them to a model in `_fit`, and draws
@@ -83,21 +88,21 @@ class Explorer(widgets.VBox):
 
     # what an explorer of one kind brings
 
+    @abstractmethod
     def _build(self) -> None:
         """Make the controls and the view, once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fit(self) -> None:
         """Fit ranges and names to `subject`, a new one; controls that move meanwhile set nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _update(self) -> None:
         """Compute and show the present state. ValueError where that is impossible."""
-        raise NotImplementedError
 
+    @abstractmethod
     def figure(self) -> Figure:
         """The present state as a figure with all its labels, for a page or a paper."""
-        raise NotImplementedError
 
     # what all of them do
 

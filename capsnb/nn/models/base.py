@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -46,7 +47,7 @@ class Network(Protocol):
         """images (B, C, H, W), uint8 or in [0, 1]; labels (B,) or (B, m): what a decoder shows."""
 
 
-class Model(nn.Module):
+class Model(nn.Module, ABC):
     """A `Network` for the images of its configuration. A subclass registers its parts and says what they `answer`."""
 
     config: Any  # of a subclass, with what it alone has
@@ -77,9 +78,9 @@ class Model(nn.Module):
             tensor = self.part(name)(tensor)
         return tensor
 
+    @abstractmethod
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores (B, K) and class poses (B, K, D) of pixels (B, C, H, W) in [0, 1]."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:
         """images (B, C, H, W), uint8 or in [0, 1]; labels mask the decoder (training), else the highest score does."""
