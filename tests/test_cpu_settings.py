@@ -13,8 +13,8 @@ import resource, torch
 from capsnb.training.cpu_settings import keep_pages
 
 kept = keep_pages()
-for step in range(12):
-    if step == 8:
+for step in range(60):
+    if step == 50:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(1 << 24)
 print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

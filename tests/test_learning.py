@@ -33,7 +33,7 @@ def test_the_model_leaves_chance(name, digits):
     model = reduced(entry.config).build()
     rate = 1e-2 if entry.loss == "spread" else 1e-3
     hooks = (GrowMargin(every=50),) if isinstance(entry.config, MatrixCapsNetConfig) else ()
-    options = {"learning_rate": rate, "augment": Augment(), "hooks": hooks, "report_every": 20}
+    options = {"learning_rate": rate, "augment": Augment(), "hooks": hooks, "report_every": 50}
     recipe = Recipe(epochs=10, batch=50, loss=entry.loss, target_accuracy=0.5, **options)
     rows = list(train(model, digits, recipe, device="cpu", progress=False))
     # chance is 0.1; the recipe stops at the first report above one half, after at most 400 steps
