@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from capsnb.data import ImageSet, Split
 from capsnb.data.pixels import resize
 from capsnb.data.transforms import shift_grid
 from capsnb.measure import (
+    characterization,  # noqa: F401  registers its measures
     compactness,
     dictionary,
     entropy,
@@ -32,28 +32,16 @@ from capsnb.measure import (
     perturbation,
     quantisation,
     robustness,
-    swaps,
     viewpoint,
 )
-from capsnb.measure.protocol import measurement
+from capsnb.measure.protocol import GU, LIN, MITTERREITER, NETWORK, RENZULLI, TAWALBEH, first, measurement
 from capsnb.training import pruning
 from capsnb.training.evaluation import evaluate, predict
 
-TAWALBEH, LIN, RENZULLI = "1 Tawalbeh & Oramas", "2 Lin et al.", "3 Renzulli et al."
-MITTERREITER, GU = "4 Mitterreiter et al.", "5 Gu et al."
-NETWORK = "network"
 CLASS = "class.coupling"
-KS = (1, 2, 5, 10, 20, 50, 100, 200)  # units of a path; those beyond a layer are left out
 SHIFTED = 4  # classes of which an image is moved
 MASK = 0.25  # the middle threshold of Tawalbeh & Oramas's Table 4
 ACTIVE = 0.1  # norm from which a capsule is active; Mitterreiter et al.'s threshold is not printed
-
-
-def first(split: Any, count: int) -> Split:
-    """The first images of a split, all where it has fewer. ValueError for pairs, whose images have two labels each."""
-    if not isinstance(split, Split):
-        raise ValueError("the images are pairs, with two labels each, and this needs images with one")
-    return split.select(torch.arange(min(count, len(split)), device=split.labels.device))
 
 
 @measurement("accuracy", paper=NETWORK, rows=("accuracy, %", "parameters"))
@@ -123,50 +111,7 @@ def path(model: nn.Module, data: ImageSet, *, images: int = 200, kept: float = 0
     return found
 
 
-@measurement("path scopes", paper=TAWALBEH)
-def path_scopes(
-    model: nn.Module, data: ImageSet, *, units: Any = KS, filters: float = 35 / 256, images: int = 200, seed: int = 0
-) -> dict[str, Any]:
-    """Percent right along complete paths (Table 1): [scope of filters][scope of units][direction][k].
-
-    Scopes, whose set an image is given: its own (the nearest reading of algorithms 2 and 3), that of the predicted
-    class, each class scored by its own, one for all. "combinations": how many were tried, by which one that gives a
-    printed number is to be judged. The null keeps as many units at random: [scope of filters][scope of units][k].
-    units: values of k. filters: the share of filters that is left.
-    """
-    held, test, directions = first(data.validation, images), first(data.test, images), ("backward", "forward")
-    readings = [*(paths.Reading(direction=way) for way in directions), paths.Reading(of="random", seed=seed)]
-    rankings = {reading: paths.rank(model, held, reading, classes=len(data.classes)) for reading in readings}
-    ks = [k for k in units if k <= rankings[readings[0]].units.shape[1]]
-    found = 100 * path_accuracy.path_grid(model, test, rankings, units=ks, share=filters)
-    cells, null = found[:, :, :2], found[:, :, 2]
-    named: dict[str, Any] = {"scopes": list(path_accuracy.SCOPES), "directions": list(directions), "k": ks}
-    named |= {"combinations": cells.numel(), "whole network, %": 100 * evaluate(model, test).accuracy}
-    return named | {"accuracy, %": cells.tolist(), "null: random units, %": null.tolist()}
-
-
 PART = "part inside its whole (RMA), %", "null: inside another image's, %"
-
-
-@measurement("swapped set", version=2, paper=TAWALBEH)
-def swapped_set(
-    model: nn.Module,
-    data: ImageSet,
-    *,
-    direction: str = "backward",
-    sets: str = "class",
-    units: Any = KS,
-    images: int = 500,
-    seed: int = 0,
-) -> dict[str, list]:
-    """What test images are answered with the k best units of another class, in percent: see `swaps.swap`. units: k."""
-    held, test = first(data.validation, images), first(data.test, images)
-    reading = paths.Reading(direction=direction, sets=sets)
-    ranking = paths.rank(model, held, replace(reading, target="label"), classes=len(data.classes))
-    ks = [k for k in units if k <= ranking.units.shape[1]]
-    found = swaps.swap(model, test, ranking, reading, units=ks, seed=seed)
-    names = ("own set", "the image's class", "the set's class", "null: random, the image's", "null: random, the set's")
-    return {"k": ks} | {name: (100 * each).tolist() for name, each in zip(names, found[1:], strict=True)}
 
 
 @measurement("part-whole", paper=TAWALBEH, rows=PART)

@@ -8,7 +8,7 @@ unit's relevance inside it. A mask that covers half of the image already gives o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ THRESHOLDS = (0.1, 0.25, 0.5)  # of Table 4
 
 
 class Heatmaps(NamedTuple):
-    """Non-negative relevance of pixels."""
+    """Relevance of pixels: not negative, unless gradients keep their sign (`signed`)."""
 
     maps: Tensor  # (B, H, W), or (B, k, H, W) of k units
     predicted: Tensor  # (B,) or (B, k): the class whose score has this gradient
@@ -49,14 +49,26 @@ def pooled(gradient: Tensor) -> Tensor:
     return gradient.abs().amax(-3)
 
 
-def class_heatmaps(model: nn.Module, images: Tensor) -> Heatmaps:
-    """Gradient of each image's predicted score with respect to the image: the response of the class layer."""
+def signed(gradient: Tensor) -> Tensor:
+    """The channel of largest size with its sign, (..., C, H, W) -> (..., H, W).
+
+    The paper mentions no absolute value. Between the least and the largest value, as `normalise` has it, what is not
+    relevant at all then lies in the middle, and a map is nearly even.
+    """
+    return gradient.gather(-3, gradient.abs().argmax(-3, keepdim=True)).squeeze(-3)
+
+
+def class_heatmaps(model: nn.Module, images: Tensor, *, pool: Callable[[Tensor], Tensor] = pooled) -> Heatmaps:
+    """Gradient of each image's predicted score with respect to the image: the response of the class layer.
+
+    pool: of the gradient's channels.
+    """
     images = _pixels(model, images).requires_grad_()
     with taps.evaluating(model, gradients=True), undecoded(model):
         scores = model(images).scores
         best, predicted = scores.max(1)
         (gradient,) = torch.autograd.grad(best.sum(), images)
-    return Heatmaps(pooled(gradient), predicted, predicted)
+    return Heatmaps(pool(gradient), predicted, predicted)
 
 
 def top_units(model: nn.Module, images: Tensor, reading: Reading, k: int, *, places: Places | None = None) -> Tensor:
@@ -75,11 +87,12 @@ def unit_heatmaps(
     *,
     places: Places | None = None,
     rows: int = 512,
+    pool: Callable[[Tensor], Tensor] = pooled,
 ) -> Heatmaps:
     """Heatmaps of units, each propagated alone. images (B, C, H, W), units (B, k) -> maps (B, k, H, W)
 
-    The convolutions run once. The class layer runs for `rows` units at once, and its gradients at the units go down to
-    the image in one pass per k, all images together.
+    pool: of the gradient's channels. The convolutions run once. The class layer runs for `rows` units at once, and its
+    gradients at the units go down to the image in one pass per k, all images together.
     """
     places, images = places or Places.of(model), _pixels(model, images).requires_grad_()
     taken = places.taps(model)
@@ -97,7 +110,7 @@ def unit_heatmaps(
             for each in zip(*gradients, strict=True):
                 last = len(found) + 1 == count
                 (gradient,) = torch.autograd.grad(states, images, each, retain_graph=not last)
-                found.append(pooled(gradient))
+                found.append(pool(gradient))
     return Heatmaps(torch.stack(found, 1), torch.cat(guesses, 1), units.to(images.device))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 from capsnb.measure.paths import Places, Ranking, Reading, look, top
 from capsnb.nn import taps
 
-# whose set an image is given -> that scope of units as a reading says it
-SCOPES = {"image": ("image", "prediction"), "class": ("class", "prediction"), "each": ("class", "each")}
-SCOPES |= {"all": ("all", "prediction")}
+# whose set an image is given -> that scope of units as a reading says it; classes take turns for both or for neither
+SCOPES = {"image": ("image", "prediction"), "class": ("class", "prediction"), "all": ("all", "prediction")}
+SCOPES |= {"each": ("class", "each")}
+PAIRS = tuple((filters, units) for filters in SCOPES for units in SCOPES if (filters == "each") == (units == "each"))
 
 
 class PathAccuracy(NamedTuple):
@@ -95,17 +95,18 @@ def choose_k(ks: Sequence[int], accuracy: Any, *, tolerance: float = 0.0) -> int
 def path_grid(
     model: nn.Module, split: Any, rankings: Mapping[Reading, Ranking], *, units: Sequence[int], share: float
 ) -> Tensor:
-    """Accuracy of complete paths by scope of filters, scope of units, reading and k. -> (S, S, readings, k), shares
+    """Accuracy of complete paths by pair of scopes, reading and k. -> (pairs, readings, k), shares
 
-    Scopes in the order of SCOPES, which replace those of the readings. share: of the filters that is left.
+    PAIRS of the scopes of filters and of units, in their order, which replace those of the readings. share: of the
+    filters that is left.
     """
     found = []
-    for filters, (sets, assign) in product(SCOPES, SCOPES.values()):
+    for filters, (sets, assign) in ((filters, SCOPES[scope]) for filters, scope in PAIRS):
         for reading, ranking in rankings.items():
             scoped, few = replace(reading, sets=sets, assign=assign, filters=filters), share * ranking.filters.shape[1]
-            path = path_accuracy(model, split, ranking, scoped, filters=(max(1, round(few)),), units=units)
-            found.append(path.accuracy[0])
-    return torch.stack(found).unflatten(0, (len(SCOPES), len(SCOPES), len(rankings)))
+            keep = None if share == 1 else max(1, round(few))
+            found.append(path_accuracy(model, split, ranking, scoped, filters=(keep,), units=units).accuracy[0])
+    return torch.stack(found).unflatten(0, (len(PAIRS), len(rankings)))
 
 
 def path_reconstructions(

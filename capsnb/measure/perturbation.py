@@ -59,14 +59,14 @@ def perturbation_grid(
         pose's coordinate along each of them.
     Raises ValueError for a model without poses or decoder, or another shape of labels, values or directions.
     """
-    _check(model, change)
+    check_change(model, change)
     device = next(model.parameters()).device
     with evaluating(model):
         poses, labels, steps, axes = _plan(model, images.to(device), labels, values, change, directions)
         count, pictures = steps.numel(), []
         for changed, label in zip(_changed(poses, labels, steps, axes, change), labels, strict=True):
             made = decode(model, changed.flatten(0, 1), label.expand(count))
-            assert made is not None  # there is a decoder: `_check`
+            assert made is not None  # there is a decoder: `check_change`
             pictures.append(made.unflatten(0, steps.shape))
         return torch.stack(pictures)
 
@@ -84,7 +84,7 @@ def perturbed_accuracy(
     Each image's pose of its true class is changed as `perturbation_grid` does, decoded and shown to the network; right
     is that class. The paper does not say whether its class is the true or the predicted one. batch: pictures at once.
     """
-    _check(model, change)
+    check_change(model, change)
     if not len(split):
         raise ValueError("the split has no images, so there is no accuracy.")
     device = next(model.parameters()).device
@@ -139,7 +139,8 @@ def kept_beyond_class(model: nn.Module, data: ImageSet, *, batch: int = 500) -> 
     return 1 - (errors[0] / errors[1]).item()
 
 
-def _check(model: nn.Module, change: str) -> None:
+def check_change(model: nn.Module, change: str) -> None:
+    """Raise ValueError for an unknown change of poses, and for a model that makes no pictures of them."""
     if change not in CHANGES:
         raise ValueError(f"change {change!r} is unknown; allowed: {', '.join(CHANGES)}")
     if getattr(model, "decoder", None) is None:

@@ -22,8 +22,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
+from capsnb.data import Split
 from capsnb.nn import taps
 from capsnb.training.identity import encode
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from capsnb.data import ImageSet
     from capsnb.training.loop import Training
 
+# the papers as measures name them, and what is no paper's
+TAWALBEH, LIN, RENZULLI = "1 Tawalbeh & Oramas", "2 Lin et al.", "3 Renzulli et al."
+MITTERREITER, GU = "4 Mitterreiter et al.", "5 Gu et al."
+NETWORK = "network"
 NULL = "null: "
 WHILE_TRAINING = ("gradients", "optimizer")  # needs that only a training under way can meet
 
@@ -101,6 +107,13 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {}
+
+
+def first(split: Any, count: int) -> Split:
+    """The first images of a split, all where it has fewer. ValueError for pairs, whose images have two labels each."""
+    if not isinstance(split, Split):
+        raise ValueError("the images are pairs, with two labels each, and this needs images with one")
+    return split.select(torch.arange(min(count, len(split)), device=split.labels.device))
 
 
 def measurement(
