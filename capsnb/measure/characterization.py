@@ -226,33 +226,39 @@ def shared_units(
     }
 
 
-@measurement("relevance", paper=TAWALBEH)
+ROWS = ("isolated, first unit", "isolated, all units", "aggregated")
+ROWS += tuple(f"{NULL}{row}" for row in ("mask area", "first unit, shuffled pairs", "isolated, shuffled pairs"))
+
+
+@measurement("relevance", version=2, paper=TAWALBEH)
 def relevance(
     model: nn.Module, data: ImageSet, *, images: int = 50, units: int = 50, cam: int = 10, seed: int = 0
 ) -> dict[str, Any]:
-    """Table 4 by three kinds of heatmap: percent of the parts' relevance that lies in the whole, by threshold.
+    """Table 4: percent of the parts' relevance in the whole, [heatmap][scale of the whole][row], by threshold.
 
-    "signed": gradients with their sign; "absolute": their size; "Grad-CAM". Each has `overlap.score_table`'s rows:
-    first unit, all units, aggregated, each beside the masks of other images, and the masks' area, which is what a map
-    that is the same everywhere has, and on average a map laid anywhere at random. "spread" is over class means.
-    units: of each image, the most relevant first; cam: of them, for Grad-CAM.
+    Heatmaps: "absolute", the size of gradients; "signed", of parts with their sign, as the text mentions no absolute
+    value; "signed, whole too"; "Grad-CAM". Scales: the whole's mask is cut at a share of its "image"'s largest value,
+    or of its "class"'s. Rows of `overlap.score_table`, beside the masks of other images, and the masks' area, which is
+    what a map that is the same everywhere has, and on average a map laid anywhere at random. "spread": over class
+    means. "combinations": how many heatmaps and scales. units: of each image, the most relevant first; cam: of them,
+    for Grad-CAM.
     """
     split, reading = first(data.test, images), paths.Reading()
     chosen = overlap.top_units(model, split.images, reading, units)
-    few = chosen[:, :cam]
-    kinds = {
-        name: (
-            overlap.unit_heatmaps(model, split.images, chosen, pool=pool),
-            overlap.class_heatmaps(model, split.images, pool=pool),
-        )
-        for name, pool in {"signed": overlap.signed, "absolute": overlap.pooled}.items()
-    }
-    maps = attribution.gradcam(model, split.images, units=few), attribution.gradcam(model, split.images)
-    found: dict[str, Any] = {"thresholds": list(overlap.THRESHOLDS)}
-    for name, pair in {**kinds, "Grad-CAM": maps}.items():
-        table = overlap.score_table(overlap.overlap(*pair, seed=seed), split.labels)
-        found[name] = {row: (100 * mean).tolist() for row, (mean, _) in table.items()}
-        found[name]["spread"] = {row: (100 * spread).tolist() for row, (_, spread) in table.items() if NULL not in row}
+    size, sign = overlap.pooled, overlap.signed
+    parts = {pool: overlap.unit_heatmaps(model, split.images, chosen, pool=pool) for pool in (size, sign)}
+    wholes = {pool: overlap.class_heatmaps(model, split.images, pool=pool) for pool in (size, sign)}
+    kinds = {"absolute": (parts[size], wholes[size]), "signed": (parts[sign], wholes[size])}
+    kinds["signed, whole too"] = parts[sign], wholes[sign]
+    few = attribution.gradcam(model, split.images, units=chosen[:, :cam])
+    kinds["Grad-CAM"] = few, attribution.gradcam(model, split.images)
+    found: dict[str, Any] = {"thresholds": list(overlap.THRESHOLDS), "combinations": 2 * len(kinds)}
+    for name, pair in kinds.items():
+        for scale, each in {"image": True, "class": False}.items():
+            table = overlap.score_table(overlap.overlap(*pair, each=each, seed=seed), split.labels)
+            rows = {row: (100 * table[row][0]).tolist() for row in ROWS}
+            spread = {row: (100 * table[row][1]).tolist() for row in ROWS if NULL not in row}
+            found.setdefault(name, {})[scale] = rows | {"spread": spread}
     return found
 
 

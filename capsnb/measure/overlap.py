@@ -114,9 +114,12 @@ def unit_heatmaps(
     return Heatmaps(torch.stack(found, 1), torch.cat(guesses, 1), units.to(images.device))
 
 
-def normalise(heat: Heatmaps) -> Heatmaps:
-    """Maps between 0 and 1 by the least and largest value of all the maps of the same unit (or class)."""
-    groups = heat.units.flatten()
+def normalise(heat: Heatmaps, *, each: bool = False) -> Heatmaps:
+    """Maps between 0 and 1 by the least and largest value of all the maps of the same unit (or class).
+
+    each: of each map alone.
+    """
+    groups = torch.arange(heat.units.numel(), device=heat.units.device) if each else heat.units.flatten()
     maps = heat.maps.reshape(len(groups), -1)
     count = int(groups.max()) + 1
     low = maps.new_full((count,), torch.inf).scatter_reduce(0, groups, maps.amin(1), "amin")[groups]
@@ -136,14 +139,21 @@ def mass_accuracy(relevance: Tensor, mask: Tensor) -> Tensor:
 
 
 def overlap(
-    parts: Heatmaps, whole: Heatmaps, *, thresholds: Sequence[float] = THRESHOLDS, shuffles: int = 10, seed: int = 0
+    parts: Heatmaps,
+    whole: Heatmaps,
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+    shuffles: int = 10,
+    each: bool = False,
+    seed: int = 0,
 ) -> Overlap:
     """Table 4: RMA of units in isolation and aggregated, with the class map at each threshold as the mask.
 
-    parts (B, k, H, W) and whole (B, H, W) are normalised here. The chance level takes each image's maps against the
-    mask of another image, mean over `shuffles` draws. Raises ValueError for fewer than two images.
+    parts (B, k, H, W) and whole (B, H, W) are normalised here: parts over all maps of a unit, as the paper says; the
+    whole, of which it says nothing, over all maps of a class, or `each` by itself. The chance level takes each image's
+    maps against the mask of another image, mean over `shuffles` draws. Raises ValueError for fewer than two images.
     """
-    maps, classes = normalise(parts).maps, normalise(whole).maps
+    maps, classes = normalise(parts).maps, normalise(whole, each=each).maps
     images = len(maps)
     if images < 2:
         raise ValueError("a chance level by shuffled pairs needs at least two images.")

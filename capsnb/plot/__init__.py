@@ -12,6 +12,7 @@ from capsnb.plot.curves import (
     level_curves,
     overlap_scores,
     scaling,
+    seed_bands,
     viewpoint_curves,
 )
 from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_rows, reconstructions

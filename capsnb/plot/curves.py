@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,54 @@ def _apart(ticks: set[int]) -> list[int]:
         if tick > 0 and (not kept or tick >= 1.8 * kept[-1]):
             kept.append(tick)
     return kept
+
+
+@describes("A quantity against a setting, a panel per part; lines are means over seeds, bands reach from seed to seed")
+def seed_bands(
+    parts: Mapping[str, Mapping[str, tuple[Sequence[float], Any]]],
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    ylim: tuple[float, float] | None = None,
+    log: bool = False,
+    marks: Mapping[str, Sequence[float]] | None = None,
+    columns: int = 3,
+) -> Figure:
+    """Curves of several seeds: panel -> curve -> (x (S,), values (seeds, S)), mean and range over seeds.
+
+    A curve whose name starts with "null" is grey and dashed or dotted. marks: panel -> printed values at the first
+    curve's x. Raises ValueError for values of another length than x.
+    """
+    rows = -(-len(parts) // columns)
+    columns = min(columns, len(parts))
+    figure, found = panels(1 + 2.9 * columns, 0.9 + 2.5 * rows, rows, columns, sharey=True)
+    colours, entries = _colours(parts), {}
+    for ax, (name, curves) in zip(found.flat, parts.items(), strict=False):
+        dashes = itertools.cycle(("--", ":", "-."))
+        for marker, (curve, (x, values)) in zip(MARKERS, curves.items(), strict=False):
+            each = np.atleast_2d(array(values).astype(float))
+            if each.shape[1] != len(x):
+                raise ValueError(f"{name}, {curve}: {len(x)} values of x for {each.shape[1]} of the curve.")
+            style = {"color": colours[curve], "linestyle": next(dashes) if curve.startswith("null") else "-"}
+            (line,) = ax.plot(x, each.mean(0), marker=marker, markersize=4, **style)
+            entries.setdefault(curve, line)
+            ax.fill_between(x, each.min(0), each.max(0), color=colours[curve], alpha=0.18, linewidth=0)
+        if marks and name in marks:
+            (entries["printed"],) = ax.plot(next(iter(curves.values()))[0], array(marks[name]), **PUBLISHED)
+        ax.set(xlabel=xlabel, ylim=ylim)
+        if log:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(FixedLocator(_apart({int(at) for x, _ in curves.values() for at in x})))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(lambda k, _: f"{k:g}")
+        ax.set_title(name)
+        ax.grid(axis="y", color=GREY, alpha=0.25)
+    for ax in found[:, 0]:
+        ax.set_ylabel(ylabel)
+    for ax in found.flat[len(parts) :]:
+        ax.set_axis_off()
+    legend_above(figure, entries, 4)
+    return figure
 
 
 @describes("How much of a part's heatmap lies inside its whole's, against the threshold of the map")
