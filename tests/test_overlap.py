@@ -14,7 +14,9 @@ from capsnb.measure.overlap import (
     mass_accuracy,
     normalise,
     overlap,
+    pooled,
     score_table,
+    signed,
     top_units,
     unit_heatmaps,
 )
@@ -257,3 +259,28 @@ def test_a_unit_alone_by_grad_cam_differs_from_the_whole(images):
     assert found.maps.shape == (3, 1, 20, 20) and (found.maps >= 0).all()
     _, guesses = one_at_a_time(model, images, found.units)
     assert torch.equal(found.predicted, guesses)
+
+
+def test_a_signed_gradient_is_the_channel_of_largest_size():
+    gradient = torch.tensor([[[[1.0, -2.0]], [[-3.0, 0.5]], [[0.0, 2.0]]]])  # (1, 3, 1, 2)
+    assert signed(gradient).tolist() == [[[-3.0, -2.0]]]
+    assert pooled(gradient).tolist() == [[[3.0, 2.0]]]
+
+
+def test_a_whole_is_scaled_over_its_class_or_by_itself():
+    maps = torch.tensor([[[0.0, 4.0]], [[1.0, 2.0]]])
+    heat = Heatmaps(maps, torch.tensor([0, 0]), torch.tensor([0, 0]))
+    assert normalise(heat).maps.tolist() == [[[0.0, 1.0]], [[0.25, 0.5]]]
+    assert normalise(heat, each=True).maps.tolist() == [[[0.0, 1.0]], [[0.0, 1.0]]]
+    parts = Heatmaps(maps.unsqueeze(1), torch.zeros(2, 1).long(), torch.zeros(2, 1).long())
+    by_class = overlap(parts, heat, thresholds=(0.6,)).area
+    assert by_class.tolist() == [[0.5, 0.0]]
+    assert overlap(parts, heat, thresholds=(0.6,), each=True).area.tolist() == [[0.5, 0.5]]
+
+
+def test_a_map_laid_anywhere_scores_the_mask_s_area_on_average():
+    generator = torch.Generator().manual_seed(0)
+    part, mask = torch.rand(5, 6, generator=generator), (torch.rand(5, 6, generator=generator) < 0.3).float()
+    laid = [part.roll((down, right), (0, 1)) for down in range(5) for right in range(6)]
+    mean = torch.stack([mass_accuracy(each, mask) for each in laid]).mean()
+    assert mean.item() == pytest.approx(mask.mean().item())

@@ -11,11 +11,10 @@ from torch import nn
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
-from capsnb.data import ImageSet, Split
+from capsnb.data import Split
 from capsnb.measure import sharing
-from capsnb.measure.path_accuracy import SCOPES, choose_k, path_accuracy, path_grid, path_reconstructions
+from capsnb.measure.path_accuracy import PAIRS, choose_k, path_accuracy, path_grid, path_reconstructions
 from capsnb.measure.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
-from capsnb.measure.protocol import find
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, NeuronNetConfig, ResCapsConfig, StridedStem
@@ -226,27 +225,13 @@ def test_the_grid_of_scopes_holds_each_path_accuracy_of_its_own(small):
     readings = [Reading(), Reading(direction="forward", sets="image")]
     rankings = {reading: rank(model, split, reading, classes=3) for reading in readings}
     grid = path_grid(model, split, rankings, units=(1, 4), share=0.4)
-    assert grid.shape == (4, 4, 2, 2)
+    assert grid.shape == (10, 2, 2)
     ranking = rankings[readings[1]]
-    for filters, units, changed in (("all", "image", {"sets": "image"}), ("image", "each", {"assign": "each"})):
+    for filters, units, changed in (("all", "image", {"sets": "image"}), ("each", "each", {"assign": "each"})):
         reading = replace(readings[1], sets="class", filters=filters)
         options = {"filters": (2,), "units": (1, 4)}
         found = path_accuracy(model, split, ranking, replace(reading, **changed), **options).accuracy[0]
-        at = [list(SCOPES).index(name) for name in (filters, units)]
-        assert torch.equal(grid[at[0], at[1], 1], found)
-
-
-def test_a_single_unit_answers_for_its_class_so_that_whose_set_it_is_decides():
-    """One unit for all names one class; that of the image, or of its predicted class, names what the network named."""
-    images = two_path_images([[1.0, 0.5, 0.25, 0.1], [0.1, 0.2, 0.4, 1.0], [0.2, 0.9, 0.6, 0.1], [0.5, 0.1, 0.9, 0.4]])
-    data = ImageSet("two paths", "", ("0", "1"), *[Split(images, LABELS)] * 3)
-    found = find("path scopes")(TwoPaths(), data, units=(1, 4, 9), filters=1.0)
-    assert found["k"] == [1, 4] and found["combinations"] == 4 * 4 * 2 * 2 and found["whole network, %"] == 100
-    right = {name: torch.tensor(found["accuracy, %"])[:, at, 0, 0] for at, name in enumerate(found["scopes"])}
-    assert (right["image"] == 100).all() and (right["class"] == 100).all() and (right["all"] == 50).all()
-    # all four units are the whole network, chosen or drawn
-    for name in ("accuracy, %", "null: random units, %"):
-        assert (torch.tensor(found[name])[..., 1] == 100).all()
+        assert torch.equal(grid[PAIRS.index((filters, units)), 1], found)
 
 
 @pytest.mark.parametrize("unit", ["position", "type"])

@@ -7,6 +7,7 @@ import torch
 from helpers import legend_texts as texts
 
 from capsnb import plot
+from capsnb.plot.style import GREY
 
 mpl.use("Agg")
 pytestmark = pytest.mark.usefixtures("figures_closed")
@@ -149,3 +150,21 @@ def test_activation_of_shared_against_exclusive_units():
     assert ax.lines[0].get_xydata().tolist()[0] == [0.5, 0.2]
     assert [text.get_text() for text in ax.texts] == ["a"]
     assert texts(ax.get_legend()) == ["DR", "equal"]
+
+
+def test_bands_reach_from_seed_to_seed_and_nulls_are_grey():
+    parts = {
+        "DR": {"own": ([1, 10], [[10, 20], [30, 40]]), "null: random": ([1, 10], [[5, 5]])},
+        "EM": {"own": ([1, 10], [1, 2])},
+    }
+    figure = plot.seed_bands(parts, xlabel="k", ylabel="%", log=True, marks={"DR": [50, 60]}, ylim=(0, 100))
+    first, second = figure.axes[:2]
+    assert first.lines[0].get_ydata().tolist() == [20, 30] and first.lines[1].get_color() == GREY
+    band = first.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (10, 40)
+    assert first.lines[2].get_ydata().tolist() == [50, 60] and first.get_xscale() == "log"
+    assert second.get_title() == "EM" and ticks(second.xaxis) == ["1", "10"]
+    assert texts(figure.legends[0]) == ["own", "null: random", "printed"]
+    assert len(plot.seed_bands(dict.fromkeys("abcd", parts["DR"]), columns=3).axes) == 6
+    with pytest.raises(ValueError, match="DR, own: 3 values of x for 2 of the curve"):
+        plot.seed_bands({"DR": {"own": ([1, 2, 3], [[1, 2]])}})

@@ -161,7 +161,7 @@ def path_scopes(
     held, test, directions = first(data.validation, images), first(data.test, images), ("backward", "forward")
     readings = [*(paths.Reading(direction=way) for way in directions), paths.Reading(of="random", seed=seed)]
     rankings = {reading: paths.rank(model, held, reading, classes=len(data.classes)) for reading in readings}
-    ks = [k for k in units if k <= rankings[readings[0]].units.shape[1]]
+    ks = _fitting(units, rankings[readings[0]])
     found = 100 * path_accuracy.path_grid(model, test, rankings, units=ks, share=filters)
     names = (*directions, f"{NULL}random units")
     cells = [
@@ -170,6 +170,14 @@ def path_scopes(
     ]
     dense = 100 * evaluate(model, test).accuracy
     return {"k": ks, "cells": cells, "combinations": found[:, :2].numel(), "whole network, %": dense}
+
+
+def _fitting(units: Any, ranking: paths.Ranking) -> list[int]:
+    """The values of k that the layer has units for; ValueError where it has for none."""
+    there = ranking.units.shape[1]
+    if not (found := [k for k in units if k <= there]):
+        raise ValueError(f"no path of {min(units)} units can be had of {there}")
+    return found
 
 
 @measurement("swapped set", version=2, paper=TAWALBEH)
@@ -187,7 +195,7 @@ def swapped_set(
     held, test = first(data.validation, images), first(data.test, images)
     reading = paths.Reading(direction=direction, sets=sets)
     ranking = paths.rank(model, held, replace(reading, target="label"), classes=len(data.classes))
-    ks = [k for k in units if k <= ranking.units.shape[1]]
+    ks = _fitting(units, ranking)
     found = swaps.swap(model, test, ranking, reading, units=ks, seed=seed)
     names = ("own set", "the image's class", "the set's class", "null: random, the image's", "null: random, the set's")
     return {"k": ks} | {name: (100 * each).tolist() for name, each in zip(names, found[1:], strict=True)}

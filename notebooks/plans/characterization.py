@@ -21,7 +21,19 @@ from capsnb.training.spec import Spec
 
 NETWORKS = {"dr": "DR", "em": "EM", "dr-children": "DR, released", "em-cancelled": "EM, released"}
 OPENS = "long"
-SWAPS = {"images": 300}  # of the swapped sets
+# measure -> settings that are not its own defaults
+SIZES: dict[str, dict[str, Any]] = {"swapped set": {"images": 300}}
+FEWER: dict[str, dict[str, Any]] = {
+    "class ranges": {"images": 64},
+    "perturbed curves": {"images": 16},
+    "entanglement": {"images": 2, "poses": 40, "draws": 1},
+    "path scopes": {"images": 20, "units": (5,)},
+    "swapped set": {"images": 20, "units": (2, 5)},
+    "shared units": {"images": 40},
+    "relevance": {"images": 6, "units": 4, "cam": 2},
+    "lone units": {"images": 5, "units": 8},
+    "known strokes": {"images": 10, "units": 3},
+}
 # no augmentation, batches of 32, Adam's default rate without decay: sec. 5; EM's own rate and weight decay likewise
 PAPER = Recipe(batch=32, decay=1.0, augment=Augment())
 PAPER_EM = replace(PAPER, learning_rate=3e-3, weight_decay=2e-7, loss="spread")
@@ -78,7 +90,7 @@ def _both_routings(prefix: str, models: dict[str, Any], data: DataSpec, recipes:
 def _smoke() -> dict[str, Any]:
     recipe = replace(PAPER, epochs=1)
     recipes = {"dr": recipe, "em": replace(recipe, loss="spread")}
-    return _embedded(TINY, DataSpec(resize=14, train=64, validation=40, test=40), recipes)
+    return _embedded(TINY, DataSpec(resize=14, train=64, validation=40, test=40), recipes, FEWER)
 
 
 def _quick() -> dict[str, Any]:
@@ -87,9 +99,15 @@ def _quick() -> dict[str, Any]:
     return _embedded(REDUCED, DataSpec(crop=20), {"dr": recipe, "em": em})
 
 
-def _embedded(models: dict[str, Any], data: DataSpec, recipes: dict[str, Recipe]) -> dict[str, Any]:
-    variants = _both_routings("mnist", models, data, recipes)
-    return {"seeds": 1, "variants": variants, "measures": {name: recorded(name) for name in variants}}
+def _embedded(
+    models: dict[str, Any], data: DataSpec, recipes: dict[str, Recipe], sizes: dict[str, dict[str, Any]] = SIZES
+) -> dict[str, Any]:
+    return {"seeds": 1} | _measured(_both_routings("mnist", models, data, recipes), sizes)
+
+
+def _measured(variants: dict[str, Spec], sizes: dict[str, dict[str, Any]] = SIZES) -> dict[str, Any]:
+    measures = {name: measured(name, sizes) for name in variants if name.split("/")[1] in NETWORKS}
+    return {"variants": variants, "measures": measures, "settings": {"sizes": sizes, "k": 5 if sizes is FEWER else 10}}
 
 
 def released(network: str, model: Any) -> Any:
@@ -101,15 +119,15 @@ def released(network: str, model: Any) -> Any:
     return replace(model, routing=replace(model.routing, over="children"), init_scale=scale)
 
 
-def recorded(variant: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+def measured(variant: str, sizes: dict[str, dict[str, Any]]) -> tuple[tuple[str, dict[str, Any]], ...]:
     """What is measured of a network besides the survey; the paper's EM has 12 filters, of which 35 are all."""
-    ways = ("backward", "forward")
-    swaps = tuple(("swapped set", {"direction": way, "sets": s} | SWAPS) for way in ways for s in SCOPES)
-    scopes = ("path scopes", {"filters": 1.0} if "/em" in variant else {})
-    shared = tuple(("shared units", {"direction": way}) for way in ways)
-    names = ("class ranges", "perturbed curves", "entanglement", "relevance", "lone units", "known strokes")
-    digits = [name for name in names if variant.startswith("mnist") or name not in ("entanglement", "known strokes")]
-    return (*swaps, scopes, *shared, *((name, {}) for name in digits))
+    ways = [{"direction": way} for way in ("backward", "forward")]
+    found: list[tuple[str, dict[str, Any]]] = [("swapped set", way | {"sets": sets}) for way in ways for sets in SCOPES]
+    found += [("path scopes", {"filters": 1.0} if "/em" in variant else {})]
+    found += [("shared units", way) for way in ways]
+    found += [(name, {}) for name in ("class ranges", "perturbed curves", "relevance", "lone units")]
+    found += [(name, {}) for name in ("entanglement", "known strokes") if variant.startswith("mnist")]
+    return tuple((name, settings | sizes.get(name, {})) for name, settings in found)
 
 
 def _long() -> dict[str, Any]:
@@ -127,7 +145,7 @@ def _long() -> dict[str, Any]:
         models = {n: replace(NARROW[n], channels=channels, size=LATER_SIZE, classes=classes) for n in RELEASED}
         longer = {n: replace(recipes[n], epochs=epochs) for n in RELEASED}
         variants |= _both_routings(name, models, DataSpec(name=name, validation=held), longer)
-    return {"seeds": 3, "variants": variants, "measures": {name: recorded(name) for name in variants}}
+    return {"seeds": 3} | _measured(variants)
 
 
 def _full() -> dict[str, Any]:
@@ -141,5 +159,4 @@ def _full() -> dict[str, Any]:
         variants |= _both_routings(name, {n: models[n] for n in RELEASED}, data, recipes)
         if name in ENHANCED:
             variants |= _networks(name, {n: models[n] for n in ("efficient", "rescaps")}, data, recipes)
-    measures = {name: recorded(name) for name in variants if name.split("/")[1] in NETWORKS}
-    return {"seeds": 3, "variants": variants, "measures": measures}
+    return {"seeds": 3} | _measured(variants)
