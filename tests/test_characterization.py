@@ -66,6 +66,11 @@ def test_with_all_dimensions_in_turn_the_curve_is_that_of_all_perturbed_pictures
     )
 
 
+def test_too_few_images_for_all_dimensions_are_a_sentence(digits):
+    with pytest.raises(ValueError, match="3 images are too few for each of 4 dimensions to have one: 4 are needed"):
+        find("perturbed curves")(VECTOR.build().eval(), digits, images=3)
+
+
 def test_each_image_has_one_dimension_in_turn(digits):
     """Four dimensions and eight images: dimension d is changed in images d and d + 4."""
     torch.manual_seed(0)
@@ -121,8 +126,7 @@ def test_a_set_of_scopes_holds_the_accuracy_of_each_path():
             assert cell["backward"][0] == (50 if units == "all" else 100)
         # all four units are the whole network, chosen or drawn
         assert cell["backward"][1] == cell["forward"][1] == cell["null: random units"][1] == 100
-    with pytest.raises(ValueError, match="no path of 9 units can be had of 4"):
-        find("path scopes")(TwoPaths(), PATHS, units=(9, 20))
+    assert find("path scopes")(TwoPaths(), PATHS, units=(9, 20))["k"] == [4], "a layer of fewer is taken whole"
 
 
 def test_swapped_sets_of_known_units():

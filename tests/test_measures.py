@@ -185,7 +185,7 @@ def test_what_is_watched_of_a_training_is_the_value_alone_or_all_values(register
 
 # --- the catalogue
 
-SMALL = {"images": 12, "few": 3, "parts": 2}
+SMALL = {"images": 16, "few": 3, "parts": 2}
 
 
 @pytest.mark.parametrize("name", sorted(own()))

@@ -69,6 +69,10 @@ def _right_when_changed(model: nn.Module, split: Split, values: Tensor, change: 
     with torch.no_grad():
         dim = model(split.images[:1].to(next(model.parameters()).device)).poses.shape[-1]
     every, rows = max(1, dim // turns), []
+    if len(split) < every:
+        raise ValueError(
+            f"{len(split)} images are too few for each of {dim} dimensions to have one: {every} are needed"
+        )
     for number in range(dim):
         own = split.select(torch.arange(number % every, len(split), every))
         axis = torch.eye(dim)[number : number + 1]
@@ -173,11 +177,9 @@ def path_scopes(
 
 
 def _fitting(units: Any, ranking: paths.Ranking) -> list[int]:
-    """The values of k that the layer has units for; ValueError where it has for none."""
+    """The values of k that the layer has units for; all its units where it has fewer than any of them."""
     there = ranking.units.shape[1]
-    if not (found := [k for k in units if k <= there]):
-        raise ValueError(f"no path of {min(units)} units can be had of {there}")
-    return found
+    return [k for k in units if k <= there] or [there]
 
 
 @measurement("swapped set", version=2, paper=TAWALBEH)
@@ -234,8 +236,10 @@ def shared_units(
     }
 
 
-ROWS = ("isolated, first unit", "isolated, all units", "aggregated")
-ROWS += tuple(f"{NULL}{row}" for row in ("mask area", "first unit, shuffled pairs", "isolated, shuffled pairs"))
+ROWS = (
+    *("isolated, first unit", "isolated, all units", "aggregated"),
+    *(f"{NULL}{row}" for row in ("mask area", "first unit, shuffled pairs", "isolated, shuffled pairs")),
+)
 
 
 @measurement("relevance", version=2, paper=TAWALBEH)
