@@ -238,8 +238,8 @@ def make(name: str) -> None:
 def predict(pictures: tuple[Path, ...], model: str) -> None:
     """Say what a trained network sees in picture files: the class with the highest score, and the one after it.
 
-    A picture is padded to a square, resized and, where the network learned light on dark, inverted if it is dark on
-    light.
+    A picture is padded (or stretched, where the training files were) to the proportions of the network's images,
+    resized and, where the network learned light on dark, inverted if it is dark on light.
 
     \b
     capsnb predict seven.png --model capsnet-small

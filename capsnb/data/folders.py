@@ -158,7 +158,7 @@ class Pictures:
         """
         from PIL import Image
 
-        height, width, channels = self._shape(size or self.size, self.channels or channels)
+        channels, height, width = self.shape(size, channels)
         images = np.empty((len(self), channels, height, width), np.uint8)
         for file, target in zip(self.files, images, strict=True):
             with self._opened(file, " (truncated?)") as image:
@@ -172,8 +172,9 @@ class Pictures:
             target[:] = np.asarray(decoded).reshape(height, width, channels).transpose(2, 0, 1)
         return images
 
-    def _shape(self, size: tuple[int, int] | None, channels: int | None) -> tuple[int, int, int]:
-        """Height, width and channels of the array, from the files' headers alone."""
+    def shape(self, size: tuple[int, int] | None = None, channels: int | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of what `read` makes, from the files' headers alone; errors as `read`."""
+        size, channels = size or self.size, self.channels or channels
         first: tuple[int, ...] = ()
         paged: list[Path] = []
         for file in self.files:
@@ -196,7 +197,7 @@ class Pictures:
             text = f"{folder}: {_named(paged, folder)} of several pages or frames, of which the first is taken."
             warnings.warn(text, stacklevel=2)
         height, width = size or ((min(first),) * 2 if self.square else first[::-1])
-        return height, width, channels or 1
+        return channels or 1, height, width
 
     @contextmanager
     def _opened(self, file: Path, perhaps: str = "") -> Iterator[Any]:

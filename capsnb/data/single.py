@@ -62,11 +62,12 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
     return pixels
 
 
-def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False) -> tuple[Tensor, str]:
+def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False, how: str = "pad") -> tuple[Tensor, str]:
     """A picture (H, W, 3) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
 
-    It is padded to a square with its ground, the median colour of its border, resized, averaged to grey for one
-    channel. dark: the set shows light on dark, so that a picture on a light ground is inverted.
+    It is brought to the shape of the set's images and resized, averaged to grey for one channel. how: "pad" it with its
+    ground, the median colour of its border; "stretch" it, as a folder of mixed sizes is; or "crop" its central square
+    first. dark: the set shows light on dark, so that a picture on a light ground is inverted.
     """
     channels, height, width = image_shape
     ground = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), 0)
@@ -75,17 +76,23 @@ def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False)
         flat, ground = 255 - flat, 255 - ground
         done.append("inverted to light on dark, as the pictures of this set are")
     rows, columns = flat.shape[:2]
-    side = max(rows, columns)
-    if rows != columns:
-        done.append("padded to a square")
-    square = np.tile(ground, (side, side, 1))
-    top, left = (side - rows) // 2, (side - columns) // 2
-    square[top : top + rows, left : left + columns] = flat
-    image = torch.from_numpy(np.clip(square + 0.5, 0, 255).astype(np.uint8)).permute(2, 0, 1)
+    if how == "crop" and rows != columns:
+        side = min(rows, columns)
+        flat = flat[(rows - side) // 2 :, (columns - side) // 2 :][:side, :side]
+        done.append("cropped to a square")
+    elif how == "pad":
+        high, wide = max(rows, round(columns * height / width)), max(columns, round(rows * width / height))
+        top, left = (high - rows) // 2, (wide - columns) // 2
+        canvas = np.tile(ground, (high, wide, 1))
+        canvas[top : top + rows, left : left + columns] = flat
+        if canvas.shape != flat.shape:
+            done.append("padded to a square" if high == wide else f"padded to {wide} x {high}")
+        flat = canvas
+    image = torch.from_numpy(np.clip(flat + 0.5, 0, 255).astype(np.uint8)).permute(2, 0, 1)
     if channels == 1:
         weights = torch.tensor([0.299, 0.587, 0.114])
         image = (image.permute(1, 2, 0).float() @ weights + 0.5).clamp(0, 255).to(torch.uint8)[None]
-    if (side, side) != (height, width):
+    if flat.shape[:2] != (height, width):
         done.append(f"resized to {width} x {height}")
         image = resize(image[None], height, width)[0]
     return image, f"{columns} x {rows} pixels" + "".join(f", {each}" for each in done) + "."
