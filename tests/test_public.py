@@ -129,7 +129,9 @@ def test_what_is_predicted_is_framed_as_the_training_was(digits, sevens, tmp_pat
     assert torch.equal(seven.images[0], framed[digits.test.labels == 7][0].float() / 255)
 
 
-@pytest.mark.parametrize("data", [{"resize": (24, 20)}, {"resize": (20, 16), "pad": (2, 1)}, {"crop": 12, "resize": 20}])
+@pytest.mark.parametrize(
+    "data", [{"resize": (24, 20)}, {"resize": (20, 16), "pad": (2, 1)}, {"crop": 12, "resize": 20}]
+)
 def test_a_file_is_seen_as_the_files_of_the_training_were(data, tmp_path):
     """Stretched to another shape, with a margin, or cropped: a wide picture of a folder, and the folder's own image."""
     sizes = [(30, 18)] if "crop" in data else [(30, 18), (18, 30), (40, 40)]

@@ -62,7 +62,9 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
     return pixels
 
 
-def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False, how: str = "pad") -> tuple[Tensor, str]:
+def fit(
+    pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False, how: str = "pad"
+) -> tuple[Tensor, str]:
     """A picture (H, W, 3) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
 
     It is brought to the shape of the set's images and resized, averaged to grey for one channel. how: "pad" it with its
