@@ -69,6 +69,12 @@ def test_images_that_are_all_the_same_or_each_of_one_colour_are_refused(tmp_path
         data.load(str(tmp_path / "same.npz"))
 
 
+def test_images_that_no_memory_holds_are_one_sentence(tmp_path):
+    own(tmp_path / "pets")
+    with error(ValueError, "40 images of 3x10000000x10000000 take 12,000,000.0 GB", "smaller size=.*resize="):
+        data.load(str(tmp_path / "pets"), size=10_000_000)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, bool])
 def test_pixels_of_0_and_1_are_black_and_white(tmp_path, kind):
     images = (noise(shape=(40, 8, 8)) > 127).astype(kind)

@@ -156,11 +156,10 @@ def sweep(
     out = out or Path("build/sweeps") / f"{grid.stem}.csv"
     more = len(networks.specs) - len(chosen.specs)
     same = f", {more} more settings train the same ones" if more else ""
+    click.echo(f"{len(chosen.specs)} network{'s' * (len(chosen.specs) != 1)}{same}.")
     if dry_run:
-        click.echo(f"{len(chosen.specs)} networks{same}.")
         _list(chosen, data, jobs)
         return
-    click.echo(f"{len(chosen.specs)} networks{same}.")
     how = {"jobs": jobs, "backend": backend, "address": address, "data_dir": data}
     failed = sweeps.run(networks, out, tell=lambda text: click.echo(text, err=True), **how)
     click.echo(f"The rows are in {out}")

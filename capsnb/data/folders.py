@@ -159,7 +159,14 @@ class Pictures:
         from PIL import Image
 
         channels, height, width = self.shape(size, channels)
-        images = np.empty((len(self), channels, height, width), np.uint8)
+        try:
+            images = np.empty((len(self), channels, height, width), np.uint8)
+        except (MemoryError, ValueError) as error:  # ValueError: more than could be addressed
+            raise ValueError(
+                f"{self.files[0].parent}: {len(self):,} images of {channels}x{height}x{width} take "
+                f"{len(self) * channels * height * width / 1e9:,.1f} GB, more than there is here; give a smaller "
+                "size=... (in a DataSpec: resize=...)."
+            ) from error
         for file, target in zip(self.files, images, strict=True):
             with self._opened(file, " (truncated?)") as image:
                 decoded = pictures.settled(image).convert("L" if channels == 1 else "RGB")

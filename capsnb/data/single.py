@@ -72,8 +72,8 @@ def fit(
     first. dark: the set shows light on dark, so that a picture on a light ground is inverted.
     """
     channels, height, width = image_shape
-    ground = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), 0)
-    flat, done = pixels.astype(np.float64), []
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    flat, ground, done = pixels, (np.median(border, 0) + 0.5).astype(np.uint8), []
     if dark and ground.mean() > 127:
         flat, ground = 255 - flat, 255 - ground
         done.append("inverted to light on dark, as the pictures of this set are")
@@ -90,7 +90,7 @@ def fit(
         if canvas.shape != flat.shape:
             done.append("padded to a square" if high == wide else f"padded to {wide} x {high}")
         flat = canvas
-    image = torch.from_numpy(np.clip(flat + 0.5, 0, 255).astype(np.uint8)).permute(2, 0, 1)
+    image = torch.from_numpy(flat.copy()).permute(2, 0, 1)
     if channels == 1:
         weights = torch.tensor([0.299, 0.587, 0.114])
         image = (image.permute(1, 2, 0).float() @ weights + 0.5).clamp(0, 255).to(torch.uint8)[None]
