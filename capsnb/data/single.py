@@ -12,7 +12,6 @@ from torch import Tensor
 
 from capsnb.data import pictures
 from capsnb.data.pictures import Unfit
-from capsnb.data.pixels import resize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,9 +70,11 @@ def fit(
     ground, the median colour of its border; "stretch" it, as a folder of mixed sizes is; or "crop" its central square
     first. dark: the set shows light on dark, so that a picture on a light ground is inverted.
     """
+    from PIL import Image
+
     channels, height, width = image_shape
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    flat, ground, done = pixels, (np.median(border, 0) + 0.5).astype(np.uint8), []
+    flat, done = np.asarray(Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")), []
+    ground = np.median(np.concatenate([flat[0], flat[-1], flat[:, 0], flat[:, -1]]), 0)
     if dark and ground.mean() > 127:
         flat, ground = 255 - flat, 255 - ground
         done.append("inverted to light on dark, as the pictures of this set are")
@@ -82,21 +83,21 @@ def fit(
         side = min(rows, columns)
         flat = flat[(rows - side) // 2 :, (columns - side) // 2 :][:side, :side]
         done.append("cropped to a square")
-    elif how == "pad":
-        high, wide = max(rows, round(columns * height / width)), max(columns, round(rows * width / height))
-        top, left = (high - rows) // 2, (wide - columns) // 2
-        canvas = np.tile(ground, (high, wide, 1))
-        canvas[top : top + rows, left : left + columns] = flat
-        if canvas.shape != flat.shape:
-            done.append("padded to a square" if high == wide else f"padded to {wide} x {high}")
-        flat = canvas
-    image = torch.from_numpy(flat.copy()).permute(2, 0, 1)
-    if channels == 1:
-        weights = torch.tensor([0.299, 0.587, 0.114])
-        image = (image.permute(1, 2, 0).float() @ weights + 0.5).clamp(0, 255).to(torch.uint8)[None]
+    high, wide = height, width
+    if how == "pad":
+        scale = min(height / rows, width / columns)
+        high, wide = max(1, round(rows * scale)), max(1, round(columns * scale))
+    if (high, wide) != (height, width):
+        done.append("padded to a square" if height == width else f"padded to the proportions {width} : {height}")
     if flat.shape[:2] != (height, width):
         done.append(f"resized to {width} x {height}")
-        image = resize(image[None], height, width)[0]
+    if flat.shape[:2] != (high, wide):  # before it is padded: a square of a long strip would fill the memory
+        flat = np.asarray(Image.fromarray(flat).resize((wide, high), Image.Resampling.BILINEAR))
+    top, left = (height - high) // 2, (width - wide) // 2
+    canvas = np.empty((height, width, channels), np.uint8)
+    canvas[:] = ground + 0.5
+    canvas[top : top + high, left : left + wide] = flat.reshape(high, wide, channels)
+    image = torch.from_numpy(canvas.transpose(2, 0, 1).copy())
     return image, f"{columns} x {rows} pixels" + "".join(f", {each}" for each in done) + "."
 
 
