@@ -1,4 +1,4 @@
-"""What readers make of files that nobody meant: a sentence or a set, never another error, within bounds of memory.
+"""What readers make of files that nobody meant: a sentence or a set, never another error, in bounded time and memory.
 
 A few examples of each by default; `CAPSNB_FUZZ=2000` asks for so many.
 """
@@ -6,6 +6,8 @@ A few examples of each by default; `CAPSNB_FUZZ=2000` asks for so many.
 import json
 import os
 import resource
+import signal
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from capsnb.training.weights import load_weights
 
 EXAMPLES = int(os.environ.get("CAPSNB_FUZZ", "12"))
 MOST_BYTES = 300_000_000  # of memory for any of these small files
+MOST_SECONDS = 20  # of processor time, for any of them
 SENTENCE = (ValueError, FileNotFoundError)
 
 
@@ -139,7 +142,7 @@ def mangled(content, how):
 def test_a_broken_file_is_read_or_refused_in_one_sentence(kind, seeds, tmp_path):
     file = tmp_path / NAMES.get(kind, "x")
 
-    @settings(max_examples=EXAMPLES, deadline=20_000, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(broken())
     def fuzz(how):
         file.write_bytes(mangled(seeds[kind][how[0] % len(seeds[kind])], how))
@@ -148,16 +151,39 @@ def test_a_broken_file_is_read_or_refused_in_one_sentence(kind, seeds, tmp_path)
             assert told is None or ("\n" not in told.strip() and len(told) > 10), told
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fuzz()
+    with bounded():
+        fuzz()
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_BYTES
+
+
+@contextmanager
+def bounded():
+    """MemoryError for what asks for more than MOST_BYTES, also where earlier tests held more; a signal for a hang."""
+    status = Path("/proc/self/status")
+    held = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData")]
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (1024 * held[0] + MOST_BYTES, hard))
+    before = signal.signal(signal.SIGPROF, hangs)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPROF, before)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def hangs(*_):
+    raise AssertionError(f"a reader took more than {MOST_SECONDS} seconds of processor time")
 
 
 def outcome(reader, file: Path):
     """The sentence of a refusal, None where the file is read; any other error is raised."""
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
     try:
         reader(file)
     except SENTENCE as error:
         return str(error)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return None
 
 
@@ -165,8 +191,9 @@ def outcome(reader, file: Path):
 def test_fields_of_another_kind_in_a_spec_are_one_sentence(name, tmp_path):
     whole = encode(Spec(model=SMALL))
     values = [None, 3, "x", [], {}, {"type": "data"}, {"type": 3}, -1, True, [[1]], {"type": "spec@1"}]
-    for field in ("model", "data", "recipe", "seed", "start", "reset", "frozen", "redraw", "type"):
-        for value in values:
-            (tmp_path / name).write_text(json.dumps(whole | {field: value}))
-            told = outcome(lambda file: runs.read_spec(file.parent), tmp_path / name)
-            assert told is None or "\n" not in told
+    with bounded():
+        for field in ("model", "data", "recipe", "seed", "start", "reset", "frozen", "redraw", "type"):
+            for value in values:
+                (tmp_path / name).write_text(json.dumps(whole | {field: value}))
+                told = outcome(lambda file: runs.read_spec(file.parent), tmp_path / name)
+                assert told is None or "\n" not in told

@@ -59,13 +59,20 @@ def test_ink_in_a_palette_with_a_clear_colour_is_kept(tmp_path):
     assert data.load(folder(tmp_path / "ink", palette)).train.images.unique().tolist() == [0, 255]
 
 
-def test_images_that_are_all_the_same_are_refused(tmp_path):
-    black = folder(tmp_path / "black", lambda c, n: Image.new("L", (8, 8), 0))
-    with error(ValueError, "black", "40 training images are one and the same, every pixel 0"):
-        data.load(black)
+def test_images_that_are_all_the_same_or_each_of_one_colour_are_refused(tmp_path):
+    for name, colour in {"black": lambda c, n: (0, 0, 0), "even": lambda c, n: (9 * n, 200 * c, 40)}.items():
+        even = folder(tmp_path / name, lambda c, n, colour=colour: Image.new("RGB", (8, 8), colour(c, n)))
+        with error(ValueError, f"{name}: each of the 40 training images is of one even colour, so there is no shape"):
+            data.load(even)
     np.savez(tmp_path / "same.npz", images=np.stack([noise()] * 40), labels=np.arange(40) % 2)
     with error(ValueError, "same.npz", "one and the same, so there is nothing"):
         data.load(str(tmp_path / "same.npz"))
+
+
+def test_images_that_no_memory_holds_are_one_sentence(tmp_path):
+    own(tmp_path / "pets")
+    with error(ValueError, "40 images of 3x10000000x10000000 take 12,000,000.0 GB", "smaller size=.*resize="):
+        data.load(str(tmp_path / "pets"), size=10_000_000)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, bool])

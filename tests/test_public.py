@@ -4,7 +4,9 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients, Saliency
@@ -127,6 +129,31 @@ def test_what_is_predicted_is_framed_as_the_training_was(digits, sevens, tmp_pat
     assert torch.equal(seven.images[0], framed[digits.test.labels == 7][0].float() / 255)
 
 
+@pytest.mark.parametrize(
+    "data", [{"resize": (24, 20)}, {"resize": (20, 16), "pad": (2, 1)}, {"crop": 12, "resize": 20}]
+)
+def test_a_file_is_seen_as_the_files_of_the_training_were(data, tmp_path):
+    """Stretched to another shape, with a margin, or cropped: a wide picture of a folder, and the folder's own image."""
+    sizes = [(30, 18)] if "crop" in data else [(30, 18), (18, 30), (40, 40)]
+    smooth = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
+    files = []
+    for number, pixels in enumerate(smooth):
+        files.append(tmp_path / "own" / "ab"[number % 2] / f"{number:02}.png")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels).resize(sizes[number % len(sizes)], Image.Resampling.BICUBIC)
+        image.convert("RGB" if number % 2 else "L").save(files[-1])
+    spec = DataSpec(name=str(tmp_path / "own"), **data)
+    images = prepare(spec)
+    model = replace(SMALL, channels=3, size=images.image_shape[1:], classes=2)
+    run = cn.train(Spec(model=model, data=spec, recipe=Recipe(epochs=1)), root_folder=tmp_path, progress=False)
+    train = [file for c in "ab" for file in sorted((tmp_path / "own" / c).iterdir())]
+    every = torch.cat([images.train.images, images.validation.images, images.test.images])
+    for file in train[:3] + train[-3:]:
+        seen = (cn.predict(run, file, dark=False).images[0] * 255).round()
+        nearest = (every.float() - seen).abs().flatten(1).amax(1).min()
+        assert nearest <= 3, f"{file.name} is no image of the set: two ways to resize differ by less"
+
+
 def test_what_cannot_be_predicted_is_one_sentence(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     for pictures, words in {
@@ -152,8 +179,8 @@ def test_the_command_line_predicts_files(sevens, tmp_path):
     assert [row.split()[:2] for row in rows] == [[file, "7"] for file in files]
     film = [Image.open(file) for file in files]
     film[0].save(tmp_path / "film.gif", save_all=True, append_images=film[1:])
-    result = CliRunner().invoke(cli.main, ["predict", str(tmp_path / "film.gif"), "--model", "capsnet-small"])
-    assert result.exit_code == 0
+    result = CliRunner().invoke(cli.main, ["predict", *2 * [str(tmp_path / "film.gif")], "--model", "capsnet-small"])
+    assert (result.exit_code, result.stderr.count("Note: ")) == (0, 1), "said once"
     assert result.stderr.endswith("film.gif has several pages or frames, of which the first is taken.\n")
     (tmp_path / "a.png").write_bytes(b"")
     for words in (["nowhere.png"], [str(tmp_path / "a.png")], [files[0], "--model", "nothing"]):

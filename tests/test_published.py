@@ -21,7 +21,7 @@ def test_keys_are_paper_table_quantity_variant():
 def test_every_line_of_every_paper_is_an_entry_of_that_paper():
     lines = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in folder().glob("*.csv")}
     assert len(lines) == 7
-    assert sum(len(found) - 2 for found in lines.values()) == len(PUBLISHED) == 545
+    assert sum(len(found) - 2 for found in lines.values()) == len(PUBLISHED) == 554
     for name, (first, *_) in lines.items():
         assert {f"# {entry.paper}" for key, entry in PUBLISHED.items() if key.startswith(f"{name}/")} == {first}
 
@@ -48,6 +48,13 @@ def test_sabour_table_1():
     }
     assert str(lookup("sabour2017/table1/mnist/3-iterations-reconstruction")) == "0.25 ± 0.005 % error"
     assert "sabour2017/table1/multimnist/1-iteration" not in PUBLISHED  # not printed
+
+
+def test_hinton_table_1_agrees_with_the_text():
+    errors = {name: entry.value for name, entry in find("hinton2018/table1/error").items()}
+    assert errors.pop("3-iterations") == value("hinton2018/error/smallnorb/capsules") == 1.8 < min(errors.values())
+    assert len(errors) == 8 and errors["1-iteration"] == max(errors.values()) == 9.7
+    assert all(entry.note.endswith("not run here") for entry in find("hinton2018").values())
 
 
 def test_mitterreiter_dys_is_dyr_times_the_live_next_capsules():

@@ -89,6 +89,13 @@ def test_an_empty_grid_is_the_default_network():
     assert expand({}).varied == []
 
 
+def test_a_byte_order_mark_is_no_part_of_a_grid(tmp_path):
+    text = '[base]\n"recipe.epochs" = 3\n'
+    for name, encoding in (("plain", "utf-8"), ("marked", "utf-8-sig")):
+        (tmp_path / f"{name}.toml").write_text(text, encoding=encoding)
+    assert sweep.read_grid(tmp_path / "marked.toml").specs == sweep.read_grid(tmp_path / "plain.toml").specs
+
+
 def test_whole_numbers_do_for_a_float_and_lists_become_tuples():
     specs = expand({"grid": {"recipe.weight_decay": [1, 1.0]}, "base": {"model.hidden": [[16, 8], [4, 2]]}}).specs
     assert specs[0] == specs[1]

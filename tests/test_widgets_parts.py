@@ -271,6 +271,19 @@ def test_dark_ink_on_paper_becomes_light_on_dark():
     assert kept[0, 0, 0] == 240
 
 
+def test_a_picture_keeps_its_proportions_in_a_set_that_is_not_square():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    same, told = single.fit(pixels, (3, 12, 16))
+    assert np.array_equal(same.permute(1, 2, 0), pixels) and told == "16 x 12 pixels."
+    page = np.full((16, 16, 3), 240, np.uint8)
+    page[4:12, 4:12] = 20
+    image, told = single.fit(page, (1, 12, 16))
+    assert told == "16 x 16 pixels, padded to the proportions 16 : 12, resized to 16 x 12."
+    assert (image[0, 4:8, 6:10] < 30).all() and (image[0, :, :2] == 240).all() and (image[0, :, -2:] == 240).all()
+    strip, told = single.fit(np.full((2, 200_000, 3), 90, np.uint8), (3, 12, 16))  # a square of it would take 120 GB
+    assert told == "200000 x 2 pixels, padded to the proportions 16 : 12, resized to 16 x 12." and (strip == 90).all()
+
+
 def test_strokes_on_nothing_are_seen_whatever_their_colour():
     for ink in (0, 255):
         pixels = np.zeros((16, 16, 4), np.uint8)

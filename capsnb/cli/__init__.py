@@ -69,8 +69,15 @@ class Commands(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        said: set[str] = set()
+
+        def note(message: Warning | str, *more: Any, **others: Any) -> None:
+            if str(message) not in said:  # a set is read by several parts of a command
+                said.add(str(message))
+                click.echo(f"Note: {message}", err=True)
+
         with one_sentence(), warnings.catch_warnings():
-            warnings.showwarning = lambda message, *more, **others: click.echo(f"Note: {message}", err=True)
+            warnings.showwarning = note
             return super().invoke(ctx)
 
 

@@ -156,11 +156,10 @@ def sweep(
     out = out or Path("build/sweeps") / f"{grid.stem}.csv"
     more = len(networks.specs) - len(chosen.specs)
     same = f", {more} more settings train the same ones" if more else ""
+    click.echo(f"{len(chosen.specs)} network{'s' * (len(chosen.specs) != 1)}{same}.")
     if dry_run:
-        click.echo(f"{len(chosen.specs)} networks{same}.")
         _list(chosen, data, jobs)
         return
-    click.echo(f"{len(chosen.specs)} networks{same}.")
     how = {"jobs": jobs, "backend": backend, "address": address, "data_dir": data}
     failed = sweeps.run(networks, out, tell=lambda text: click.echo(text, err=True), **how)
     click.echo(f"The rows are in {out}")
@@ -238,8 +237,8 @@ def make(name: str) -> None:
 def predict(pictures: tuple[Path, ...], model: str) -> None:
     """Say what a trained network sees in picture files: the class with the highest score, and the one after it.
 
-    A picture is padded to a square, resized and, where the network learned light on dark, inverted if it is dark on
-    light.
+    A picture is padded (or stretched, where the training files were) to the proportions of the network's images,
+    resized and, where the network learned light on dark, inverted if it is dark on light.
 
     \b
     capsnb predict seven.png --model capsnet-small

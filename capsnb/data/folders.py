@@ -158,8 +158,15 @@ class Pictures:
         """
         from PIL import Image
 
-        height, width, channels = self._shape(size or self.size, self.channels or channels)
-        images = np.empty((len(self), channels, height, width), np.uint8)
+        channels, height, width = self.shape(size, channels)
+        try:
+            images = np.empty((len(self), channels, height, width), np.uint8)
+        except (MemoryError, ValueError) as error:  # ValueError: more than could be addressed
+            raise ValueError(
+                f"{self.files[0].parent}: {len(self):,} images of {channels}x{height}x{width} take "
+                f"{len(self) * channels * height * width / 1e9:,.1f} GB, more than there is here; give a smaller "
+                "size=... (in a DataSpec: resize=...)."
+            ) from error
         for file, target in zip(self.files, images, strict=True):
             with self._opened(file, " (truncated?)") as image:
                 decoded = pictures.settled(image).convert("L" if channels == 1 else "RGB")
@@ -172,8 +179,9 @@ class Pictures:
             target[:] = np.asarray(decoded).reshape(height, width, channels).transpose(2, 0, 1)
         return images
 
-    def _shape(self, size: tuple[int, int] | None, channels: int | None) -> tuple[int, int, int]:
-        """Height, width and channels of the array, from the files' headers alone."""
+    def shape(self, size: tuple[int, int] | None = None, channels: int | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of what `read` makes, from the files' headers alone; errors as `read`."""
+        size, channels = size or self.size, self.channels or channels
         first: tuple[int, ...] = ()
         paged: list[Path] = []
         for file in self.files:
@@ -196,7 +204,7 @@ class Pictures:
             text = f"{folder}: {_named(paged, folder)} of several pages or frames, of which the first is taken."
             warnings.warn(text, stacklevel=2)
         height, width = size or ((min(first),) * 2 if self.square else first[::-1])
-        return height, width, channels or 1
+        return channels or 1, height, width
 
     @contextmanager
     def _opened(self, file: Path, perhaps: str = "") -> Iterator[Any]:

@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import warnings
 import zlib
-from io import BufferedReader
+from io import SEEK_CUR, BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from capsnb.disk import refuse_pointer
 
 OWN = "give a folder with a sub-folder of images per class, or an .npz file with images and labels"  # a remedy
 _FLAGS = b"\x06\0\0\0\x08\0\0\0"  # with which the head of an array in a MATLAB file begins
+_PACKED_VARIABLE = 15  # the kind of such an element of a MATLAB file
 PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -141,9 +142,27 @@ def read_mat(path: Path, remedy: str) -> dict[str, Any]:
 
     with open_file(path, remedy) as file:
         try:
+            _check_packed(file)
             return loadmat(file)
         except Exception as error:  # scipy raises a dozen kinds on a damaged file
             raise ValueError(f"{path} is truncated or not a MATLAB file ({brief(error)}); {remedy}.") from error
+
+
+def _check_packed(file: BufferedReader) -> None:
+    """zlib.error where a packed variable of a MATLAB file has another sum than its own: scipy crashes on some."""
+    order: Any = {b"IM": "little", b"MI": "big"}.get(file.read(128)[126:])
+    while order and len(tag := file.read(8)) == 8:
+        kind, left = (int.from_bytes(tag[n : n + 4], order) for n in (0, 4))
+        if kind != _PACKED_VARIABLE:
+            file.seek(left, SEEK_CUR)
+            continue
+        unpacker = zlib.decompressobj()
+        while left and (part := file.read(min(left, 1 << 16))):
+            left -= len(part)
+            unpacker.decompress(part)
+        if not unpacker.eof:
+            raise zlib.error("a packed variable ends early")
+    file.seek(0)
 
 
 def read_svhn(path: Path, remedy: str) -> Arrays:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from capsnb.data import pictures
 from capsnb.data.pictures import Unfit
-from capsnb.data.pixels import resize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,32 +61,43 @@ def read_picture(content: bytes, name: str = "the file") -> np.ndarray:
     return pixels
 
 
-def fit(pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False) -> tuple[Tensor, str]:
+def fit(
+    pixels: np.ndarray, image_shape: tuple[int, ...], *, dark: bool = False, how: str = "pad"
+) -> tuple[Tensor, str]:
     """A picture (H, W, 3) as an image (C, H, W) uint8 of a data set, and a sentence of what was done to it.
 
-    It is padded to a square with its ground, the median colour of its border, resized, averaged to grey for one
-    channel. dark: the set shows light on dark, so that a picture on a light ground is inverted.
+    It is brought to the shape of the set's images and resized, averaged to grey for one channel. how: "pad" it with its
+    ground, the median colour of its border; "stretch" it, as a folder of mixed sizes is; or "crop" its central square
+    first. dark: the set shows light on dark, so that a picture on a light ground is inverted.
     """
+    from PIL import Image
+
     channels, height, width = image_shape
-    ground = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), 0)
-    flat, done = pixels.astype(np.float64), []
+    flat, done = np.asarray(Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")), []
+    ground = np.median(np.concatenate([flat[0], flat[-1], flat[:, 0], flat[:, -1]]), 0)
     if dark and ground.mean() > 127:
         flat, ground = 255 - flat, 255 - ground
         done.append("inverted to light on dark, as the pictures of this set are")
     rows, columns = flat.shape[:2]
-    side = max(rows, columns)
-    if rows != columns:
-        done.append("padded to a square")
-    square = np.tile(ground, (side, side, 1))
-    top, left = (side - rows) // 2, (side - columns) // 2
-    square[top : top + rows, left : left + columns] = flat
-    image = torch.from_numpy(np.clip(square + 0.5, 0, 255).astype(np.uint8)).permute(2, 0, 1)
-    if channels == 1:
-        weights = torch.tensor([0.299, 0.587, 0.114])
-        image = (image.permute(1, 2, 0).float() @ weights + 0.5).clamp(0, 255).to(torch.uint8)[None]
-    if (side, side) != (height, width):
+    if how == "crop" and rows != columns:
+        side = min(rows, columns)
+        flat = flat[(rows - side) // 2 :, (columns - side) // 2 :][:side, :side]
+        done.append("cropped to a square")
+    high, wide = height, width
+    if how == "pad":
+        scale = min(height / rows, width / columns)
+        high, wide = max(1, round(rows * scale)), max(1, round(columns * scale))
+    if (high, wide) != (height, width):
+        done.append("padded to a square" if height == width else f"padded to the proportions {width} : {height}")
+    if flat.shape[:2] != (height, width):
         done.append(f"resized to {width} x {height}")
-        image = resize(image[None], height, width)[0]
+    if flat.shape[:2] != (high, wide):  # before it is padded: a square of a long strip would fill the memory
+        flat = np.asarray(Image.fromarray(flat).resize((wide, high), Image.Resampling.BILINEAR))
+    top, left = (height - high) // 2, (width - wide) // 2
+    canvas = np.empty((height, width, channels), np.uint8)
+    canvas[:] = ground + 0.5
+    canvas[top : top + high, left : left + wide] = flat.reshape(high, wide, channels)
+    image = torch.from_numpy(canvas.transpose(2, 0, 1).copy())
     return image, f"{columns} x {rows} pixels" + "".join(f", {each}" for each in done) + "."
 
 

@@ -161,11 +161,15 @@ def read(name: str | os.PathLike, folder: str | os.PathLike | None, size: Size) 
             channels = channels or images.shape[1]  # of the training images
         arrays.append(part)
     images = arrays[0].images
-    if len(images) and all((image == images[0]).all() for image in images):
-        what = "" if images[0].min() < images[0].max() else f", every pixel {images[0].min()}"
+    if len(images) and all((image == image[:, :1, :1]).all() for image in images):
         raise ValueError(
-            f"{find(name, folder)}: all {len(images):,} training images are one and the same{what}, so there is "
-            "nothing to learn; give others."
+            f"{find(name, folder)}: each of the {len(images):,} training images is of one even colour, so there is "
+            "no shape to learn; give others."
+        )
+    if len(images) and all((image == images[0]).all() for image in images):
+        raise ValueError(
+            f"{find(name, folder)}: all {len(images):,} training images are one and the same, so there is nothing to "
+            "learn; give others."
         )
     expected = images.shape[1:]
     for split, part in zip(("validation", "test"), arrays[1:], strict=True):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from capsnb.data import DataSpec, single, sources
 from capsnb.data.folders import Pictures
-from capsnb.data.pixels import centre
+from capsnb.data.pixels import centre, sides
 from capsnb.data.spec import framed
 from capsnb.nn import taps
 from capsnb.nn.models import ZOO, as_pixels
@@ -83,7 +83,8 @@ def predict(
 
     model: what `load` takes, a Run, or a model, whose classes are then called by their numbers.
     pictures: a file, or an array or tensor (H, W), (C, H, W) or (B, C, H, W), uint8 or in [0, 1]; or several of one
-    kind. A file is padded to a square and resized, and cropped or placed on a canvas where the network learned so.
+    kind. A file is padded to the proportions of the network's images, or stretched to them where it learned from files
+    that were, and resized, and cropped or placed on a canvas where the network learned so.
     dark: whether the network learned light on dark, so that a file that is dark on light is inverted; None: as its
     training images are, and not for a model alone. device: the best one there is when None; a model stays where it is.
     Raises ValueError for a file that is no picture and an array that does not fit; FileNotFoundError for no file.
@@ -110,10 +111,11 @@ def predict(
 class _Learned(NamedTuple):
     """What is known of the images that a network was trained on; nothing where they are not here."""
 
-    spec: DataSpec | None = None
+    spec: DataSpec = DataSpec()
     names: tuple[str, ...] = ()
-    shape: tuple[int, ...] = ()  # (C, H, W) before anything is done to them, where they have one
+    shape: tuple[int, ...] = ()  # (C, H, W) before anything else is done to them
     dark: bool = False
+    how: str = "pad"  # a file is brought to that shape, as `single.fit` has it
 
     @classmethod
     def from_spec(cls, spec: DataSpec | None) -> _Learned:
@@ -121,17 +123,20 @@ class _Learned(NamedTuple):
             return cls()
         try:
             names, (images, _), *_ = sources.gather(spec.name).parts
+            how = "pad"
             if isinstance(images, Pictures):  # files, not decoded yet
-                shape, images = (), replace(images, files=images.files[:LOOKED_AT]).read((16, 16))
+                images, how = replace(images, files=images.files[:LOOKED_AT]), "crop" if images.square else "stretch"
+                shape = images.shape(sides(spec.resize) if spec.resize and spec.crop is None else None)
+                images = images.read((16, 16))
             else:
                 shape, images = tuple(images.shape[1:]), images[:LOOKED_AT]
         except (FileNotFoundError, ValueError):
             return cls(spec)
-        return cls(spec, names, shape, single.is_dark(torch.from_numpy(np.ascontiguousarray(images))))
+        return cls(spec, names, shape, single.is_dark(torch.from_numpy(np.ascontiguousarray(images))), how)
 
     def framed(self, images: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Images of the set's own size as the network sees its test images: framed, in the middle of its canvas."""
-        found = images if self.spec is None else framed(images, self.spec)
+        found = framed(images, self.spec)
         return found if found.shape[1:] == shape else centre(found, *shape[1:])
 
 
@@ -139,11 +144,11 @@ def _images(pictures: Any, shape: tuple[int, ...], seen: _Learned, dark: bool) -
     """Pictures (B, C, H, W) of the shape that the network takes."""
     if isinstance(pictures, str | Path) or hasattr(pictures, "shape"):
         pictures = [pictures]
-    found = []
+    found, before = [], (shape[0], *seen.shape[1:]) if seen.shape else shape
     for each in pictures:
         file = isinstance(each, str | Path)
-        images = _read(Path(each), seen.shape or shape, dark) if file else _array(each, shape)
-        own = seen.spec is not None and images.dtype == torch.uint8 and tuple(images.shape[1:]) == seen.shape
+        images = _read(Path(each), before, seen.how, dark) if file else _array(each, shape)
+        own = bool(seen.shape) and images.dtype == torch.uint8 and tuple(images.shape[1:]) == before
         if own and (file or tuple(images.shape[1:]) != shape):
             images = seen.framed(images, shape)
         found.append(as_pixels(images, shape))
@@ -152,9 +157,9 @@ def _images(pictures: Any, shape: tuple[int, ...], seen: _Learned, dark: bool) -
     return torch.cat(found)
 
 
-def _read(file: Path, shape: tuple[int, ...], dark: bool) -> Tensor:
+def _read(file: Path, shape: tuple[int, ...], how: str, dark: bool) -> Tensor:
     content = file.expanduser().read_bytes()
-    return single.fit(single.read_picture(content, str(file)), shape, dark=dark)[0][None]
+    return single.fit(single.read_picture(content, str(file)), shape, dark=dark, how=how)[0][None]
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> Tensor:
