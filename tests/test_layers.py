@@ -196,6 +196,33 @@ def test_gradient_last_of_a_layer_is_the_one_built_by_hand(iterations):
     assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("fast", ["1", "0"])
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_gradient_detached_of_a_layer_leaves_the_bias_its_way_through_the_routing(iterations, fast, monkeypatch):
+    monkeypatch.setenv("CAPSNB_FAST", fast)
+    layer = RoutedCapsules(5, 3, 4, 2, routing=Dynamic(iterations=iterations, gradient="detached"), bias=0.1).double()
+    poses = random(2, 5, 3).requires_grad_()
+    inputs = (poses, layer.weight, layer.bias)
+    ours = torch.autograd.grad(layer(poses).square().sum(), inputs)
+
+    def squashed(coupling, votes):
+        total = torch.einsum("bij,bijd->bjd", coupling, votes) + layer.bias
+        n = total.norm(dim=-1, keepdim=True)
+        return n / (1 + n**2) * total
+
+    votes = torch.einsum("bip,ipjd->bijd", poses, layer.weight)
+    logits = torch.zeros(2, 5, 4, dtype=torch.float64)
+    for _ in range(iterations - 1):
+        held = squashed(logits.softmax(-1), votes.detach())
+        logits = logits + torch.einsum("bijd,bjd->bij", votes.detach(), held)
+    theirs = torch.autograd.grad(squashed(logits.softmax(-1), votes).square().sum(), inputs)
+    assert_close(ours, theirs)
+    layer.routing = Dynamic(iterations=iterations, gradient="last")
+    constant = torch.autograd.grad(layer(poses).square().sum(), inputs)
+    assert_close(ours[:2], constant[:2])
+    assert torch.allclose(ours[2], constant[2]) == (iterations == 1)
+
+
 @pytest.mark.parametrize("squash", ["sabour", "exponential"])
 def test_gradcheck_of_a_layer(squash):
     layer = RoutedCapsules(3, 2, 2, 2, routing=Dynamic(learned_prior=True), bias=0.1, squash=squash).double()

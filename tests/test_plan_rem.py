@@ -114,7 +114,7 @@ def test_the_models_of_the_paper_by_arithmetic():
     for name in ("rem-28", "rem-24", "rem-40"):
         config = ZOO[name].config
         assert config.decoder == "none" and config.bias == 0.1 and config.init == "normal"
-        assert config.routing.gradient == "last" and config.routing.iterations == 3
+        assert config.routing.gradient == "detached" and config.routing.iterations == 3
 
 
 TINY = CapsNetConfig(

@@ -9,6 +9,7 @@ from helpers import legend_texts as texts
 from capsnb.measure.dictionary import Cluster, Trees
 from capsnb.plot import (
     coupling_distributions,
+    dose_response,
     entropy_by_class,
     key_clusters,
     layer_sparsity,
@@ -25,16 +26,56 @@ MANY = Trees((6, 6), (6, 6), (2.585, 2.585), (2.585, 2.585))
 pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
-def test_distributions_have_a_panel_per_model_and_an_outline_per_class_that_sums_to_1():
-    models = {"plain": NUMBERS.dirichlet(np.ones(10), 200), "REM": torch.full((200, 10), 0.1)}
+def test_distributions_have_a_panel_per_model_and_a_rising_curve_per_class():
+    models = {"plain": NUMBERS.dirichlet(np.ones(10), 200), "REM": torch.full((4, 10), 0.1)}
     figure = coupling_distributions(models, names="abcdefghij")
     first, second = figure.axes
     assert first.get_title(loc="left") == "plain" and second.get_title(loc="left") == "REM"
-    assert len(first.patches) == 5
+    curves, (mark,) = first.lines[:5], first.lines[5:]
     assert sorted(texts(second.get_legend())) == ["a", "b", "c", "d", "e", "uniform, 1/10"]
-    heights = second.patches[0].get_xy()[:, 1]
-    assert heights.max() == pytest.approx(1)
-    assert first.lines[0].get_xdata()[0] == pytest.approx(0.1)
+    for label, curve in enumerate(curves):
+        values, shares = curve.get_data()
+        half = np.searchsorted(values, 0.1, side="right") - 1
+        assert shares[half] == pytest.approx(100 * (models["plain"][:, label] <= 0.1).mean())
+        assert (shares[0], shares[-1]) == (0, 100)
+    assert second.lines[0].get_xydata().round(6).tolist() == [[0, 0], *([0.1, 25 * n] for n in (1, 2, 3, 4)), [1, 100]]
+    assert mark.get_xdata()[0] == pytest.approx(0.1)
+
+
+def arm(pull, *shares):
+    rows = range(1, len(shares) + 1)
+    series = {"epoch": list(rows), "pull": [pull * n for n in rows], "share": list(shares)}
+    return series | {"accuracy": [0.9 + 0.01 * n for n in rows], "even": [1 - share for share in shares]}
+
+
+ARMS = {
+    "plain": {0: arm(0, 0.6, 0.7, 0.72), 1: arm(0, 0.5, 0.68)},
+    "REM": {0: arm(0.5, 0.6, 0.5, 0.4), 1: arm(0.5, 0.58, 0.52)},
+    "twice": {0: arm(1, 0.5, 0.3, 0.2)},
+    "never run": {},
+}
+
+
+def test_a_dose_has_arms_against_epochs_and_their_ends_against_the_pull():
+    figure = dose_response(ARMS, shown=("plain", "REM"), doses=("plain", "REM", "twice"), published=3.7)
+    (share, ends), (right, _), (even, _) = np.reshape(figure.axes, (3, 2))
+    seeds, mean = share.lines[:2], share.lines[2]
+    assert [line.get_ydata().tolist() for line in seeds] == [
+        pytest.approx([60, 70, 72]),
+        pytest.approx([50, 68]),
+    ]
+    assert mean.get_xydata().tolist() == [pytest.approx([1, 55]), pytest.approx([2, 69])], "records that all seeds have"
+    assert len(share.lines) == 6, "twice is not shown beside them"
+    assert right.lines[0].get_ydata().tolist() == pytest.approx([91, 92, 93])
+    assert even.lines[0].get_ydata().tolist() == pytest.approx([40, 30, 28])
+    points = [each.get_offsets().tolist() for each in ends.collections]
+    assert points[1] == [pytest.approx([1.5, 40]), pytest.approx([1, 52])] and len(points) == 3
+    joined, paper = ends.lines
+    assert joined.get_xydata().tolist() == [pytest.approx(each) for each in ([0, 70], [1.25, 46], [3, 20])]
+    assert paper.get_xdata()[0] == 3.7
+    (legend,) = figure.legends
+    assert texts(legend) == ["plain", "REM", "twice", "the paper's dose"]
+    assert not dose_response({"plain": {}}).axes[0].lines, "nothing was run yet"
 
 
 def test_a_training_path_has_entropy_above_accuracy_and_the_bound():

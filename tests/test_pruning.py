@@ -221,6 +221,21 @@ def test_waiting_for_a_plateau_and_for_an_accuracy():
     assert shy.hooks[0].thresholds == [] and sparsity(shy.model)["total"] == 0
 
 
+def test_the_pull_so_far_is_the_sum_of_the_rates_whichever_hook_and_after_a_cut(tmp_path):
+    penalty = Penalty(strength=0.01, decay=0.5)
+    steps = 3  # of 40 images in batches of 16, in each of 4 epochs
+    for hook in (Lobster(penalty=penalty, above=0.99), ToSparsity(schedule=(0.0,), penalty=penalty)):
+        run = training(hook)
+        list(run.rows(progress=False))
+        assert run.hooks[0].pull == pytest.approx(steps * sum(penalty.rate(epoch) for epoch in range(4)))
+        again = training(hook)
+        again.load_state_dict(run.state_dict())
+        assert again.hooks[0].pull == run.hooks[0].pull
+    idle = training(ToSparsity(schedule=(0.5,)))
+    list(idle.rows(progress=False))
+    assert idle.hooks[0].pull == 0
+
+
 def test_validation_images_can_be_fewer():
     run = training(Lobster(images=10))
     assert run.hooks[0]._evaluate(run.model, run.data).count == 10

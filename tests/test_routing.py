@@ -256,7 +256,7 @@ def test_gradcheck(squash):
 def test_routing_keeps_the_gradient_mode_it_found():
     votes = random_votes(1, 3, 2, 2).requires_grad_()
     with torch.no_grad():
-        for gradient in ("all", "last"):
+        for gradient in ("all", "last", "detached"):
             assert not routing.dynamic(votes, combine_with(), gradient=gradient).requires_grad
             assert not torch.is_grad_enabled()
     routing.dynamic(votes, combine_with(), gradient="last")

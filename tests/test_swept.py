@@ -98,3 +98,33 @@ def test_deaths_where_the_loss_first_comes_down_to_one_level(tmp_path):
 def test_the_first_record_at_a_level():
     assert swept.first_below([3.0, 1.0, 2.0, 0.5], 1.0) == 1
     assert swept.first_below([3.0, 2.0], 1.0) is None
+
+
+# --- arms compared
+
+ARMS = {
+    "plain": {0: {"accuracy": [0.5, 0.8, 0.9], "norm": [2.0, 3.0, 2.5], "share": [0.2, 0.7, 0.9]}},
+    "rem": {0: {"accuracy": [0.6, 0.85, 0.8], "norm": [2.0, 2.6, 1.0], "share": [0.1, 0.5, 0.3]}},
+    "lost": {1: {"accuracy": [0.1], "norm": [1.0], "share": [0.0]}},
+}
+
+
+def test_arms_at_the_same_epoch_accuracy_and_norm():
+    assert swept.at_end(ARMS, "share") == {"plain": {0: 0.9}, "rem": {0: 0.3}, "lost": {1: 0.0}}
+    # REM ends at 0.8, which it first had in its second record, as plain had
+    assert swept.at_same(ARMS, ("rem", "plain"), "accuracy", "share") == {"rem": {0: 0.5}, "plain": {0: 0.7}}
+    # plain ends at a norm of 2.5; REM was below it at first, too, but stays so from its last record on
+    assert swept.at_same(ARMS, ("rem", "plain"), "norm", "share", falls=True) == {"rem": {0: 0.3}, "plain": {0: 0.9}}
+    assert swept.at_same(ARMS, ("rem", "lost"), "norm", "share") == {}, "no seed of both"
+    assert swept.at_same(ARMS, ("rem", "never run"), "norm", "share") == {}
+
+
+def test_histories_by_name_and_seed(tmp_path):
+    grid = expand(GRID)
+    series = {"step": [1, 2], "epoch": [1, 2], "share": [0.5, 0.25]}
+    found = [Observation("keys in training", 1, {}, values=series, made={"date": "2026"}, watched=True)]
+    write(observe._store_file(grid.specs[3], tmp_path, None), observe.header(grid.specs[3]), found)
+    name = "recipe.weight_decay"
+    read = swept.histories(grid, "keys in training", lambda each: each[name], store=tmp_path)
+    assert {decay: list(seeds) for decay, seeds in read.items()} == {1e-3: [1]}
+    assert swept.at_end(read, "share") == {1e-3: {1: 0.25}}

@@ -11,6 +11,7 @@ from capsnb.measure.observe import observe
 from capsnb.measure.parse_tree import fates
 
 Series = Mapping[str, Sequence]
+Histories = dict[Any, dict[int, Series]]
 
 
 class Swept(NamedTuple):
@@ -139,3 +140,35 @@ def at_equal_loss(
 def first_below(series: Sequence[float], level: float) -> int | None:
     """The first record at which a series has come down to a level; None where it never does."""
     return next((place for place, value in enumerate(series) if value <= level), None)
+
+
+def histories(grid: Grid, measure: str, name: Callable[[Mapping[str, Any]], Hashable], **where: Any) -> Histories:
+    """What was watched of each network that the store has: name of its settings -> seed -> series."""
+    found: Histories = {}
+    for row in swept(grid, measure, watched=True, **where):
+        found.setdefault(name(row.settings), {})[row.settings["seed"]] = row.values
+    return found
+
+
+def at_end(found: Histories, value: str) -> dict[Any, dict[int, float]]:
+    """The last record of a value: name -> seed -> number."""
+    return {name: {seed: each[value][-1] for seed, each in seeds.items()} for name, seeds in found.items()}
+
+
+def at_same(found: Histories, names: Sequence[Any], by: str, value: str, *, falls: bool = False) -> dict:
+    """A value of two arms where another is the same in both, seed by seed: name -> seed -> number.
+
+    The level of `by` is, of the two ends, the one that both reach: the lower, or where it falls the higher. Each arm is
+    taken at the first record that reaches it; where it falls, at the first from which on it is never above it again.
+    Seeds that one of the arms lacks are left out; empty where one lacks all.
+    """
+    one, other = (found.get(name, {}) for name in names)
+    ends: dict[Any, dict[int, float]] = {name: {} for name in names}
+    for seed in sorted(one.keys() & other.keys()):
+        level = (max if falls else min)(each[seed][by][-1] for each in (one, other))
+        for name, each in zip(names, (one, other), strict=True):
+            series = each[seed][by]
+            reached = [place for place, number in enumerate(series) if (number > level if falls else number >= level)]
+            place = max(reached, default=-1) + 1 if falls else reached[0]
+            ends[name][seed] = each[seed][value][place]
+    return ends if ends[names[0]] else {}

@@ -23,7 +23,9 @@ from capsnb.measure import (
     dictionary,
     entropy,
     gradients,
+    ideal_tree,  # noqa: F401  registers its measures itself
     intervals,
+    key_statistics,  # noqa: F401  so does this one
     manifold,
     overlap,
     parse_tree,

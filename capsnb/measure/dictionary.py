@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import ImageSet, balanced_order
+from capsnb.data import ImageSet, Split, balanced_order
 from capsnb.measure.quantisation import COUPLING, Quantiser
 from capsnb.nn import taps
 from capsnb.nn.layers import length
@@ -241,6 +241,17 @@ def adjusted_rand(first: Any, second: Any) -> float | None:
     return None if parts in ({1}, {len(first)}) else float(adjusted_rand_score(first, second))
 
 
+def balanced(split: Any, images: int) -> Split:
+    """So many images of a split, the first of an order balanced by class; all where it has fewer.
+
+    Raises ValueError for pairs, whose images have two labels each.
+    """
+    if not isinstance(split, Split):
+        raise ValueError("the images are pairs, with two labels each, and keys need images with one")
+    chosen = np.sort(balanced_order(split.labels)[:images])
+    return split.select(torch.from_numpy(chosen).to(split.labels.device))
+
+
 def quantised_trees(
     model: nn.Module, data: ImageSet, *, images: int = 1000, quantiser: Quantiser | None = None
 ) -> dict[str, Any]:
@@ -248,9 +259,7 @@ def quantised_trees(
 
     quantiser: that of the released code for so many classes when None.
     """
-    chosen = np.sort(balanced_order(data.test.labels)[:images])
-    split = data.test.select(torch.from_numpy(chosen).to(data.test.labels.device))
-    keys = collect(model, split, quantiser or Quantiser.released(len(data.classes)))
+    keys = collect(model, balanced(data.test, images), quantiser or Quantiser.released(len(data.classes)))
     found = trees(keys)
     numbers = {"accuracy": keys.accuracy, "entropy": found.mean_entropy, "bound": found.mean_bound}
     return numbers | {"keys": list(found.keys), "images": list(found.images)}

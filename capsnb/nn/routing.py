@@ -86,7 +86,8 @@ def dynamic(
     temperature: divides the logits; below 1 sharpens.
     rate: eta in (0, 1] of Lin et al. 2018, eq. 3: coupling <- eta * softmax + (1 - eta) * coupling.
     gradient: "all" back-propagates through every iteration (Sabour's code, Mitterreiter), "last" takes the agreement
-        as a constant (Renzulli et al.); a learned prior has its gradient in both.
+        as a constant, "detached" the votes alone until the last weighted sum: what `combine` adds of its own, the
+        layer's bias, has its gradient through every iteration (Renzulli's code). A learned prior has it in all three.
     leaky: the softmax also has a place for nobody, with a logit of 0, so that a child may keep back part of its 1
         (`leaky_softmax` of Sabour's released code).
     over: what the softmax runs over. "children" makes each parent spend 1 on its children, as the released code of
@@ -100,7 +101,8 @@ def dynamic(
     logits = (prior / temperature).unsqueeze(0)
     first = _over_parents(logits, leaky) if leaky else logits.softmax(-1 if over == "parents" else 1)
     coupling = first.expand(batch, -1, -1)
-    through = gradient == "all" and torch.is_grad_enabled()
+    through = gradient != "last" and torch.is_grad_enabled()
+    votes = votes.detach() if gradient == "detached" else votes
     reader = _reader(votes, combine)
     poses_so_far: Tensor | int = 0
     for _ in range(iterations - 1):
@@ -173,8 +175,8 @@ def _check(
         raise ValueError(f"temperature = {temperature}: it must be above 0")
     if not 0 < rate <= 1:
         raise ValueError(f"rate = {rate}: it must be above 0 and at most 1")
-    if gradient not in ("all", "last"):
-        raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last'")
+    if gradient not in ("all", "last", "detached"):
+        raise ValueError(f"gradient = {gradient!r} is unknown; allowed: 'all', 'last', 'detached'")
     if over not in ("parents", "children"):
         raise ValueError(f"over = {over!r} is unknown; allowed: 'parents', 'children'")
     if leaky and over == "children":

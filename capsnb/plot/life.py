@@ -183,3 +183,58 @@ def training_path(paths: Mapping[str, Sequence[Mapping[str, float]]], *, against
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
     return figure
+
+
+@describes("Entropy of keys, accuracy and even couplings against training and against the pull applied")
+def dose_response(
+    arms: Mapping[str, Mapping[int, Mapping[str, Sequence[float]]]],
+    *,
+    shown: Sequence[str] = (),
+    doses: Sequence[str] = (),
+    published: float | None = None,
+) -> Figure:
+    """What a pull and a pruning each do to the keys, against the epoch, and at the end against all pulls together.
+
+    arms: name -> seed -> the series of `key_statistics.keys_in_training` with its epochs. Above the share that the
+    entropy is of its bound, below the accuracy +Q and the couplings in the bin of 1/J. Left the arms in `shown`, a thin
+    line per seed, their mean thick; right the last records of all, the means of `doses`, which differ in the pull
+    alone, joined. published: the paper's dose, marked. Arms without seeds are left out.
+    """
+    rows = {"share": "entropy, % of its bound", "accuracy": "accuracy +Q (%)", "even": "couplings at 1/J (%)"}
+    options = {"sharex": "col", "sharey": "row", "gridspec_kw": {"height_ratios": (3, 2, 2)}}
+    figure, found = panels(9.5, 6.4, 3, 2, **options)
+    looks = {name: (seeds, look) for name, seeds, look in distinct(arms) if seeds}
+    for (left, right), (value, label) in zip(found, rows.items(), strict=True):
+        means = {}
+        for name, (seeds, look) in looks.items():
+            if name in shown:
+                _arm(left, seeds.values(), value, name, look["color"])
+            pulls, ends = zip(*((each["pull"][-1], 100 * each[value][-1]) for each in seeds.values()), strict=True)
+            right.scatter(pulls, ends, s=22, alpha=0.8, label=name, zorder=3, **look)
+            means[name] = np.mean(pulls), np.mean(ends)
+        joined = [means[name] for name in doses if name in means]
+        if joined:
+            right.plot(*zip(*joined, strict=True), color=INK, linewidth=1.2, zorder=2)
+        if published is not None:
+            right.axvline(published, color=INK, linestyle="--", linewidth=1.2, label="the paper's dose")
+        left.set_ylabel(label)
+        for ax in (left, right):
+            ax.grid(color=GREY, alpha=0.25)
+    found[0, 0].set_ylim(0, 102)
+    found[0, 0].set_title("while they learn, mean of seeds", loc="left")
+    found[0, 1].set_title("at the end, a point per seed", loc="left")
+    found[-1, 0].set_xlabel("epoch")
+    found[-1, 1].set_xlabel("all pulls together")
+    figure.align_ylabels(found[:, 0])
+    legend_above(figure, labelled([found[0, 1]]), 4)
+    return figure
+
+
+def _arm(ax: Axes, seeds: Iterable[Mapping[str, Sequence[float]]], value: str, name: str, color: str) -> None:
+    """A thin line per seed, in percent, and the mean of those records that all have."""
+    series = [(each["epoch"], 100 * np.asarray(each[value], float)) for each in seeds]
+    for epochs, numbers in series:
+        ax.plot(epochs, numbers, color=color, linewidth=0.7, alpha=0.45)
+    shortest = min(len(epochs) for epochs, _ in series)
+    mean = np.mean([numbers[:shortest] for _, numbers in series], axis=0)
+    ax.plot(series[0][0][:shortest], mean, color=color, linewidth=2.2, label=name)

@@ -73,7 +73,9 @@ def coupling_histogram(coupling: Any | Mapping[str, Any], *, ax: Axes | None = N
     alone = {"histtype": "stepfilled", "alpha": 0.85}
     style = alone if len(named) == 1 else {"histtype": "step", "linewidth": 1.8}
     for (name, values), colour in zip(named.items(), PALETTE, strict=False):
-        _shares(ax, values.ravel(), color=colour, label=name or None, **style)
+        weights = np.full(values.size, 1 / values.size)
+        values = np.clip(values.ravel(), 0, 1)
+        ax.hist(values, np.linspace(0, 1, BINS + 1), weights=weights, color=colour, label=name or None, **style)
     parents = next(iter(named.values())).shape[-1]
     ax.axvline(1 / parents, color=RED, linestyle="--", linewidth=1.2, label=f"uniform, 1/{parents}")
     ax.set(yscale="log", xlim=(0, 1), xlabel="coupling", ylabel=f"share of couplings per {1 / BINS:g}")
@@ -81,7 +83,7 @@ def coupling_histogram(coupling: Any | Mapping[str, Any], *, ax: Axes | None = N
     return ax
 
 
-@describes("How mean couplings to each class are distributed, a panel per model")
+@describes("How many primary capsules have a mean coupling of at most so much, a curve per class, a panel per model")
 def coupling_distributions(
     models: Mapping[str, Any],
     *,
@@ -90,28 +92,27 @@ def coupling_distributions(
     """How the mean couplings of primary capsules to each class are distributed, a panel per model (figs. 4 and 6).
 
     models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings`, of which the first five classes are drawn.
-    names: what each class is called. Shares of capsules on a log scale; 1/J is marked.
+    names: what each class is called. Cumulative: the percentage of capsules with at most this coupling, which no width
+    of bins decides; 1/J is marked.
     """
     figure, (found,) = panels(min(11, 1 + 4.0 * len(models)), 3.4, columns=len(models), sharex=True, sharey=True)
+    most = min(1.0, 1.1 * max(float(np.nanmax(array(coupling))) for coupling in models.values()))
     for ax, (name, coupling) in zip(found, models.items(), strict=True):
         coupling = array(coupling)
-        parents = coupling.shape[1]
+        count, parents = coupling.shape
         for label, colour in zip(range(min(5, parents)), PALETTE, strict=False):
             shown = str(label if names is None else names[label])
-            _shares(ax, coupling[:, label], histtype="step", linewidth=1.6, color=colour, label=shown)
+            values = np.concatenate(([0.0], np.sort(coupling[:, label]), [1.0]))
+            shares = np.concatenate(([0.0], np.arange(1, count + 1), [count])) / count
+            ax.step(values, 100 * shares, where="post", linewidth=1.6, color=colour, label=shown)
         style = {"color": INK, "linestyle": "--", "linewidth": 1.2, "zorder": 0}
         ax.axvline(1 / parents, label=f"uniform, 1/{parents}", **style)
-        ax.set(yscale="log", xlim=(0, 1), xlabel="mean coupling to the class")
+        ax.set(xlim=(0, most), ylim=(-2, 102), xlabel="mean coupling to the class, at most")
         ax.set_title(name, loc="left")
-    found[0].set_ylabel(f"share of primary capsules per {1 / BINS:g}")
+        ax.grid(color=GREY, alpha=0.25)
+    found[0].set_ylabel("primary capsules (%)")
     found[-1].legend(title="class", **BESIDE)
     return figure
-
-
-def _shares(ax: Axes, values: np.ndarray, **style: Any) -> None:
-    """A histogram over [0, 1] of the shares of all values (N,)."""
-    edges = np.linspace(0, 1, BINS + 1)
-    ax.hist(np.clip(values, 0, 1), edges, weights=np.full(len(values), 1 / len(values)), **style)
 
 
 @describes("Entropy of each class's dictionary of parse trees, a bar per model")

@@ -57,10 +57,14 @@ class Penalty:
         if self.when not in ("before", "after"):
             raise ValueError(f"when = {self.when!r} is unknown; allowed: 'before', 'after'")
 
+    def rate(self, epoch: int) -> float:
+        """The share of a parameter without gradient that a step of this epoch takes; epochs count from 0."""
+        return self.strength * self.decay ** (epoch + 1)
+
     @torch.no_grad()
     def apply(self, parameters: Iterable[Tensor], epoch: int) -> None:
         """Pull parameters that have a gradient, in place; epoch counts from 0."""
-        rate = self.strength * self.decay ** (epoch + 1)
+        rate = self.rate(epoch)
         for parameter in parameters:
             if parameter.grad is None:
                 continue
@@ -132,11 +136,15 @@ class ToSparsity:
         return _ToSparsity(model, self)
 
 
-class _Pruner:
-    """What the hooks share: the penalty's moment, masks that outlive each step, and both in the state."""
+class Pruner:
+    """What the hooks share: the penalty's moment, masks that outlive each step, and both in the state.
+
+    pull: the sum of the penalty's rates over all steps so far, the dose. A weight that nothing holds is exp(-pull) of
+    what it was.
+    """
 
     def __init__(self, model: nn.Module, penalty: Penalty | None, parts: tuple[str, ...]) -> None:
-        self.penalty = penalty
+        self.penalty, self.pull = penalty, 0.0
         self.weights = {name: weight for name, weight in weights(model, parts).items() if weight.requires_grad}
         if not self.weights:
             raise ValueError(f"all weights of {type(model).__name__} that could be pruned are frozen")
@@ -144,15 +152,18 @@ class _Pruner:
         self.masks: dict[str, Tensor] = {}  # 1 where a weight is kept, in the weight's own type
 
     def after_backward(self, model: nn.Module, moment: Moment) -> None:
-        if self.penalty is not None and self.penalty.when == "before":
-            self.penalty.apply(self.penalised, moment.epoch)
+        self._pull("before", moment)
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, moment: Moment) -> None:
-        if self.penalty is not None and self.penalty.when == "after":
-            self.penalty.apply(self.penalised, moment.epoch)
+        self._pull("after", moment)
         for name, mask in self.masks.items():
             self.weights[name].mul_(mask)
+
+    def _pull(self, when: str, moment: Moment) -> None:
+        if self.penalty is not None and self.penalty.when == when:
+            self.penalty.apply(self.penalised, moment.epoch)
+            self.pull += self.penalty.rate(moment.epoch)
 
     @torch.no_grad()
     def prune(self, kept: Mapping[str, Tensor]) -> None:
@@ -162,13 +173,14 @@ class _Pruner:
             weight.mul_(self.masks[name])
 
     def state_dict(self) -> dict:
-        return {"kept": {name: mask.bool() for name, mask in self.masks.items()}}
+        return {"kept": {name: mask.bool() for name, mask in self.masks.items()}, "pull": self.pull}
 
     def load_state_dict(self, state: dict) -> None:
+        self.pull = state["pull"]
         self.masks = {name: kept.to(self.weights[name]) for name, kept in state["kept"].items()}
 
 
-class _Lobster(_Pruner):
+class _Lobster(Pruner):
     def __init__(self, model: nn.Module, config: Lobster) -> None:
         super().__init__(model, config.penalty, config.parts)
         self.config = config
@@ -215,7 +227,7 @@ class _Lobster(_Pruner):
         self.best, self.waited, self.thresholds = state["best"], state["waited"], list(state["thresholds"])
 
 
-class _ToSparsity(_Pruner):
+class _ToSparsity(Pruner):
     def __init__(self, model: nn.Module, config: ToSparsity) -> None:
         super().__init__(model, config.penalty, config.parts)
         self.config = config

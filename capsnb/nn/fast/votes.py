@@ -122,7 +122,8 @@ class _Reading(torch.autograd.Function):
             left, right = (grad, x) if ctx.agree else (x, grad)
             ctx.factors.append(_Factors(left, right, torch._C._current_graph_task_id()))
         adjoint = _sums if ctx.agree else _agreements
-        return None, adjoint(grad, votes) if need_x else None, None, grad.new_zeros(()), None
+        token = grad.new_zeros(()) if need_votes else None
+        return None, adjoint(grad, votes) if need_x else None, None, token, None
 
 
 def _blocks(poses: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ DEEP = replace(
     init_scale=0.25,
 )
 # paper 3's released code: a routing that is not differentiated, a bias before the squash, Sabour's start
-REM = replace(SABOUR, decoder="none", routing=Dynamic(gradient="last"), bias=0.1, init="normal")
+REM = replace(SABOUR, decoder="none", routing=Dynamic(gradient="detached"), bias=0.1, init="normal")
 # as Sabour's network, so that all is alike but stem and routing; its own recipe differs (Adam 5e-4 times 0.97 an epoch)
 EFFICIENT = replace(
     SABOUR,
