@@ -14,7 +14,7 @@ from toys import TwoPaths, two_path_images
 from capsnb.data import Split
 from capsnb.measure import sharing
 from capsnb.measure.path_accuracy import PAIRS, choose_k, path_accuracy, path_grid, path_reconstructions
-from capsnb.measure.paths import Places, Ranking, Reading, look, protocols, rank, relevance, top
+from capsnb.measure.paths import Places, Ranking, Reading, look, rank, relevance, top
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, MatrixCapsNetConfig, NeuronNetConfig, ResCapsConfig, StridedStem
@@ -272,14 +272,6 @@ def test_paths_where_there_is_no_coupling(small):
         guesses = model(split.images).scores.argmax(1)
     right = [(guess == split.labels).double().mean().item() for guess in (guesses, dense)]
     assert found.accuracy[0].tolist() == pytest.approx(right)
-
-
-def test_protocols_differ_in_who_tells_the_class():
-    backward, forward = (protocols(Reading(direction=way, of="contribution")) for way in ("backward", "forward"))
-    assert len(set(backward.values())) == 6 and len(set(forward.values())) == 5
-    assert {reading.of for reading in backward.values()} == {"contribution"}
-    told = {name for name, reading in backward.items() if "label" in (reading.assign, reading.target)}
-    assert told == {name for name in backward if "true class" in name}
 
 
 def test_pictures_of_a_path(small):

@@ -40,18 +40,6 @@ def test_perturbations_by_class_name_their_interval():
         plot.class_perturbations({"own": grid}, {"own": shared[:2]})
 
 
-def test_accuracy_under_perturbation_has_its_mean_and_its_range():
-    shares = torch.tensor([[0.5, 1.0], [0.7, 0.8]])
-    figure = plot.perturbed_accuracy(
-        {"DR": {"alpha": ([-1, 1], shares), "heuristic": ([-0.25, 0.25], shares)}, "EM": {"alpha": ([0, 1], shares)}}
-    )
-    assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([60, 90])
-    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == pytest.approx((50, 100))
-    assert [ax.get_title() for ax in figure.axes] == ["DR", "EM"]
-    assert texts(figure.legends[0]) == ["alpha", "heuristic"]
-
-
 def test_intervals_stand_beside_the_published_ones():
     ends = (torch.tensor([-0.4, -0.2]), torch.tensor([0.4, 0.3]))
     figure = plot.class_intervals(
@@ -79,14 +67,6 @@ def test_effects_have_a_dot_from_the_threshold_on():
     assert ticks(ax.xaxis) == FEATURES and np.allclose(ax.images[0].get_array(), effect)
     with pytest.raises(ValueError, match=r"has effects \(3, 5\) for 2 features"):
         plot.feature_effects({"class 1": effect}, ["a", "b"])
-
-
-def test_counts_of_moved_features_have_their_classes_range():
-    counts = torch.tensor([[1, 3], [4, 4]])
-    ax = plot.features_moved({"DR": {"dimensions": counts, "null: shuffled": counts * 0}, "EM": {}}, 5)
-    assert [line.get_xdata()[0] for line in ax.lines] == [3, 0]
-    assert ax.collections[0].get_segments()[0][:, 0].tolist() == [2, 4]
-    assert texts(ax.get_legend()) == ["dimensions", "null: shuffled"] and ticks(ax.yaxis) == ["DR", "EM"]
 
 
 def test_ablation_curves_by_layer_and_by_class():
@@ -131,25 +111,6 @@ def test_maps_stand_beside_their_image():
     assert figure.axes[2].images[0].get_clim() == (0, 1) and figure.axes[3].get_ylabel() == "5"
     with pytest.raises(ValueError, match=r"class has maps \(1, 4, 4\) for 2 images"):
         plot.overlap_maps(images, {"class": maps[:1]})
-
-
-def test_scores_stand_above_their_chance():
-    flat = ([0.3, 0.12, 0.03], [0.05, 0.03, 0.01])
-    panels = {"isolated": {"unit 1": flat, "null: shuffled pairs": flat, "null: mask area": flat}}
-    figure = plot.overlap_scores(panels, (0.1, 0.25, 0.5), published={"isolated": [31, 12, 3]})
-    lines = figure.axes[0].lines
-    assert lines[-1].get_ydata().tolist() == [31, 12, 3]
-    assert lines[0].get_ydata().tolist() == pytest.approx([30, 12, 3])
-    assert texts(figure.legends[0]) == [*panels["isolated"], "published"]
-    assert ticks(figure.axes[0].xaxis) == ["0.1", "0.25", "0.5"]
-
-
-def test_activation_of_shared_against_exclusive_units():
-    nan = float("nan")
-    ax = plot.shared_activation({"DR": ([0.5, 0.4], [0.2, nan])}, classes=["a", "b"])
-    assert ax.lines[0].get_xydata().tolist()[0] == [0.5, 0.2]
-    assert [text.get_text() for text in ax.texts] == ["a"]
-    assert texts(ax.get_legend()) == ["DR", "equal"]
 
 
 def test_bands_reach_from_seed_to_seed_and_nulls_are_grey():

@@ -14,7 +14,6 @@ from capsnb.measure.visual import (
     Effects,
     class_agreement,
     class_std,
-    disentanglement,
     effects,
     entangled,
     moved,
@@ -107,16 +106,6 @@ def test_a_known_slope_is_found_and_explains_what_it_does():
 def hand(effect):
     effect = torch.as_tensor(effect, dtype=torch.float64)
     return Effects(effect, torch.ones_like(effect))
-
-
-def test_disentanglement_of_one_to_one_and_of_all_to_all():
-    one = hand(torch.eye(5)[None])
-    assert_close(torch.stack(disentanglement(one)), torch.ones(2, 1).double())
-    every = hand(-torch.ones(1, 5, 5))
-    assert_close(torch.stack(disentanglement(every)), torch.zeros(2, 1).double(), atol=1e-12, rtol=0)
-    # a dimension that moves one feature by 3, and one that moves all by 1/5: (3 * 1 + 1 * 0) / 4
-    mixed = hand([[[3.0, 0, 0, 0, 0], [0.2] * 5]])
-    assert disentanglement(mixed).disentanglement.item() == pytest.approx(0.75)
 
 
 def test_properties_by_hand():

@@ -52,7 +52,7 @@ def path_accuracy(
     One list alone ablates one layer; both together, the complete path. batch: images times sets at once. A layer's
     convolutions run once for all sets of units.
     against: "label", or "prediction", how often a path answers as the whole network does: a candidate for what Table 1
-    reports of CIFAR-10 (see `paths.protocols`).
+    reports of CIFAR-10.
     """
     if against not in ("label", "prediction"):
         raise ValueError(f"against = {against!r} is unknown; allowed: label, prediction")

@@ -11,7 +11,7 @@ first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -78,26 +78,6 @@ class Reading:
         """Whose set an image is given, of filters and of units: "image", "class", "each" or "all"."""
         units = "each" if self.assign == "each" else self.sets
         return units if self.filters == "units" else self.filters, units
-
-
-def protocols(reading: Reading) -> dict[str, Reading]:
-    """Who tells a path which class to look at: a reading, and the same under every such protocol.
-
-    The paper's CIFAR-10 paths reach 99.7 and 99.9 % where the whole network has 84.3 (Table 1), in the class-agnostic
-    direction too. Its text does not say whose set an image is given. A set of the image's true class tells the answer;
-    so does a ranking towards the true class. Ranking the test images themselves is one more: give `rank` that split.
-    """
-    plain = replace(reading, sets="class", assign="prediction", target="prediction")
-    found = {
-        "set of the predicted class": plain,
-        "set of the true class": replace(plain, assign="label"),
-        "each class scored by its own set": replace(plain, assign="each"),
-        "set of the image": replace(plain, sets="image"),
-        "one set for all images": replace(plain, sets="all"),
-    }
-    if reading.direction == "backward":
-        found["set of the image, true class"] = replace(plain, sets="image", target="label")
-    return found
 
 
 class Places(NamedTuple):

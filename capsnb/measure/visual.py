@@ -8,7 +8,6 @@ this module is ours; the paper has no such number.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -35,13 +34,6 @@ class Effects(NamedTuple):
 
     effect: Tensor  # (K, D, F) change from the interval's low end to its high end, in spreads of the feature
     explained: Tensor  # (K, D, F) share of the feature's variance over the steps of an image that the line explains
-
-
-class Disentanglement(NamedTuple):
-    """Scores in [0, 1]; 1 is one feature per dimension, or one dimension per feature (Eastwood & Williams 2018)."""
-
-    disentanglement: Tensor  # (K,) 1 - entropy of a dimension's shares over features, mean weighted by its effect
-    completeness: Tensor  # (K,) 1 - entropy of a feature's shares over dimensions, likewise
 
 
 class ClassAgreement(NamedTuple):
@@ -182,17 +174,6 @@ def entangled(found: Effects, *, threshold: float = MOVES) -> float:
     return ((counts > 1).sum() / (counts > 0).sum()).item()
 
 
-def disentanglement(found: Effects) -> Disentanglement:
-    """How exclusively dimensions and features belong together, from the sizes of the effects.
-
-    Features are not independent (thick digits have more ink), so 1 is out of reach; a basis of poses turned at random
-    (`random_axes`) tells what the dimensions themselves have to do with it. The score knows shares, not sizes: an
-    untrained decoder, whose pictures hardly change and then in brightness alone, scores high. Read it beside `moved`.
-    """
-    size = found.effect.abs()
-    return Disentanglement(_exclusive(size), _exclusive(size.transpose(1, 2)))
-
-
 def class_agreement(found: Effects) -> ClassAgreement:
     """Whether a dimension has the same effects in different classes; compare with `shuffled_dimensions`."""
     effect = found.effect
@@ -223,12 +204,3 @@ def _unwrap(angles: Tensor) -> Tensor:
     jump = angles.diff(dim=2)
     jump = jump - 180 * (jump / 180).round()
     return torch.cat([angles[:, :, :1], angles[:, :, :1] + jump.cumsum(2)], 2)
-
-
-def _exclusive(size: Tensor) -> Tensor:
-    """(K, D, F) -> (K,): 1 - entropy of each row over its F entries, weighted by the row's sum."""
-    total = size.sum(-1, keepdim=True)
-    share = size / total.clamp_min(torch.finfo(size.dtype).tiny)
-    entropy = torch.special.entr(share).sum(-1) / math.log(size.shape[-1])
-    weight = total.squeeze(-1) / total.sum((1, 2)).clamp_min(torch.finfo(size.dtype).tiny).unsqueeze(-1)
-    return (weight * (1 - entropy)).sum(-1)

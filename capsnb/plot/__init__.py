@@ -10,7 +10,6 @@ from capsnb.plot.curves import (
     ablation_curves,
     factor_curves,
     level_curves,
-    overlap_scores,
     scaling,
     seed_bands,
     viewpoint_curves,
@@ -23,17 +22,14 @@ from capsnb.plot.perturbation import (
     class_intervals,
     class_perturbations,
     feature_effects,
-    features_moved,
     perturbation_grid,
     perturbation_panels,
-    perturbed_accuracy,
 )
 from capsnb.plot.points import (
     accuracy_against_parameters,
     accuracy_against_setting,
     paired_effects,
     seed_points,
-    shared_activation,
     transfer_points,
 )
 from capsnb.plot.routing import coupling_distributions, coupling_histogram, couplings, entropy_by_class, lengths

@@ -127,38 +127,6 @@ def seed_bands(
     return figure
 
 
-@describes("How much of a part's heatmap lies inside its whole's, against the threshold of the map")
-def overlap_scores(
-    scores: Mapping[str, Mapping[str, tuple[Any, Any]]],
-    thresholds: Sequence[float],
-    *,
-    published: Mapping[str, Any] | None = None,
-) -> Figure:
-    """Relevance mass accuracy against the threshold (Table 4): panel -> curve -> (mean (T,), std (T,)), shares.
-
-    Curves whose name starts with "null" are grey: shuffled pairs, the mask's area. published: panel -> (T,) in percent.
-    """
-    figure, (found,) = panels(1.2 + 2.7 * len(scores), 3.5, columns=len(scores), sharey=True)
-    places, entries, colours = np.arange(len(thresholds)), {}, _colours(scores)
-    for ax, (name, curves) in zip(found, scores.items(), strict=True):
-        dashes = iter(("--", ":", "-."))
-        lift = iter(np.linspace(-0.12, 0.12, max(2, len(curves))))
-        for marker, (curve, (mean, std)) in zip(MARKERS, curves.items(), strict=False):
-            style = {"color": colours[curve], "linestyle": next(dashes) if curve.startswith("null") else "-"}
-            mean, std = 100 * array(mean).astype(float), 100 * array(std).astype(float)
-            drawn = ax.errorbar(places + next(lift), mean, std, marker=marker, capsize=2, elinewidth=1, **style)
-            entries.setdefault(curve, drawn)
-        if published and name in published:
-            (entries["published"],) = ax.plot(places, array(published[name]), **PUBLISHED)
-        ax.set_xticks(places, [f"{threshold:g}" for threshold in thresholds])
-        ax.set(xlabel="threshold of the class map", ylim=(0, None))
-        ax.set_title(name)
-        ax.grid(axis="y", color=GREY, alpha=0.25)
-    found[0].set_ylabel("relevance mass accuracy (%)")
-    legend_above(figure, entries, 3)
-    return figure
-
-
 @describes("Accuracy, entropy and keys against the number of levels that couplings are rounded to")
 def level_curves(models: Mapping[str, Mapping[int, Mapping[str, float]]], *, chosen: int | None = None) -> Figure:
     """Accuracy, entropy and keys against the number of levels K: model -> K -> accuracy (share), entropy, bound, keys.

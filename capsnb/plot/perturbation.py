@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from capsnb.plot.images import GAP, image_grid
-from capsnb.plot.layout import axes, bare, distinct, labelled, legend_above, named_rows, panels
-from capsnb.plot.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, array
+from capsnb.plot.layout import bare, named_rows, panels
+from capsnb.plot.style import BLUE, ORANGE, RED, array
 from capsnb.plot.words import describes
 
 
@@ -108,27 +108,6 @@ def _few_greys(images: np.ndarray) -> np.ndarray:
     return (images * 31).round() / 31
 
 
-@describes("Accuracy of networks on their own pictures from changed poses")
-def perturbed_accuracy(networks: Mapping[str, Mapping[str, tuple[Any, Any]]], *, xlabel: str = "value") -> Figure:
-    """Accuracy of a network on its own perturbed pictures (figure 8): network -> range -> (values (S,), shares (D, S)).
-
-    A panel per network; lines are means over the dimensions, bands reach from the worst dimension to the best.
-    """
-    figure, (found,) = panels(1.2 + 3.1 * len(networks), 3.4, columns=len(networks), sharey=True)
-    for ax, (name, ranges) in zip(found, networks.items(), strict=True):
-        for kind, (values, shares), look in distinct(ranges):
-            values, shares = array(values), 100 * np.atleast_2d(array(shares))
-            ax.plot(values, shares.mean(0), markersize=4, label=kind, **look)
-            ax.fill_between(values, shares.min(0), shares.max(0), color=look["color"], alpha=0.15, linewidth=0)
-        ax.set(xlabel=xlabel, ylim=(0, 103))
-        ax.set_title(name)
-        ax.grid(axis="y", color=GREY, alpha=0.25)
-    found[0].set_ylabel("accuracy on own pictures (%)")
-    ranges = labelled(found)  # they differ among networks
-    legend_above(figure, ranges, len(ranges))
-    return figure
-
-
 @describes("Interval that the dimensions of each class's pose take, a row per class")
 def class_intervals(
     networks: Mapping[str, tuple[Any, Any]],
@@ -180,28 +159,3 @@ def feature_effects(effects: Mapping[str, Any], features: Sequence[str], *, thre
     label = f"change over the interval (spreads)\ndot: at least {threshold:g}"
     figure.colorbar(drawn, ax=found, extend="both", label=label)
     return figure
-
-
-@describes("How many visual features a dimension of a pose moves, a row per network")
-def features_moved(
-    counts: Mapping[str, Mapping[str, Any]], features: int, *, threshold: float = 0.5, ax: Axes | None = None
-) -> Axes:
-    """How many features a dimension moves: network -> "dimensions", "PCA directions", null... -> counts, any shape.
-
-    Means, with a line from the least to the most class (rows of (K, D) counts).
-    """
-    ax = axes(ax, 7.0, 1.2 + 0.5 * len(counts))
-    kinds = list(dict.fromkeys(kind for found in counts.values() for kind in found))
-    for row, found in enumerate(counts.values()):
-        for kind, values in found.items():
-            place = kinds.index(kind)
-            height = row + 0.6 * ((place + 0.5) / len(kinds) - 0.5)
-            classes = np.atleast_2d(array(values).astype(float)).mean(-1)
-            colour = GREY if kind.startswith("null") else PALETTE[place % len(PALETTE)]
-            ax.hlines(height, classes.min(), classes.max(), color=colour, linewidth=2)
-            style = {"color": colour, "label": kind, "linestyle": "none", "markersize": 7}
-            ax.plot(classes.mean(), height, MARKERS[place % len(MARKERS)], **style)
-    ax.set_xlim(-0.1, features + 0.1)
-    return named_rows(
-        ax, list(counts), f"features of {features} that a dimension moves by at least {threshold:g} spreads"
-    )

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
-from capsnb.plot.style import BLUE, GREY, ORANGE, RED, array
+from capsnb.plot.style import BLUE, ORANGE, RED, array
 from capsnb.plot.words import describes
 
 SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")  # of `capsnb.measure.transfer`
@@ -156,31 +156,3 @@ def accuracy_against_setting(
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     return finished(ax, xlabel, ylabel)
-
-
-@describes("Mean activation of each class's exclusive units against that of its shared ones")
-def shared_activation(
-    networks: Mapping[str, tuple[Any, Any]], *, classes: Sequence[Any] | None = None, ax: Axes | None = None
-) -> Axes:
-    """Mean activation of each class's exclusive against its shared units: network -> (exclusive (K,), shared (K,)).
-
-    Below the diagonal, shared units are less active, which is what Tawalbeh & Oramas (2024) claim. classes: written
-    beside the points.
-    """
-    ax = axes(ax, 4.4, 4.0)
-    seen: list[float] = []
-    for name, pair, look in distinct(networks):
-        exclusive, shared = (array(part).astype(float) for part in pair)
-        ax.plot(exclusive, shared, label=name, linestyle="none", alpha=0.85, **look)
-        for label, x, y in zip(classes if classes is not None else [], exclusive, shared, strict=False):
-            if np.isfinite(x) and np.isfinite(y):
-                ax.annotate(str(label), (x, y), xytext=(4, 2), textcoords="offset points", fontsize=8)
-        seen += [*exclusive[np.isfinite(exclusive)], *shared[np.isfinite(shared)]]
-    if seen:
-        edge = 0.08 * (max(seen) - min(seen)) or 0.1
-        ends = (min(seen) - edge, max(seen) + edge)
-        ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="equal")
-        ax.set(xlim=ends, ylim=ends)
-    ax.set(xlabel="activation of exclusive units", ylabel="activation of shared units")
-    ax.legend(loc="best")
-    return ax
