@@ -315,15 +315,27 @@ def test_table_compares_this_run_with_the_record(best, helps, tmp_path):
     assert (second["recorded verdict"], second["recorded reason"]) == ("not run", "no run recorded")
 
 
-def test_what_rests_on_the_store_alone_is_the_recorded_run_at_every_profile(best, helps, tmp_path):
+def committed(folder, shown):
+    """A folder with a notebook 00 that displays a table."""
+    cell = {"cell_type": "code", "outputs": [{"data": shown._repr_mimebundle_()}]}
+    (folder / "00_first.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown"}, cell]}))
+    return folder
+
+
+def test_the_recorded_run_is_what_the_committed_notebook_shows_of_the_store(best, helps, tmp_path):
     record("00", {"error": {"capsnet": [9.0]}}, seeds=[0], settings={}, device="a CPU", root=tmp_path)
-    kept = {"error": {"capsnet": [0.26, 0.27, 0.25]}}
-    first, second = table("00", [best, helps], {}, kept=kept, root=tmp_path).rows
+    made = {"device": "a CPU", "code": "abc", "date": "2026-01-01", "versions": {}}
+    values = {"error": {"capsnet": {0: 0.26, 1: 0.27, 2: 0.25}}}
+    of_store = table("00", [best, helps], values, stored=True, made=made, root=tmp_path)
+    folder = committed(tmp_path, of_store)
+    live = {"error": {"capsnet": [2.0]}}
+    first, second = table("00", [best, helps], live, root=tmp_path, committed=folder).rows
     assert (first["recorded run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
-    assert (first["recorded origin"], first["this run"], first["verdict"]) == ("evidence store", "", "not run")
+    assert (first["recorded holm"], first["this run"]) == (of_store.rows[0]["recorded holm"], "2 (n=1)")
     assert second["recorded verdict"] == "not run"
-    with pytest.raises(ValueError, match=r"Values for \['eror'\]"):
-        table("00", [best], {}, kept={"eror": {}}, root=tmp_path)
+    # a notebook that trained what it shows says nothing of the store
+    committed(tmp_path, table("00", [best, helps], values, root=tmp_path, committed=tmp_path / "none"))
+    assert table("00", [best], live, root=tmp_path, committed=folder).rows[0]["recorded run"] == "9 (n=1)"
 
 
 def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -12,6 +14,7 @@ from capsnb.evidence.claims import EXPLAINING, NULL, Claim, kind, verdict
 from capsnb.evidence.records import named, recorded
 from capsnb.evidence.rules import Difference, Equivalence, Measured
 from capsnb.evidence.verdicts import DECIDED, OURS, Verdict, holm
+from capsnb.installation import project
 
 MIME = "application/vnd.capsnb.claims+json"
 RUN = "application/vnd.capsnb.run+json"
@@ -56,10 +59,10 @@ def table(
     declared: int | Mapping[str, int] | None = None,
     not_run: str | Mapping[str, str] = "not in this profile",
     stored: bool = False,
-    kept: Mapping[str, Measured] | None = None,
     settings: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
+    committed: Path | None = None,
 ) -> ClaimsTable:
     """Judge every claim of a notebook on this run and on the record; the last expression of a notebook.
 
@@ -67,9 +70,9 @@ def table(
     nulls, explaining: the same, measured in the variant's place: of the untrained twin, say, and of what a claim's
     `explained` names. images, declared: those of a claim (`Claim`) that has none of its own, for all or by name.
     stored: the values come from the evidence store (`Plan.recorded`): they are the recorded run, of this run there is
-    nothing to show; claims without values fall back on what was recorded of them before.
-    kept: where `stored` is not: of claims that rest on grids of the evidence store alone, what it says of them; that is
-    their recorded run at every profile.
+    nothing to show; claims without values fall back on what was recorded of them before. Where they do not, the
+    recorded run is what the notebook as it is committed shows of the store, so that a page says one thing of it.
+    committed: the folder of those notebooks, the project's by default, unless the records have a folder of their own.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
     settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
     `capsnb results record` can keep it.
@@ -79,8 +82,7 @@ def table(
         for claim in claims
     ]
     names = [claim.name for claim in claims]
-    kept = kept or {}
-    if unknown := {*measured, *kept, *(nulls or {}), *(explaining or {})} - set(names):
+    if unknown := {*measured, *(nulls or {}), *(explaining or {})} - set(names):
         raise ValueError(f"Values for {sorted(unknown)}, but the claims are: {', '.join(names)}.")
     marked = (("", measured), (NULL, nulls or {}), (EXPLAINING, explaining or {}))
     history = recorded(notebook, root)
@@ -93,8 +95,6 @@ def table(
         earlier = replace(claim, declared=None) if stored else claim  # an earlier plan declared its own number of seeds
         then = verdict(earlier, history.measured(claim.name), why if stored else "no run recorded")
         origin = history.origin(claim.name)
-        if not stored and claim.name in kept:
-            then, origin = verdict(claim, kept[claim.name], "no run recorded"), "evidence store"
         if stored:
             then, origin = (now, named(settings or {}, made)) if values and made else (then, origin)
             now = then
@@ -120,6 +120,8 @@ def table(
     for run, verdicts in found.items():
         for row, survives in zip(rows, holm(verdicts), strict=True):
             row[f"{run}holm"] = survives
+    shown = {} if stored or (root and not committed) else _of_store(notebook, committed)
+    rows = [row | shown.get(row["claim"], {}) for row in rows]
     return ClaimsTable(tuple(rows), dict(settings or {}), dict(made or {}), stored)
 
 
@@ -130,6 +132,20 @@ def _own(claim: Claim, name: str, given: int | Mapping[str, int] | None) -> int 
 def _conditions(claim: Claim) -> str:
     images = f"; of {claim.images:,} test images" if claim.images else ""
     return images + (f"; {claim.declared} seeds declared" if claim.declared else "")
+
+
+def _of_store(notebook: str, folder: Path | None) -> dict[str, dict[str, Any]]:
+    """What the committed notebook says of the store: claim -> the recorded columns; none where it trained itself."""
+    if folder is None:
+        with suppress(FileNotFoundError):
+            folder = project() / "notebooks"
+    path = next(iter(sorted(folder.glob(f"{notebook}_*.ipynb"))), None) if folder else None
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path else []
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+    found = [row for each in data for row in each.get(MIME, ())]
+    if any(row["this run"] for row in found):
+        return {}
+    return {row["claim"]: {name: row[name] for name in row if name.startswith("recorded ")} for row in found}
 
 
 def current(row: Mapping[str, Any]) -> dict[str, Any]:
