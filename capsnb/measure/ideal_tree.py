@@ -52,9 +52,9 @@ def ideal_tree(model: nn.Module, data: ImageSet, *, images: int = 10_000, seed: 
         return place + len(labels), total + torch.stack((*parts, others.mean(1))).sum(1)
 
     batches = split.to(next(model.parameters()).device).batches(250)
-    place, total = taps.stream(model, batches, (COUPLING, children), fold, (0, torch.zeros(5, dtype=torch.float64)))
+    sums: Any = taps.stream(model, batches, (COUPLING, children), fold, (0, torch.zeros(5, dtype=torch.float64)))
     names = ("to the ideal", "of long capsules", "to even", "right", "null: shuffled classes")
-    return dict(zip(names, (total / place).tolist(), strict=True)) | {"null: even": 1 - 1 / count}
+    return dict(zip(names, (sums[1] / sums[0]).tolist(), strict=True)) | {"null: even": 1 - 1 / count}
 
 
 @measurement("why couplings stay open", paper=RENZULLI, needs=(COUPLING, "class.votes"))
@@ -87,7 +87,8 @@ def openness(model: nn.Module, data: ImageSet, *, images: int = 2000) -> dict[st
     batches = split.to(next(model.parameters()).device).batches(100)
     wanted = (COUPLING, dictionary.POSES, "class.votes")
     start: Any = (0, 0, 0, torch.zeros(()))
-    count, first, second, longest = taps.stream(model, batches, wanted, fold, start)
+    sums: Any = taps.stream(model, batches, wanted, fold, start)
+    count, first, second, longest = sums
     spread = (second / count - (first / count).square()).clamp_min(0).sqrt()
     gradient, decided, lead = (torch.cat(each) for each in found.values())
     satisfied, empty = gradient < ZERO, longest < ZERO
