@@ -44,7 +44,7 @@ def test_a_network_that_does_not_fit_the_images_is_refused_before_it_is_made(thr
         list(runs.follow(Spec(model=wrong, data=DataSpec(name=three)), root_folder=tmp_path))
     with error(ValueError, "give it classes=3$"):
         next(loop.train(replace(SMALL, classes=10).build(), prepare(DataSpec(name=three)), BRIEF))
-    assert fit.matching(wrong, prepare(DataSpec(name=three))) == SMALL
+    assert fit.following(replace(SMALL, size=28, classes=10), prepare(DataSpec(name=three)), ()) == SMALL
     assert not list(tmp_path.rglob("model.pt"))
 
 

@@ -15,12 +15,6 @@ from capsnb.data import ImageSet
 MANY, BYTES = 100_000_000, 16  # parameters; bytes of each with its gradient and the two averages of Adam
 
 
-def matching(config: Any, data: ImageSet) -> Any:
-    """A model's configuration with the channels, size and number of classes of a set; other fields stay."""
-    known = {field.name for field in dataclasses.fields(config)}
-    return dataclasses.replace(config, **{name: value for name, value in _wanted(data).items() if name in known})
-
-
 def following(config: Any, data: ImageSet, given: Iterable[str]) -> Any:
     """A configuration that follows the set wherever it has its class's default and "model.<field>" is not `given`."""
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
