@@ -8,6 +8,7 @@ import torch
 
 from capsnb.data import prepare
 from capsnb.evidence import plans
+from capsnb.evidence.sweep import read_grid
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn import taps
 from capsnb.nn.models import ZOO, CapsNetConfig
@@ -15,9 +16,8 @@ from capsnb.nn.models.backbone import BackboneStem, imagenet_weights
 from capsnb.training import runs
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity, weights
 
-MODELS = {"plain", "rem", "l2", "magnitude", "random", "l2 to sparsity", "1 iteration", "fewer capsules"}
-MODELS |= {"l2, nothing pruned"}
-DECODERS = {"decoder", "rem and decoder", "stacked", "rem stacked"}
+MODELS = {"plain", "rem", "pull alone", "pruning alone", "l2", "magnitude", "random", "1 iteration", "fewer capsules"}
+DECODERS, STACKED = {"decoder", "rem and decoder"}, {"stacked", "rem stacked"}
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))
@@ -30,7 +30,7 @@ def test_every_profile_has_the_pair_and_watches_sparsity_and_trees(profile):
     plain, rem = plan.specs["mnist/plain"][0], plan.specs["mnist/rem"][0]
     (hook,) = rem.recipe.hooks
     assert isinstance(hook, Lobster) and not plain.recipe.hooks
-    assert replace(rem.recipe, hooks=(), keep="best") == plain.recipe and rem.model == plain.model
+    assert replace(rem.recipe, hooks=()) == plain.recipe and plain.recipe.keep == "last" and rem.model == plain.model
     names = [runs.folder_of(spec).name for spec in plan.all_specs()]
     assert len(set(names)) == len(names)
 
@@ -47,23 +47,57 @@ def test_the_full_pair_is_the_released_protocol():
     assert plan.specs["mnist/plain"][0].data.validation == 5500
     sets = {name.split("/")[0] for name in plan.specs}
     assert sets == {"mnist", "fashion-mnist", "cifar10", "tiny-imagenet", "affnist", "affnist, under-trained"}
-    assert {name.split("/")[1] for name in plan.specs if name.startswith("mnist/")} == MODELS | DECODERS
+    assert {name.split("/")[1] for name in plan.specs if name.startswith("mnist/")} == MODELS | DECODERS | STACKED
+    assert plan.specs["cifar10/rem"][0].data.validation == 5500
     early = plan.specs["affnist, under-trained/rem"][0].recipe
     assert (early.target_accuracy, early.stop_on, early.augment.shift) == (0.9922, "test", 6)
 
 
-def test_long_is_the_full_width_pair_for_twelve_epochs():
+def test_long_is_the_full_width_pair_with_all_of_the_paper_s_dose_and_smaller_ones():
     plan = plans.plan("03", "long")
-    assert set(plan.specs) == {"mnist/plain", "mnist/rem"} and len(plan.seeds) == 1
-    for specs in plan.specs.values():
-        assert specs[0].model == ZOO["rem-28"].config and specs[0].recipe.epochs == 12
-    assert plan.settings["trees"] == "trees of 10,000 test images"
+    groups = {name: {key for key in plan.specs if key.startswith(f"{name}/")} for name in ("mnist", "fashion-mnist")}
+    assert groups["mnist"] == {"mnist/plain", "mnist/rem"} and len(groups["fashion-mnist"]) == 2
+    assert len(plan.seeds) == 3 and plan.settings["trees"] == "trees of 10,000 test images"
+    for name in groups["mnist"]:
+        spec = plan.specs[name][0]
+        assert spec.model == ZOO["rem-28"].config and spec.recipe.epochs == 12
+    for name, steps in {"mnist": 426, "fashion-mnist": 426, "cifar10": 348}.items():
+        (hook,) = plan.specs[f"{name}/rem"][0].recipe.hooks
+        assert steps * sum(hook.penalty.rate(epoch) for epoch in range(12)) == pytest.approx(4.26, rel=0.01)
+        assert plan.specs[f"{name}/plain"][0].data.validation == 5500
+    assert plan.specs["mnist/rem"][0].recipe.hooks[0].penalty.strength == 8.8e-4
+
+
+def test_decoders_at_long_are_stacked_on_networks_of_the_grid(project):
+    plan, grid = plans.plan("03", "long"), read_grid(project / "notebooks/sweeps/rem_dose.toml")
+    known = {(row["case"], row["seed"]): spec for row, spec in zip(grid.settings, grid.specs, strict=True)}
+    for ours, theirs in {"plain": "plain", "rem": "REM"}.items():
+        specs = plan.specs[f"mnist 14x14/{ours}"]
+        assert [known[theirs, seed] for seed in plan.seeds] == list(specs)
+    assert plan.specs["mnist 14x14/rem stacked"][0].start == known["REM", 0]
+
+
+def test_the_grids_differ_in_pull_and_pruning_alone(project):
+    dose, pull = (read_grid(project / f"notebooks/sweeps/rem_{name}.toml") for name in ("dose", "pull"))
+    assert (len(set(dose.specs)), len(set(pull.specs)), dose.notebook, dose.nulls) == (20, 15, "03", True)
+    assert {replace(spec, recipe=replace(spec.recipe, hooks=())) for spec in (*dose.specs, *pull.specs)} == set(
+        dose.specs[:5]
+    )
+    hooks = {row["case"]: spec.recipe.hooks for row, spec in zip(dose.settings, dose.specs, strict=True)}
+    assert hooks["plain"] == () and hooks["REM"] == (Lobster(),)
+    assert hooks["pull alone"] == (ToSparsity(schedule=(0.0,), penalty=Penalty()),)
+    assert hooks["pruning alone"] == (Lobster(penalty=Penalty(strength=0.0)),)
+    model = dose.specs[0].model.build()
+    assert model.primary.capsules == 36
+    shares = [spec.recipe.hooks[0].penalty.strength / 1e-4 for spec in pull.specs[::5]]
+    assert shares == pytest.approx([0.25, 0.5, 2])
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick"])
 def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(profile):
     plan = plans.plan("03", profile)
-    assert {name.removeprefix("mnist/") for name in plan.specs} == MODELS | DECODERS
+    every = MODELS | DECODERS | (STACKED if profile == "smoke" else set())
+    assert {name.removeprefix("mnist/") for name in plan.specs} == every
     data = prepare(plan.all_specs()[0].data)
     for specs in plan.specs.values():
         assert specs[0].data == plan.all_specs()[0].data
@@ -74,17 +108,18 @@ def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(pro
 
 
 def test_a_control_changes_one_thing_alone():
-    specs = {name.removeprefix("mnist/"): found[0] for name, found in plans.plan("03", "quick").specs.items()}
+    specs = {name.removeprefix("mnist/"): found[0] for name, found in plans.plan("03", "smoke").specs.items()}
     plain, rem = specs["plain"], specs["rem"]
-    assert specs["l2"].recipe.hooks[0].penalty == replace(rem.recipe.hooks[0].penalty, sensitive=False)
-    kinds = {name: specs[name].recipe.hooks[0] for name in ("magnitude", "random", "l2 to sparsity")}
-    assert all(isinstance(hook, ToSparsity) for hook in kinds.values())
-    assert len({hook.schedule for hook in kinds.values()}) == 1
-    alone = specs["l2, nothing pruned"].recipe.hooks[0]
-    assert alone == ToSparsity(schedule=(0.0,), penalty=specs["l2"].recipe.hooks[0].penalty)
+    (lobster,) = rem.recipe.hooks
+    assert specs["l2"].recipe.hooks == (replace(lobster, penalty=replace(lobster.penalty, sensitive=False)),)
+    assert specs["pull alone"].recipe.hooks == (ToSparsity(schedule=(0.0,), penalty=lobster.penalty),)
+    assert specs["pruning alone"].recipe.hooks == (replace(lobster, penalty=replace(lobster.penalty, strength=0.0)),)
+    chosen = [specs[name].recipe.hooks[0] for name in ("magnitude", "random")]
+    assert chosen == [ToSparsity(schedule=chosen[0].schedule, choose=how) for how in ("magnitude", "random")]
     assert specs["1 iteration"].model == replace(plain.model, routing=replace(plain.model.routing, iterations=1))
-    assert specs["fewer capsules"].model.stem.types * 4 == plain.model.stem.types
-    assert specs["rem and decoder"].recipe == rem.recipe
+    assert specs["fewer capsules"].model.stem.types == max(1, plain.model.stem.types // 4)
+    decoder = replace(plain.recipe, reconstruction_weight=5e-4 / 0.3081**2)  # in units of the pixels' deviation
+    assert specs["decoder"].recipe == decoder and specs["rem and decoder"].recipe == replace(decoder, hooks=(lobster,))
     stacked = specs["rem stacked"]
     assert stacked.start == rem and stacked.reset == ("decoder",) and stacked.frozen == ("conv1", "primary", "class")
 

@@ -55,8 +55,8 @@ NAMES: dict[str, tuple[str, int]] = {
     "part-decay": ("capsnb.training.hooks:PartDecay", 1),
     "revival": ("capsnb.training.hooks:Revival", 1),
     "keep-norms": ("capsnb.training.hooks:KeepNorms", 1),
-    "penalty": ("capsnb.training.pruning:Penalty", 1),
-    "lobster": ("capsnb.training.pruning:Lobster", 1),
+    "penalty": ("capsnb.training.pruning:Penalty", 2),
+    "lobster": ("capsnb.training.pruning:Lobster", 2),
     "to-sparsity": ("capsnb.training.pruning:ToSparsity", 1),
     "quantiser": ("capsnb.measure.quantisation:Quantiser", 1),
 }

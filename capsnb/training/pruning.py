@@ -31,12 +31,12 @@ from capsnb.training.recipe import Moment
 
 LAYERS = (nn.Conv2d, nn.Conv3d, RoutedCapsules)
 SMALLEST = 1e-10  # a search ends when its threshold moves by less (Renzulli et al., released code)
-PLATEAU = 0.01  # a loss that is lower by less than this share has not improved (released code)
+PLATEAU = 0.01  # a loss that is not higher than the best by this share still counts as an improvement (released code)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
-    """Every step pulls a parameter to 0: p <- p - rate * p * ReLU(1 - |dL/dp|), rate = strength * decay^(epoch + 1).
+    """Every step pulls a parameter to 0: p <- p - rate * p * ReLU(1 - |dL/dp|), rate = strength * decay^epoch.
 
     Renzulli et al. 2022, eq. 16, apart from the optimiser's step and not times its learning rate; a parameter on which
     the loss depends strongly is left alone. Biases and priors of the layers are pulled too, as released.
@@ -50,8 +50,8 @@ class Penalty:
     when: str = "before"
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength < 1:
-            raise ValueError(f"strength = {self.strength}: it must be above 0 and below 1")
+        if not 0 <= self.strength < 1:
+            raise ValueError(f"strength = {self.strength}: it must be at least 0, for no pull, and below 1")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay = {self.decay}: it must be above 0 and at most 1")
         if self.when not in ("before", "after"):
@@ -59,7 +59,7 @@ class Penalty:
 
     def rate(self, epoch: int) -> float:
         """The share of a parameter without gradient that a step of this epoch takes; epochs count from 0."""
-        return self.strength * self.decay ** (epoch + 1)
+        return self.strength * self.decay**epoch
 
     @torch.no_grad()
     def apply(self, parameters: Iterable[Tensor], epoch: int) -> None:
@@ -80,11 +80,12 @@ class Lobster:
 
     The magnitude is the largest that bisection finds for which the class loss on the validation images is at most
     (1 + twt) times what it was (`largest_threshold`).
-    pwe: epochs without a lower validation loss (by 1 %) to wait before pruning; -1, as released, prunes after every
-    epoch. above: no pruning while the validation accuracy is below this: an untrained network loses nothing with its
-    weights (the released code asks 0.5 of affNIST; later than the first epochs it changes nothing). images: so many
-    validation images at most, all when None; trials: so many evaluations at most. parts: names of the model's parts to
-    penalise and prune, all when empty. loss: as `Recipe.loss`.
+    pwe: so many epochs in a row whose validation loss, before any pruning, is 1 % or more above the best of the wait
+    have to pass before weights go; -1, as released, prunes after every epoch. above: no pruning while the validation
+    accuracy is below this: an untrained network loses nothing with its weights (the released code asks 0.5 of affNIST;
+    later than the first epochs it changes nothing). images: so many validation images at most, all when None; trials:
+    so many evaluations at most. parts: names of the model's parts to penalise and prune, all when empty. loss: as
+    `Recipe.loss`.
     """
 
     penalty: Penalty = field(default_factory=Penalty)
@@ -190,11 +191,9 @@ class _Lobster(Pruner):
     @torch.no_grad()
     def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None:
         now = self._evaluate(model, data)
-        if now.loss < self.best * (1 - PLATEAU):
-            self.best, self.waited = now.loss, 0
-        else:
-            self.waited += 1
-        if self.waited <= self.config.pwe or now.accuracy < self.config.above:
+        self.waited = 0 if now.loss < self.best * (1 + PLATEAU) else self.waited + 1
+        self.best = min(self.best, now.loss)
+        if self.waited < self.config.pwe or now.accuracy < self.config.above:
             return
         saved = {name: weight.clone() for name, weight in self.weights.items()}
 

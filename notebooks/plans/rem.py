@@ -1,17 +1,23 @@
 """Notebook 03: few and stable parse trees by pruning (REM, Renzulli, Tartaglione & Grangetto 2022).
 
 Variants are named set/variant, the sets as in the paper's tables: mnist (Tables 2 to 5, figures 4 to 8), fashion-mnist,
-cifar10, tiny-imagenet (Table 6), affnist and "affnist, under-trained" (Table 7). Of MNIST:
+cifar10, tiny-imagenet (Table 6), affnist and "affnist, under-trained" (Table 7); "mnist 14x14" are networks of
+sweeps/rem_dose.toml, on which decoders are stacked. Of MNIST:
 
 plain, rem        the paper's pair: without and with LOBSTER
-l2                        the same threshold rule, with plain l2 as the penalty
-l2, nothing pruned        the penalty alone: is it the weights that are gone, or those that are small?
-magnitude, random,
-l2 to sparsity            as many weights gone as REM is expected to take, chosen otherwise
-1 iteration               T = 1, exactly zero entropy with uniform couplings (sec. 3.1)
-fewer capsules            a quarter of the types of primary capsules, not pruned
-decoder, rem and decoder  trained with a decoder, which is said to undo the gain (sec. 4.3)
-stacked, rem stacked      a decoder trained alone on the frozen encoder (figure 8)
+pull alone        REM's pull, nothing pruned: is it the weights that are gone, or those that are small?
+pruning alone     REM's threshold, nothing pulled
+l2                REM with plain l2 as the penalty
+magnitude, random as many weights gone as REM is expected to take, chosen otherwise
+1 iteration       T = 1, exactly zero entropy with uniform couplings (sec. 3.1)
+fewer capsules    a quarter of the types of primary capsules, not pruned
+decoder,
+rem and decoder   trained with a decoder, which is said to undo the gain (sec. 4.3)
+stacked,
+rem stacked       a decoder trained alone on the frozen encoder (figure 8)
+
+Order of worth where hours are short: sweeps/rem_dose.toml, MNIST's pair, sweeps/rem_pull.toml, then the rest of long;
+Tables 6 and 7 at their own size are of full. `capsnb results open` has the hours of each.
 """
 
 from __future__ import annotations
@@ -37,7 +43,6 @@ PAPER = Recipe(
     decay_unit="epochs",
     min_learning_rate=0.0,
     patience=201,
-    keep="best",
 )
 MNIST = DataSpec(name="mnist", validation=5500)
 AFFNIST = replace(MNIST, derive=Translated(splits=("validation",)))  # trained on digits anywhere: shifts of 6 px
@@ -45,25 +50,36 @@ SPARSITY = 0.8553  # Table 4
 HALF = replace(
     ZOO["rem-28"].config, size=14, stem=StridedStem(channels=16, kernel=5, types=4), decoder_widths=(64, 128)
 )
+EIGHTH = StridedStem(channels=32, types=4)
 SMALLEST = replace(HALF, stem=StridedStem(channels=8, kernel=5, types=2, dim=4), decoder_widths=(16, 32))
 LEVELS = (2, 3, 4, 5, 6, 8, 11, 16, 21, 32, 64, 128)
+DOSE = 4.26  # what all pulls of the released schedule add up to, however long, in steps of MNIST
+# released: 0.0005 times the sum of squares of pixels in units of their standard deviation, 0.3081; ours are in [0, 1]
+RECONSTRUCTION = 5e-4 / 0.3081**2
 
 
 def pruned(spec: Spec, hook: Any) -> Spec:
-    """The same training with a pruning hook; the last weights are kept, as released, where the others keep the best."""
-    return replace(spec, recipe=replace(spec.recipe, hooks=(hook,), keep="last"))
+    """The same training with a pruning hook."""
+    return replace(spec, recipe=replace(spec.recipe, hooks=(hook,)))
+
+
+def dosed(epochs: int, steps: int) -> Penalty:
+    """The released pull, stronger, so that so many epochs of so many steps have all of it."""
+    return Penalty(strength=float(f"{DOSE / (steps * sum(Penalty().decay ** epoch for epoch in range(epochs))):.3g}"))
 
 
 def stacked(spec: Spec, epochs: int) -> Spec:
     """A decoder trained alone on a run's encoder: nothing of the encoder changes (sec. 4.3)."""
-    recipe = replace(spec.recipe, epochs=epochs, hooks=(), keep="last", patience=None, target_accuracy=None)
+    recipe = replace(spec.recipe, epochs=epochs, hooks=(), patience=None, target_accuracy=None)
+    recipe = replace(recipe, reconstruction_weight=RECONSTRUCTION)
     model = replace(spec.model, decoder="conditional")
     return replace(spec, model=model, recipe=recipe, start=spec, reset=("decoder",), frozen=ENCODER)
 
 
 def decoded(spec: Spec) -> Spec:
     """The same training with a decoder."""
-    return replace(spec, model=replace(spec.model, decoder="conditional"))
+    recipe = replace(spec.recipe, reconstruction_weight=RECONSTRUCTION)
+    return replace(spec, model=replace(spec.model, decoder="conditional"), recipe=recipe)
 
 
 def pair(base: Spec, lobster: Lobster) -> dict[str, Spec]:
@@ -72,29 +88,29 @@ def pair(base: Spec, lobster: Lobster) -> dict[str, Spec]:
 
 
 def controls(base: Spec, lobster: Lobster, schedule: tuple[float, ...]) -> dict[str, Spec]:
-    """Is a low entropy the pruning's doing? Other weights gone, at one sparsity, and fewer or unrouted capsules."""
-    l2 = replace(lobster.penalty, sensitive=False)
+    """Is a low entropy the pruning's doing? Each half of REM alone, other weights gone, fewer or unrouted capsules."""
+    l2, none = replace(lobster.penalty, sensitive=False), replace(lobster.penalty, strength=0.0)
     model, stem = base.model, base.model.stem
     few = replace(stem, types=max(1, stem.types // 4))
     return {
+        "pull alone": pruned(base, ToSparsity(schedule=(0.0,), penalty=lobster.penalty)),
+        "pruning alone": pruned(base, replace(lobster, penalty=none)),
         "l2": pruned(base, replace(lobster, penalty=l2)),
-        "l2, nothing pruned": pruned(base, ToSparsity(schedule=(0.0,), penalty=l2)),
         "magnitude": pruned(base, ToSparsity(schedule=schedule)),
         "random": pruned(base, ToSparsity(schedule=schedule, choose="random")),
-        "l2 to sparsity": pruned(base, ToSparsity(schedule=schedule, penalty=l2)),
         "1 iteration": replace(base, model=replace(model, routing=replace(model.routing, iterations=1))),
         "fewer capsules": replace(base, model=replace(model, stem=few)),
     }
 
 
-def decoders(specs: dict[str, Spec], epochs: int) -> dict[str, Spec]:
-    """With a decoder in training, and stacked on what was trained without."""
-    return {
-        "decoder": decoded(specs["plain"]),
-        "rem and decoder": decoded(specs["rem"]),
-        "stacked": stacked(specs["plain"], epochs),
-        "rem stacked": stacked(specs["rem"], epochs),
-    }
+def with_decoders(specs: dict[str, Spec]) -> dict[str, Spec]:
+    """With a decoder in training."""
+    return {"decoder": decoded(specs["plain"]), "rem and decoder": decoded(specs["rem"])}
+
+
+def with_stacked(specs: dict[str, Spec], epochs: int) -> dict[str, Spec]:
+    """With a decoder stacked on what was trained without."""
+    return {"stacked": stacked(specs["plain"], epochs), "rem stacked": stacked(specs["rem"], epochs)}
 
 
 def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
@@ -147,7 +163,7 @@ def _smoke() -> dict[str, Any]:
     base = Spec(model=SMALLEST, data=data, recipe=replace(PAPER, epochs=2, batch=32, patience=None))
     lobster = Lobster(penalty=Penalty(strength=0.01), above=0.0, trials=6)
     specs = pair(base, lobster)
-    specs |= controls(base, lobster, ramp(0.5, 1)) | decoders(specs, 1)
+    specs |= controls(base, lobster, ramp(0.5, 1)) | with_decoders(specs) | with_stacked(specs, 1)
     sizes = {"levels": (3, 11), "test images": 60, "training images": 100, "sparsity": 0.5, "agreement seeds": 2}
     return _plan(60, named("mnist", specs), 1, **sizes)
 
@@ -158,21 +174,31 @@ def _quick() -> dict[str, Any]:
     # 550 steps where the paper has some 80,000: a penalty 30 times as strong makes up for a part of it
     lobster = Lobster(penalty=Penalty(strength=3e-3), images=250, trials=12)
     specs = pair(base, lobster)
-    specs |= controls(base, lobster, ramp(0.5, 8)) | decoders(specs, 20)
+    specs |= controls(base, lobster, ramp(0.5, 8)) | with_decoders(specs)
     sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5, "agreement seeds": 2}
     return _plan(1000, named("mnist", specs), 1, **sizes)
 
 
 def _long() -> dict[str, Any]:
     base = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=replace(PAPER, epochs=12, patience=None))
-    variants = named("mnist", pair(base, Lobster(images=2_000, trials=12)))
-    return _plan(10_000, variants, 1, levels=(2, 3, 5, 8, 11, 16, 32, 128))
+    variants = named("mnist", pair(base, Lobster(penalty=dosed(12, 426), images=2_000, trials=12)))
+    recipe = replace(base.recipe, epochs=60, augment=Augment(shift=1))
+    specs = pair(Spec(model=HALF, data=replace(MNIST, resize=14), recipe=recipe), Lobster())
+    variants |= named("mnist 14x14", specs | with_decoders(specs) | with_stacked(specs, 60))
+    fashion = replace(base, model=replace(base.model, stem=EIGHTH), data=replace(MNIST, name="fashion-mnist"))
+    fashion = replace(fashion, recipe=replace(base.recipe, augment=Augment(shift=2, flip=True)))
+    variants |= named("fashion-mnist", pair(fashion, Lobster(penalty=dosed(12, 426))))
+    model = replace(ZOO["rem-24"].config, stem=replace(EIGHTH, types=8))
+    data = DataSpec(name="cifar10", resize=24, validation=5500)
+    cifar = Spec(model=model, data=data, recipe=replace(base.recipe, augment=Augment(flip=True)))
+    variants |= named("cifar10", pair(cifar, Lobster(penalty=dosed(12, 348))))
+    return _plan(10_000, variants, 3, levels=(2, 3, 5, 8, 11, 16, 32, 128))
 
 
 def _full() -> dict[str, Any]:
     mnist = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=PAPER)
     specs = pair(mnist, Lobster())
-    specs |= controls(mnist, Lobster(), ramp(SPARSITY, 50)) | decoders(specs, 50)
+    specs |= controls(mnist, Lobster(), ramp(SPARSITY, 50)) | with_decoders(specs) | with_stacked(specs, 50)
     fashion = replace(
         mnist,
         data=replace(MNIST, name="fashion-mnist"),
@@ -181,7 +207,7 @@ def _full() -> dict[str, Any]:
     # the released code also jitters brightness and contrast
     cifar = Spec(
         model=ZOO["rem-24"].config,
-        data=DataSpec(name="cifar10", resize=24),
+        data=DataSpec(name="cifar10", resize=24, validation=5500),
         recipe=replace(PAPER, augment=Augment(flip=True)),
     )
     tiny = Spec(
