@@ -338,6 +338,17 @@ def test_the_recorded_run_is_what_the_committed_notebook_shows_of_the_store(best
     assert table("00", [best], live, root=tmp_path, committed=folder).rows[0]["recorded run"] == "9 (n=1)"
 
 
+def test_what_rests_on_the_store_alone_is_the_recorded_run_at_every_profile(best, helps, tmp_path):
+    record("00", {"error": {"capsnet": [9.0]}}, seeds=[0], settings={}, device="a CPU", root=tmp_path)
+    kept = {"error": {"capsnet": [0.26, 0.27, 0.25]}}
+    first, second = table("00", [best, helps], {}, kept=kept, root=tmp_path).rows
+    assert (first["recorded run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
+    assert (first["recorded origin"], first["this run"], first["verdict"]) == ("evidence store", "", "not run")
+    assert second["recorded verdict"] == "not run"
+    with pytest.raises(ValueError, match=r"Values for \['eror'\]"):
+        table("00", [best], {}, kept={"eror": {}}, root=tmp_path)
+
+
 def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="comes with Jupyter")
     bundle = table("00", [best], {}, not_run={"error": "<profile>"}, root=tmp_path)._repr_mimebundle_()

@@ -59,6 +59,7 @@ def table(
     declared: int | Mapping[str, int] | None = None,
     not_run: str | Mapping[str, str] = "not in this profile",
     stored: bool = False,
+    kept: Mapping[str, Measured] | None = None,
     settings: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
@@ -72,6 +73,8 @@ def table(
     stored: the values come from the evidence store (`Plan.recorded`): they are the recorded run, of this run there is
     nothing to show; claims without values fall back on what was recorded of them before. Where they do not, the
     recorded run is what the notebook as it is committed shows of the store, so that a page says one thing of it.
+    kept: at a notebook that trains, of claims that rest on grids of the evidence store alone, what it says of them; that
+    is their recorded run.
     committed: the folder of those notebooks, the project's by default, unless the records have a folder of their own.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
     settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
@@ -82,7 +85,8 @@ def table(
         for claim in claims
     ]
     names = [claim.name for claim in claims]
-    if unknown := {*measured, *(nulls or {}), *(explaining or {})} - set(names):
+    kept = kept or {}
+    if unknown := {*measured, *kept, *(nulls or {}), *(explaining or {})} - set(names):
         raise ValueError(f"Values for {sorted(unknown)}, but the claims are: {', '.join(names)}.")
     marked = (("", measured), (NULL, nulls or {}), (EXPLAINING, explaining or {}))
     history = recorded(notebook, root)
@@ -95,6 +99,8 @@ def table(
         earlier = replace(claim, declared=None) if stored else claim  # an earlier plan declared its own number of seeds
         then = verdict(earlier, history.measured(claim.name), why if stored else "no run recorded")
         origin = history.origin(claim.name)
+        if not stored and claim.name in kept:
+            then, origin = verdict(claim, kept[claim.name], "no run recorded"), "evidence store"
         if stored:
             then, origin = (now, named(settings or {}, made)) if values and made else (then, origin)
             now = then
