@@ -73,8 +73,7 @@ def table(
     stored: the values come from the evidence store (`Plan.recorded`): they are the recorded run, of this run there is
     nothing to show; claims without values fall back on what was recorded of them before. Where they do not, the
     recorded run is what the notebook as it is committed shows of the store, so that a page says one thing of it.
-    kept: at a notebook that trains, of claims that rest on grids of the evidence store alone, what it says of them; that
-    is their recorded run.
+    kept: in a notebook that trains, what the store says of claims that rest on grids alone: their recorded run.
     committed: the folder of those notebooks, the project's by default, unless the records have a folder of their own.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
     settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
