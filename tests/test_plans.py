@@ -40,7 +40,7 @@ def test_the_profile_is_the_argument_else_the_environment_else_quick(monkeypatch
 
 
 def test_a_protocol_names_no_seed_not_even_that_of_a_start():
-    first, other = (plans.plan("03", "quick", seed=seed) for seed in (0, 7))
+    first, other = (plans.plan("03", "smoke", seed=seed) for seed in (0, 7))
     stacked = [spec for spec in other.all_specs() if spec.start is not None]
     assert {(spec.seed, spec.start.seed) for spec in stacked} == {(7, 7)}
     assert first.protocol() == other.protocol()
