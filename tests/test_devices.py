@@ -118,7 +118,7 @@ def test_a_step_with_targets_needs_nothing_of_the_host_either():
 
 MODEL = CapsNetConfig(size=14, stem=StridedStem(channels=4, kernel=5, types=2), hidden=((4, 8),), decoder_widths=(8,))
 MATRIX = MatrixCapsNetConfig(size=14, width=4, types=2, layers=((2, 3, 1),), decoder="none")
-SIZES = Sizes(images=12, few=3, parts=2)
+SIZES = Sizes(images=16, few=3, parts=2)
 OWN = [name for name, each in MEASURES.items() if each.function.__module__.startswith("capsnb.")]
 TRAINED = [name for name in OWN if set(MEASURES[name].needs) & set(WHILE_TRAINING)]
 DERIVED = {"derive": Affine(kind="c", size=14), "side": 14}  # what "derived accuracy" has to be told
