@@ -380,6 +380,13 @@ def test_a_finished_run_can_be_chosen_in_the_widget(tmp_path, monkeypatch):
     assert explorer.subject.name == explorer.picker.value == "capsnet-small"
 
 
+def test_checkpoints_without_a_decoder_are_not_offered_where_pictures_are_made():
+    pictures_of, routing = (kind("capsnet-small") for kind in (PerturbationExplorer, ViewpointExplorer))
+    offered, all_of_them = ({value for _, value in each.picker.options} for each in (pictures_of, routing))
+    without = {name for name, spec in checkpoints.CHECKPOINTS.items() if spec.model.decoder == "none"}
+    assert without and without <= all_of_them and not without & offered
+
+
 def test_a_model_of_the_readers_own_stays_in_the_list():
     own = build(CapsNetConfig(stem=StridedStem(channels=4, types=1, dim=4), decoder_widths=(8,)))
     explorer = PerturbationExplorer(own)

@@ -173,8 +173,12 @@ class Explorer(widgets.VBox, metaclass=_AbstractWidget):
 
     # the model
 
+    def offers(self, name: str) -> bool:
+        """Whether a checkpoint or a run is among the models to choose from; another one is refused when it is given."""
+        return True
+
     def _list_models(self) -> None:
-        known = names()
+        known = [name for name in names() if self.offers(name)]
         own = [] if self.subject.name in known else [(f"{self.subject.name} (given)", self.subject)]
         before = [each for each in self.picker.options if isinstance(each[1], Subject) and each not in own]
         with self.quiet():

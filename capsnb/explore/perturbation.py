@@ -18,6 +18,7 @@ from capsnb.explore.subjects import Subject, class_shares, sample
 from capsnb.measure.intervals import activation_statistics, class_intervals
 from capsnb.nn import taps
 from capsnb.nn.models import decode
+from capsnb.training import checkpoints
 
 SABOUR = (-0.25, 0.25)  # added to a dimension, Sabour et al. 2017, sec. 5.1
 IMAGES = 250  # that the interval alpha is measured on
@@ -98,6 +99,11 @@ class PerturbationExplorer(Explorer):
         """All but the model and the picture as at the start; a sweep stops."""
         self.play.playing, self.play.value = False, 0
         super().reset()
+
+    def offers(self, name: str) -> bool:
+        """Checkpoints without a decoder make no pictures."""
+        shipped = checkpoints.CHECKPOINTS.get(name)
+        return shipped is None or getattr(shipped.model, "decoder", "none") != "none"
 
     def _update(self) -> None:
         subject, model = self.subject, self.subject.model
