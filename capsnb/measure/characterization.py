@@ -105,7 +105,8 @@ def entanglement(
     def moved(axes: Any, even: bool = False, shuffle: int | None = None) -> visual.Effects:
         found = {label: perturbation.pose_directions(cloud, axes) for label, cloud in clouds.items()}
         found = {label: each.evened() for label, each in found.items()} if even else found
-        steps, turned = ({label: get(each) for label, each in found.items()} for get in (_steps, _axes))
+        steps = {label: each.steps() for label, each in found.items()}
+        turned = {label: each.axes for label, each in found.items()}
         return visual.visual_effects(
             model, test, steps, classes=classes, images=images, directions=turned, shuffle=shuffle
         )
@@ -125,14 +126,6 @@ def entanglement(
         .cosine.mean()
         .item(),
     }
-
-
-def _steps(found: perturbation.Directions) -> Tensor:
-    return found.steps()
-
-
-def _axes(found: perturbation.Directions) -> Tensor:
-    return found.axes
 
 
 def _several(found: list[visual.Effects], threshold: float) -> float | None:

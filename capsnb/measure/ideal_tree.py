@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from capsnb.data import ImageSet
 from capsnb.measure import dictionary
 from capsnb.measure.gradients import margin_gradient
-from capsnb.measure.key_statistics import RENZULLI
 from capsnb.measure.parse_tree import layer_taps
-from capsnb.measure.protocol import measurement
+from capsnb.measure.protocol import RENZULLI, measurement
 from capsnb.measure.quantisation import COUPLING
 from capsnb.nn import taps
 from capsnb.nn.layers import length

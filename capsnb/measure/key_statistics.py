@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from capsnb.data import ImageSet, Split
 from capsnb.measure import dictionary
 from capsnb.measure.dictionary import Keys
-from capsnb.measure.protocol import measurement
+from capsnb.measure.protocol import RENZULLI, measurement
 from capsnb.measure.quantisation import COUPLING, Quantiser, fewest_levels, quantised_accuracy
 from capsnb.nn import taps
 from capsnb.nn.layers import length
@@ -28,7 +28,6 @@ from capsnb.training.evaluation import evaluate
 if TYPE_CHECKING:
     from capsnb.training.loop import Training
 
-RENZULLI = "3 Renzulli et al."
 LEVELS = (2, 3, 4, 5, 6, 8, 11, 16, 21, 32, 64, 128)
 NEAR = 0.01  # of a coupling: a tenth of a bin of K = 11
 
