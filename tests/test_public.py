@@ -12,6 +12,7 @@ import torch
 from captum.attr import IntegratedGradients, Saliency
 from click.testing import CliRunner
 from PIL import Image
+from test_data import idx
 from toys import TwoPaths
 
 import capsnb as cn
@@ -151,6 +152,25 @@ def test_a_file_is_seen_as_the_files_of_the_training_were(data, tmp_path):
     for file in train[:3] + train[-3:]:
         seen = (cn.predict(run, file, dark=False).images[0] * 255).round()
         assert (every == seen).flatten(1).all(1).any(), f"{file.name} is no image of the set"
+
+
+def test_a_set_that_is_read_only_is_looked_at_without_a_warning(tmp_path):
+    """IDX files are mapped as they are: torch warns once in a process of an array that cannot be written."""
+    script = """
+import sys, warnings
+from capsnb.data import DataSpec
+from capsnb.training.use import _Learned
+warnings.simplefilter("error")
+print(_Learned.from_spec(DataSpec(name=sys.argv[1])).dark)
+"""
+    pixels = np.zeros((12, 8, 8), np.uint8)
+    pixels[:, 2:5, 2:5] = np.arange(12, dtype=np.uint8)[:, None, None] * 20
+    (tmp_path / "own").mkdir()
+    for part in ("train", "t10k"):
+        (tmp_path / "own" / f"{part}-images-idx3-ubyte").write_bytes(idx(pixels))
+        (tmp_path / "own" / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(12, dtype=np.uint8) % 2))
+    told = subprocess.run([sys.executable, "-c", script, tmp_path / "own"], capture_output=True, text=True)
+    assert (told.stdout.strip(), told.returncode) == ("True", 0), told.stderr
 
 
 def test_what_cannot_be_predicted_is_one_sentence(tmp_path):

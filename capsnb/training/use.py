@@ -132,7 +132,7 @@ class _Learned(NamedTuple):
                 shape, images = tuple(images.shape[1:]), images[:LOOKED_AT]
         except (FileNotFoundError, ValueError):
             return cls(spec)
-        return cls(spec, names, shape, single.is_dark(torch.from_numpy(np.ascontiguousarray(images))), how)
+        return cls(spec, names, shape, single.is_dark(torch.from_numpy(np.array(images))), how)
 
     def framed(self, images: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Images of the set's own size as the network sees its test images: framed, in the middle of its canvas."""
