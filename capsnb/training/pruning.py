@@ -177,7 +177,7 @@ class Pruner:
         return {"kept": {name: mask.bool() for name, mask in self.masks.items()}, "pull": self.pull}
 
     def load_state_dict(self, state: dict) -> None:
-        self.pull = state["pull"]
+        self.pull = state.get("pull", 0.0)  # runs begun before it was kept had no penalty
         self.masks = {name: kept.to(self.weights[name]) for name, kept in state["kept"].items()}
 
 
