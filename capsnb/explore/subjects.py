@@ -44,7 +44,7 @@ def subject(what: Any, data: ImageSet | DataSpec | str | None = None) -> Subject
     """A subject from a checkpoint's name, the name or folder of a finished run, a `Run`, or a model.
 
     data: the images, as an ImageSet, a DataSpec or the name of a set; those that a run was trained on when None, and
-    the embedded digits for a model alone. Only their test images are shown.
+    the embedded digits for a model alone and for a checkpoint trained on MNIST. Only their test images are shown.
     Raises ValueError for an unknown name, and for images that the model does not take; errors as `data.load` where a
     set is not there.
     """
@@ -52,9 +52,9 @@ def subject(what: Any, data: ImageSet | DataSpec | str | None = None) -> Subject
         return what if data is None else _checked(what._replace(data=_images(data)))
     if isinstance(what, str | Path):
         name, run = str(what), load(what)
-        return _checked(Subject(name, repr(name), run.model, _images(data or run.spec.data)))
+        return _checked(Subject(name, repr(name), run.model, _images(data or checkpoints.shown(run))))
     if isinstance(what, Run):
-        return _checked(Subject(what.folder.name, "run", what.model, _images(data or what.spec.data)))
+        return _checked(Subject(what.folder.name, "run", what.model, _images(data or checkpoints.shown(what))))
     if isinstance(what, nn.Module):
         return _checked(Subject(type(what).__name__, "model", what, _images(data or DataSpec())))
     raise ValueError(f"an explorer takes a checkpoint's or a run's name, a Run or a model, not {type(what).__name__}.")

@@ -122,7 +122,8 @@ class _Learned(NamedTuple):
         if spec is None:
             return cls()
         try:
-            names, (images, _), *_ = sources.gather(spec.name).parts
+            shown = checkpoints.stand_in(DataSpec(name=spec.name))
+            names, (images, _), *_ = sources.gather(shown.name).parts
             how = "pad"
             if isinstance(images, Pictures):  # files, not decoded yet
                 images, how = replace(images, files=images.files[:LOOKED_AT]), "crop" if images.square else "stretch"
