@@ -58,6 +58,7 @@ class Plan:
     split and of what is derived, too. threads: of each training. opens: the notebook's own profile.
     settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
     hosts: "group/{}" -> the variant that one's own routing is trained as, but for the routing. guests: such variants.
+    stored: whether the evidence store answers, at a recorded profile, for what is observed.
     """
 
     notebook: str
@@ -73,11 +74,12 @@ class Plan:
     data_dir: Path | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
     guests: tuple[str, ...] = ()
+    stored: bool = True
 
     @property
     def recorded(self) -> bool:
         """Whether its observations come from the evidence store: at a recorded profile, unless CAPSNB_EVIDENCE=runs."""
-        return self.profile in RECORDED and os.environ.get("CAPSNB_EVIDENCE") != "runs"
+        return self.stored and self.profile in RECORDED and os.environ.get("CAPSNB_EVIDENCE") != "runs"
 
     def all_specs(self) -> list[Spec]:
         """Every spec that the notebook trains."""
@@ -147,12 +149,14 @@ class Plan:
         values = protocol.find(measure)(model, data, **settings)
         return values["value"] if list(values) == ["value"] else values
 
-    def observe(self, variant: str, measure: str, **settings: Any) -> dict[int, Observation]:
+    def observe(
+        self, variant: str, measure: str, *, null: str | None = None, **settings: Any
+    ) -> dict[int, Observation]:
         """What a measure says of a variant's runs: seed -> Observation, `observe` with this plan's ways.
 
         measure: its name, or the name that this plan watches it under: then the series that was watched. At a recorded
         profile the evidence store answers, without the seeds that it lacks: `told` counts them. Else runs are trained
-        and measured as they are needed. A variant that the profile does not train has no seed.
+        and measured as they are needed. A variant that the profile does not train has no seed. null: as `observe`'s.
         """
         if watched := measure in self.watch:
             measure, settings = self.watch[measure][0], dict(self.watch[measure][1])
@@ -163,6 +167,7 @@ class Plan:
             recorded=self.recorded,
             partial=True,
             train=not self.recorded,
+            null=null,
             watched=watched,
             data_dir=self.data_dir,
             **settings,

@@ -33,6 +33,7 @@ from capsnb.plot.points import (
     transfer_points,
 )
 from capsnb.plot.routing import coupling_distributions, coupling_histogram, couplings, entropy_by_class, lengths
+from capsnb.plot.scorecard import scorecard
 from capsnb.plot.style import PALETTE, style
 from capsnb.plot.tables import confusion, heat_maps, unit_sharing
 from capsnb.plot.training import LiveCurve, accuracy_path, certainty_against_fitness, learning_curve, trial_bands

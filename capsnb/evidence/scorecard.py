@@ -1,0 +1,321 @@
+"""The scorecard: every network of a plan through measures of all five papers, each number beside what says nothing.
+
+    found = scorecard(plans.plan("08"))
+    found["by agreement"]["parts in wholes"].sample.interval
+
+A cell is the effect of a network over the null of its column, paired seed by seed, with a 95 % interval; where the
+network lacks what the measure needs, the sentence that says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from capsnb.evidence.plans import Plan
+from capsnb.evidence.verdicts import Sample, holm, sample
+from capsnb.measure.dictionary import grouped_alike
+from capsnb.measure.observe import UNTRAINED
+from capsnb.measure.protocol import GU, LIN, MITTERREITER, RENZULLI, TAWALBEH
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTROLS, CHANCE = "controls", "chance"
+BySeed = dict[int, float]
+Read = Callable[[Mapping[str, Any]], float]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of the scorecard shows.
+
+    value: reads the number among the values of `measure`; None for GROUPS, whose number two seeds have. null: reads it
+    there, too, or UNTRAINED, the number of the network as its seed draws it; CONTROLS, the mean of the plan's controls;
+    CHANCE, 0 by what the number is. up: what a number above its null says.
+    """
+
+    name: str
+    paper: str
+    measure: str
+    value: Read | None
+    null: Read | str
+    unit: str
+    up: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Cell(NamedTuple):
+    """A network in a column: numbers and nulls by seed, the sample of their differences, or why there are none."""
+
+    values: BySeed
+    nulls: BySeed
+    reason: str = ""
+
+    @property
+    def sample(self) -> Sample:
+        return sample([self.values[seed] - self.nulls[seed] for seed in sorted(self.values.keys() & self.nulls.keys())])
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval over seeds excludes zero."""
+        ends = self.sample.interval
+        return ends is not None and not ends[0] <= 0 <= ends[1]
+
+
+Card = dict[str, dict[str, Cell]]  # network -> column -> cell
+
+
+def at(*way: str | int) -> Read:
+    """The number at the end of a way: names, places in lists; nan where the measure found none."""
+
+    def read(values: Mapping[str, Any]) -> float:
+        found: Any = values
+        for step in way:
+            found = found[step]
+        return math.nan if found is None else float(found)
+
+    return read
+
+
+GROUPS = "key groups"  # the measure whose values two seeds have between them
+HALF = 3  # place of half a spread among the thresholds of entanglement
+SWAPPED = {"units": (10,), "images": 200}
+COLUMNS = (
+    Column(
+        "few units",
+        TAWALBEH,
+        "path",
+        at("accuracy of its few best capsules, %"),
+        at("null: of as many at random, %"),
+        "points",
+        "a tenth of the units, well chosen, is enough",
+    ),
+    Column(
+        "set answers",
+        TAWALBEH,
+        "swapped set",
+        at("the set's class", 0),
+        at("null: random, the set's", 0),
+        "points",
+        "units of another class say that class, whatever the image",
+        SWAPPED,
+    ),
+    Column(
+        "parts in wholes",
+        TAWALBEH,
+        "part-whole",
+        at("part inside its whole (RMA), %"),
+        at("null: inside another image's, %"),
+        "points",
+        "a part looks where its whole does",
+    ),
+    Column(
+        "entangled",
+        TAWALBEH,
+        "entanglement",
+        at("several, %", "dimensions", HALF),
+        at("several, %", "null: random axes", HALF),
+        "points",
+        "a number of a pose moves several properties, more often than an axis at random",
+        {"images": 4, "poses": 500},
+    ),
+    Column("certain", LIN, "certainty", at("certainty, 0 to 1"), UNTRAINED, "share", "couplings are less even"),
+    Column(
+        "plane of shifts",
+        LIN,
+        "plane",
+        at("class poses keep the plane of shifts (Spearman)"),
+        at("null: pixels"),
+        "Spearman",
+        "poses follow shifts better than pixels do",
+    ),
+    Column(
+        "keys",
+        RENZULLI,
+        "keys",
+        at("entropy of keys, share of its bound"),
+        UNTRAINED,
+        "share of bound",
+        "images have more different parse trees",
+    ),
+    Column("same trees", RENZULLI, GROUPS, None, CHANCE, "Rand index", "two seeds put the same images together"),
+    Column(
+        "moves",
+        MITTERREITER,
+        "starvation",
+        at("dyr of the routing to classes, 0 to 1"),
+        UNTRAINED,
+        "dyr",
+        "couplings differ more between images",
+    ),
+    Column(
+        "dead", MITTERREITER, "starvation", at("dead capsules, %"), UNTRAINED, "points", "capsules died in training"
+    ),
+    Column(
+        "keeps of a turn",
+        MITTERREITER,
+        "turned",
+        at("class capsules keep of a turn, share"),
+        UNTRAINED,
+        "share",
+        "turned images leave the classes' lengths as they were",
+    ),
+    Column(
+        "compact",
+        GU,
+        "compactness",
+        at("compactness, mean of six factors, nats"),
+        UNTRAINED,
+        "nats",
+        "a property of the image moves few numbers of a pose",
+    ),
+    *(
+        Column(
+            f"lost by {name}",
+            GU,
+            "robustness",
+            at(f"points lost by {name}"),
+            CONTROLS,
+            "points",
+            "more accuracy is lost than by networks without capsules",
+        )
+        for name in ("rotation", "shifts", "scale")
+    ),
+)
+
+
+def scorecard(plan: Plan, columns: Sequence[Column] = COLUMNS, *, controls: Sequence[str] = ()) -> Card:
+    """Every variant of a plan in every column, of the seeds that are there.
+
+    As `Plan.observe` answers, but a reader's own routings are trained and measured where they are not yet. controls:
+    the variants whose mean stands for CONTROLS. Raises KeyError for a control that the plan lacks.
+    """
+    card: Card = {variant: {} for variant in plan.specs}
+    live = replace(plan, stored=False)
+    for column in columns:
+        found = {v: _numbers(live if v in plan.guests else plan, v, column) for v in plan.specs}
+        means = _means([found[name].values for name in controls])
+        for variant, cell in found.items():
+            card[variant][column.name] = cell if column.null != CONTROLS else cell._replace(nulls=means)
+    return card
+
+
+def _numbers(plan: Plan, variant: str, column: Column) -> Cell:
+    settings = plan.settings.get("sizes", {}).get(column.measure, column.settings)
+    found = {s: each.values for s, each in plan.observe(variant, column.measure, **settings).items()}
+    if reasons := [each["reason"] for each in found.values() if "reason" in each]:
+        return Cell({}, {}, reasons[0])
+    read, null = column.value, column.null
+    if read is None:
+        return Cell(values := pairwise_alike(found), dict.fromkeys(values, 0.0))
+    values = _finite(read, found)
+    if found and not values:
+        return Cell({}, {}, f"{column.measure} finds nothing to count")
+    if null == UNTRAINED:
+        untrained = plan.observe(variant, column.measure, null=UNTRAINED, **settings)
+        return Cell(values, _finite(read, {s: each.values for s, each in untrained.items()}))
+    return Cell(values, _finite(null, found) if callable(null) else dict.fromkeys(values, 0.0))
+
+
+def _finite(read: Read, found: Mapping[int, Mapping[str, Any]]) -> BySeed:
+    """seed -> number, of the seeds that have one."""
+    return {seed: number for seed, each in found.items() if math.isfinite(number := read(each))}
+
+
+def pairwise_alike(found: Mapping[int, Mapping[str, Sequence[int]]]) -> BySeed:
+    """How alike two seeds group the images, a number for each seed: the jackknife's pseudo-values of the pairs' mean.
+
+    Pairs that share a seed are not independent; the pseudo-values have the mean of all pairs, and spread as seeds do.
+    Empty for fewer than three seeds. found: seed -> "groups" and "predicted" of the same images.
+    """
+    pairs = {
+        pair: alike
+        for pair in itertools.combinations(sorted(found), 2)
+        if (alike := grouped_alike(*((found[seed]["groups"], found[seed]["predicted"]) for seed in pair))) is not None
+    }
+    number = len(found)
+    if number < 3 or len(pairs) < number * (number - 1) // 2:
+        return {}
+    whole = statistics.fmean(pairs.values())
+    without = {s: statistics.fmean(each for pair, each in pairs.items() if s not in pair) for s in found}
+    return {s: number * whole - (number - 1) * each for s, each in without.items()}
+
+
+def _means(several: Sequence[BySeed]) -> BySeed:
+    shared = set.intersection(*map(set, several)) if several else set()
+    return {seed: statistics.fmean(each[seed] for each in several) for seed in sorted(shared)}
+
+
+def frame(card: Card) -> pd.DataFrame:
+    """A row per network and column: "effect", the ends of its interval ("low", "high"), "null", "seeds", and "why"
+    where there is no number."""
+    import pandas as pd
+
+    rows = {}
+    for name, cells in card.items():
+        for column, cell in cells.items():
+            found = cell.sample
+            low, high = found.interval or (None, None)
+            null = statistics.fmean(cell.nulls.values()) if cell.nulls else None
+            why = cell.reason or ("" if found.n else "not run")
+            effect = found.mean if found.n else None
+            rows[name, column] = {
+                "effect": effect,
+                "low": low,
+                "high": high,
+                "null": null,
+                "seeds": found.n,
+                "why": why,
+            }
+    return pd.DataFrame(rows).T.rename_axis(["network", "measure"])
+
+
+def shown(card: Card) -> dict[str, dict[str, tuple[float, bool] | str | None]]:
+    """What `plot.scorecard` draws: (effect, zero excluded), why there is none, or None where it was not run."""
+    return {
+        name: {
+            column: (cell.sample.mean, cell.decided) if cell.sample.n else cell.reason or None
+            for column, cell in cells.items()
+        }
+        for name, cells in card.items()
+    }
+
+
+class Rank(NamedTuple):
+    """Spearman's correlation of two columns over networks, and whether it survives Holm's correction over the page."""
+
+    columns: tuple[str, str]
+    rho: float
+    networks: int
+    p: float
+    survives: bool = False
+
+
+def rank_correlations(card: Card, columns: Sequence[Column] = COLUMNS, *, least: int = 6) -> list[Rank]:
+    """Of each two columns over the networks that have both: effects' means, since seeds are no independent rows.
+
+    The surest first. Pairs with fewer than `least` networks, or a column without any spread, are left out.
+    """
+    from scipy.stats import spearmanr
+
+    effects = {
+        column.name: {
+            name: cells[column.name].sample.mean for name, cells in card.items() if cells[column.name].sample.n
+        }
+        for column in columns
+    }
+    found = []
+    for first, second in itertools.combinations(effects, 2):
+        both = [name for name in effects[first] if name in effects[second]]
+        sides = [[effects[column][name] for name in both] for column in (first, second)]
+        if len(both) >= least and all(len(set(side)) > 1 for side in sides):
+            result = spearmanr(*sides)
+            found.append(Rank((first, second), float(result.statistic), len(both), float(result.pvalue)))
+    kept = holm(found)
+    ranked = [each._replace(survives=bool(own)) for each, own in zip(found, kept, strict=True)]
+    return sorted(ranked, key=lambda each: each.p)

@@ -1,0 +1,71 @@
+"""The scorecard as one picture: networks down, measures across, each cell an effect over its null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from capsnb.plot.layout import bare, panels
+from capsnb.plot.style import BLUE, GREY, INK, ORANGE, PALE
+from capsnb.plot.words import describes
+
+Shown = tuple[float, bool] | str | None  # effect and whether zero is excluded; why there is none; not run
+
+
+@describes("Networks by measures: each cell an effect over its null, coloured where its interval excludes zero")
+def scorecard(
+    cells: Mapping[str, Mapping[str, Shown]], columns: Sequence[tuple[str, str]], *, controls: Sequence[str] = ()
+) -> Figure:
+    """A row per network, a column per measure.
+
+    cells: network -> measure -> (effect, zero excluded), a sentence where nothing can be measured, or None where it was
+    not run. columns: (measure, group), groups side by side. Blue is above the null, orange below it, darker the larger
+    it is within its column; pale where the interval contains zero; grey where nothing can be measured. controls:
+    networks below a line.
+    """
+    names = [name for name in cells if name not in controls] + [name for name in cells if name in controls]
+    width, height = 2.0 + 0.62 * len(columns), 2.3 + 0.36 * len(names)
+    figure, ((ax,),) = panels(width, height)
+    for column, (measure, _) in enumerate(columns):
+        found = [each[measure] for each in cells.values()]
+        most = max((abs(each[0]) for each in found if isinstance(each, tuple)), default=0.0) or 1.0
+        for row, name in enumerate(names):
+            shown = cells[name][measure]
+            face, text, ink = "none", "", INK
+            if isinstance(shown, tuple):
+                effect, decided = shown
+                strength = min(1.0, abs(effect) / most)
+                colour = BLUE if effect > 0 else ORANGE
+                face = (colour, 0.25 + 0.65 * strength) if decided else PALE
+                text, ink = _short(effect), "white" if decided and strength > 0.55 and effect > 0 else "black"
+                ink = ink if decided else INK
+            elif shown is not None:
+                face, text = (GREY, 0.55), "none"
+            ax.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, facecolor=face, edgecolor="none"))
+            ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(names) - 0.5, -0.5))
+    ax.set_yticks(range(len(names)), names)
+    ax.set_xticks(range(len(columns)), [measure for measure, _ in columns], rotation=40, ha="left")
+    ax.xaxis.tick_top()
+    start = 0
+    for group, several in groupby(columns, key=lambda each: each[1]):
+        count = len(list(several))
+        middle = start + (count - 1) / 2
+        ax.text(
+            middle, len(names) - 0.3, group, ha="center", va="top", fontsize=8, color=INK, rotation=20 * (count < 2)
+        )
+        ax.hlines(len(names) - 0.42, start - 0.4, start + count - 0.6, color=INK, linewidth=1, clip_on=False)
+        start += count
+    if below := [name for name in names if name in controls]:
+        ax.hlines(len(names) - len(below) - 0.5, -0.5, len(columns) - 0.5, color=INK, linewidth=1)
+    bare(ax)
+    return figure
+
+
+def _short(value: float) -> str:
+    """Two significant digits with a sign, without the zero before the point."""
+    text = f"{value:+.0f}" if abs(value) >= 9.95 else f"{value:+.1f}" if abs(value) >= 0.995 else f"{value:+.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
