@@ -243,6 +243,14 @@ def test_the_evidence_store_holds_what_its_readme_says():
     assert sum(file.stat().st_size for file in observations.store_folder().iterdir()) < 20e6
 
 
+def test_findings_have_the_verdicts_of_the_committed_notebooks():
+    said = re.findall(r"^- (\d\d) (.+): ([a-z ]+)$", PAGES["findings.md"], re.MULTILINE)
+    rows = ledger.displayed(PROJECT / "notebooks")
+    found = {(row["notebook"], row["claim"]): row["recorded verdict"] for row in rows}
+    assert len(said) > 10
+    assert {each[:2]: each[2] for each in said} == {each[:2]: found.get(each[:2]) for each in said}
+
+
 def test_a_file_of_the_evidence_store_is_read_without_torch(tmp_path):
     (code,) = blocks("python", RESULTS)
     process = subprocess.run(

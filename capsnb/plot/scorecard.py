@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -34,14 +36,15 @@ def scorecard(
         most = max((abs(each[0]) for each in found if isinstance(each, tuple)), default=0.0) or 1.0
         for row, name in enumerate(names):
             shown = cells[name][measure]
-            face, text, ink = "none", "", INK
+            face: Any = "none"
+            text, ink = "", INK
             if isinstance(shown, tuple):
                 effect, decided = shown
-                strength = min(1.0, abs(effect) / most)
-                colour = BLUE if effect > 0 else ORANGE
-                face = (colour, 0.25 + 0.65 * strength) if decided else PALE
-                text, ink = _short(effect), "white" if decided and strength > 0.55 and effect > 0 else "black"
-                ink = ink if decided else INK
+                text, face = _short(effect), PALE
+                if decided:
+                    strength = 0.25 + 0.65 * min(1.0, abs(effect) / most)
+                    face = _tint(BLUE if effect > 0 else ORANGE, strength)
+                    ink = "white" if effect > 0 and strength > 0.6 else "black"
             elif shown is not None:
                 face, text = (GREY, 0.55), "none"
             ax.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, facecolor=face, edgecolor="none"))
@@ -63,6 +66,11 @@ def scorecard(
         ax.hlines(len(names) - len(below) - 0.5, -0.5, len(columns) - 0.5, color=INK, linewidth=1)
     bare(ax)
     return figure
+
+
+def _tint(colour: str, strength: float) -> tuple[float, ...]:
+    """The colour mixed with white, opaque: numbers on it are read on a dark page, too."""
+    return tuple(1 - strength * (1 - part) for part in to_rgb(colour))
 
 
 def _short(value: float) -> str:
