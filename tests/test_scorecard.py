@@ -142,11 +142,12 @@ def test_columns_that_order_networks_alike_survive_holm_and_noise_does_not():
 def test_the_picture_tells_effects_from_what_is_open_or_missing():
     cells = {"capsules": {"a": (0.5, True), "b": (-12.0, False)}, "control": {"a": None, "b": "no poses"}}
     figure = plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], controls=("control",))
-    (ax,) = figure.axes
+    (ax,) = figure.axes  # both groups in one
     texts = [text.get_text() for text in ax.texts]
     assert texts[:4] == ["+.50", "", "-12", "none"] and {"Lin", "Gu"} <= set(texts)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["capsules", "control"]
     assert "interval excludes zero" in plot.describe(figure)
+    assert len(plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], most=1).axes) == 2
 
 
 def test_the_command_adds_a_strangers_row_and_writes_every_cell(tmp_path):
