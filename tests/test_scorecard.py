@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from capsnb import cli, plot
 from capsnb.data import prepare
-from capsnb.evidence import plans
+from capsnb.evidence import plans, sweep, swept
 from capsnb.evidence.scorecard import (
     CHANCE,
     COLUMNS,
@@ -21,6 +22,8 @@ from capsnb.evidence.scorecard import (
     Column,
     at,
     frame,
+    of_grid,
+    of_plan,
     pairwise_alike,
     rank_correlations,
     scorecard,
@@ -29,6 +32,8 @@ from capsnb.evidence.scorecard import (
 from capsnb.measure.dictionary import grouped_alike
 from capsnb.measure.observe import UNTRAINED
 from capsnb.measure.protocol import find
+
+GRIDS = Path(__file__).parents[1] / "notebooks" / "sweeps"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def plan():
 
 @pytest.fixture(scope="module")
 def card(plan):
-    return scorecard(plan, controls=plan.settings["controls"])
+    return scorecard(plan.specs, of_plan(plan), controls=plan.settings["controls"])
 
 
 def test_a_way_leads_through_names_and_places_and_to_nan_where_nothing_was_found():
@@ -100,6 +105,18 @@ def test_a_cell_is_what_the_measure_says_of_the_network_less_what_it_says_before
     trained, untrained = (measure(model, data) for model in (plan.get(spec, progress=False).model, spec.build()))
     cell, name = card["by agreement"][column.name], "class capsules keep of a turn, share"
     assert cell.values[0] - cell.nulls[0] == pytest.approx(trained[name] - untrained[name], rel=1e-6)
+
+
+def test_a_grid_in_the_evidence_store_is_a_card_without_any_training():
+    grid = sweep.read_grid(GRIDS / "resurrection.toml")
+    column = next(column for column in COLUMNS if column.name == "dead")
+    dead, revived = "decay on, moments kept", "decay off, moments reset"
+    card = scorecard([dead, revived, "nobody"], of_grid(grid, lambda each: each["case"]), [column])
+    rows = {row.settings["seed"]: row.values for row in swept.swept(grid, "starvation") if row.settings["case"] == dead}
+    cell = card[dead]["dead"]
+    assert cell.values == {seed: each["dead capsules, %"] for seed, each in rows.items()}
+    assert cell.sample.n == 5 and cell.decided and not card[revived]["dead"].decided
+    assert card["nobody"]["dead"] == Cell({}, {})
 
 
 def test_what_a_transformation_costs_stands_beside_the_mean_of_the_controls(plan, card):

@@ -246,7 +246,8 @@ def scorecard(profile: str, routings: tuple[str, ...], out: Path | None, jobs: i
     guests = [spec for name in plan.guests for spec in plan.specs[name]]
     if failed := plan.train(guests, jobs=jobs, tell=lambda text: click.echo(text, err=True)) if guests else []:
         raise click.ClickException(f"{len(failed)} trainings failed: {failed[0]}")
-    card, controls = cards.scorecard(plan, controls=plan.settings["controls"]), plan.settings["controls"]
+    controls = plan.settings["controls"]
+    card = cards.scorecard(plan.specs, cards.of_plan(plan), controls=controls)
     names = [column.name for column in cards.COLUMNS]
     print_columns(("", *names), [[name, *(_cell(cells[column]) for column in names)] for name, cells in card.items()])
     if out is not None:

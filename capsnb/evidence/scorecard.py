@@ -1,6 +1,7 @@
-"""The scorecard: every network of a plan through measures of all five papers, each number beside what says nothing.
+"""The scorecard: every network through measures of all five papers, each number beside what says nothing.
 
-    found = scorecard(plans.plan("08"))
+    plan = plans.plan("08")
+    found = scorecard(plan.specs, of_plan(plan))
     found["by agreement"]["parts in wholes"].sample.interval
 
 A cell is the effect of a network over the null of its column, paired seed by seed, with a 95 % interval; where the
@@ -12,14 +13,15 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from capsnb.evidence.plans import Plan
+from capsnb.evidence.sweep import Grid
 from capsnb.evidence.verdicts import Sample, holm, sample
 from capsnb.measure.dictionary import grouped_alike
-from capsnb.measure.observe import UNTRAINED
+from capsnb.measure.observe import UNTRAINED, observe
 from capsnb.measure.protocol import GU, LIN, MITTERREITER, RENZULLI, TAWALBEH
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 CONTROLS, CHANCE = "controls", "chance"
 BySeed = dict[int, float]
 Read = Callable[[Mapping[str, Any]], float]
+Values = dict[int, Mapping[str, Any]]  # seed -> what a measure says
+Look = Callable[..., Values]  # (network, measure, null=..., **settings)
 
 
 @dataclass(frozen=True)
@@ -189,25 +193,52 @@ COLUMNS = (
 )
 
 
-def scorecard(plan: Plan, columns: Sequence[Column] = COLUMNS, *, controls: Sequence[str] = ()) -> Card:
-    """Every variant of a plan in every column, of the seeds that are there.
+def of_plan(plan: Plan) -> Look:
+    """What a plan's networks are measured to be, at the sizes in its settings, as `Plan.observe` answers.
 
-    As `Plan.observe` answers, but a reader's own routings are trained and measured where they are not yet. controls:
-    the variants whose mean stands for CONTROLS. Raises KeyError for a control that the plan lacks.
+    A reader's own routings are trained and measured where they are not yet.
     """
-    card: Card = {variant: {} for variant in plan.specs}
-    live = replace(plan, stored=False)
+    live, sizes = replace(plan, stored=False), plan.settings.get("sizes", {})
+
+    def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Values:
+        source = live if network in plan.guests else plan
+        found = source.observe(network, measure, null=null, **sizes.get(measure, settings))
+        return {seed: each.values for seed, each in found.items()}
+
+    return look
+
+
+def of_grid(grid: Grid, name: Callable[[Mapping[str, Any]], str]) -> Look:
+    """What the evidence store has of a grid's networks, called as `name` makes it of their settings."""
+
+    def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Values:
+        wanted = [(each, spec) for each, spec in zip(grid.settings, grid.specs, strict=True) if name(each) == network]
+        specs = [spec for _, spec in wanted]
+        found = observe(specs, measure, recorded=True, partial=True, null=null, **settings)
+        return {spec.seed: each.values for spec, each in zip(specs, found, strict=True) if each is not None}
+
+    return look
+
+
+def scorecard(
+    networks: Iterable[str], look: Look, columns: Sequence[Column] = COLUMNS, *, controls: Sequence[str] = ()
+) -> Card:
+    """Every network in every column, of the seeds that are there.
+
+    look: `of_plan` or `of_grid`. controls: the networks whose mean stands for CONTROLS.
+    """
+    networks = list(networks)
+    card: Card = {network: {} for network in networks}
     for column in columns:
-        found = {v: _numbers(live if v in plan.guests else plan, v, column) for v in plan.specs}
+        found = {network: _numbers(look, network, column) for network in networks}
         means = _means([found[name].values for name in controls])
-        for variant, cell in found.items():
-            card[variant][column.name] = cell if column.null != CONTROLS else cell._replace(nulls=means)
+        for network, cell in found.items():
+            card[network][column.name] = cell if column.null != CONTROLS else cell._replace(nulls=means)
     return card
 
 
-def _numbers(plan: Plan, variant: str, column: Column) -> Cell:
-    settings = plan.settings.get("sizes", {}).get(column.measure, column.settings)
-    found = {s: each.values for s, each in plan.observe(variant, column.measure, **settings).items()}
+def _numbers(look: Look, network: str, column: Column) -> Cell:
+    found = look(network, column.measure, **column.settings)
     if reasons := [each["reason"] for each in found.values() if "reason" in each]:
         return Cell({}, {}, reasons[0])
     read, null = column.value, column.null
@@ -217,8 +248,7 @@ def _numbers(plan: Plan, variant: str, column: Column) -> Cell:
     if found and not values:
         return Cell({}, {}, f"{column.measure} finds nothing to count")
     if null == UNTRAINED:
-        untrained = plan.observe(variant, column.measure, null=UNTRAINED, **settings)
-        return Cell(values, _finite(read, {s: each.values for s, each in untrained.items()}))
+        return Cell(values, _finite(read, look(network, column.measure, null=UNTRAINED, **column.settings)))
     return Cell(values, _finite(null, found) if callable(null) else dict.fromkeys(values, 0.0))
 
 

@@ -64,20 +64,24 @@ def store_folder() -> Path:
     return own_folder("results/observations")
 
 
-def read(file: str | Path) -> tuple[dict[str, Any], list[Observation]]:
-    """The subject of a file and its observations, the newest last. Raises FileNotFoundError, or ValueError: damaged."""
+def read(file: str | Path, measure: str | None = None) -> tuple[dict[str, Any], list[Observation]]:
+    """The subject of a file and its observations, the newest last. Raises FileNotFoundError, or ValueError: damaged.
+
+    measure: those of one measure alone, without a look at the others.
+    """
     header: dict[str, Any] = {}
-    found = []
+    found, named = [], "" if measure is None else f'"measure": {json.dumps(measure)}'
     for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
+        if number > 1 and named not in line:
+            continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_hook=unpack)
             if number == 1:
                 header = row
                 if "run" not in header:
                     raise KeyError("run")
             else:
-                row["values"] = unpack(row["values"])
-                found.append(Observation(**row))
+                found.append(Observation(values=row.pop("values"), **row))
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise ValueError(
                 f"{file}, line {number}, is no observation ({error}): restore it from version control, or delete the "
@@ -152,14 +156,12 @@ def pack(value: Any) -> Any:
     )
 
 
-def unpack(value: Any) -> Any:
-    """What `pack` wrote; pictures come back as uint8 arrays."""
-    if isinstance(value, Mapping):
-        if set(value) == {"uint8", "shape"}:
-            data = zlib.decompress(base64.b64decode(value["uint8"]))
-            return np.frombuffer(data, dtype=np.uint8).reshape(value["shape"])
-        return {name: unpack(item) for name, item in value.items()}
-    return [unpack(item) for item in value] if isinstance(value, list) else value
+def unpack(value: dict[str, Any]) -> Any:
+    """A JSON object as `pack` wrote it: a picture comes back as an uint8 array, all else as it is."""
+    if value.keys() != {"uint8", "shape"}:
+        return value
+    data = zlib.decompress(base64.b64decode(value["uint8"]))
+    return np.frombuffer(data, dtype=np.uint8).reshape(value["shape"])
 
 
 def _rounded(value: float) -> float | None:
