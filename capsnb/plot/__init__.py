@@ -15,7 +15,15 @@ from capsnb.plot.curves import (
     viewpoint_curves,
 )
 from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_rows, reconstructions
-from capsnb.plot.life import dose_response, hidden_gradients, layer_sparsity, network_life, revival, training_path
+from capsnb.plot.life import (
+    dose_response,
+    hidden_gradients,
+    layer_sparsity,
+    network_life,
+    revival,
+    starving,
+    training_path,
+)
 from capsnb.plot.manifold import embedded_grid, embedded_grids, pose_planes
 from capsnb.plot.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
 from capsnb.plot.perturbation import (
