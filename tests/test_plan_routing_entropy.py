@@ -128,6 +128,10 @@ def test_each_seed_of_a_scheme_starts_from_its_own_networks_that_are_trained_bef
             name, begun = f"transfer/{network}/{scheme}", f"transfer/{network}/{start}"
             assert [spec.start for spec in plan.specs[name]] == list(plan.specs[begun])
             assert [spec.seed for spec in plan.specs[name]] == [3, 4]
+            splits = [spec.start.data.derive.pairs for spec in plan.specs[name]]
+            assert splits[0] != splits[1], "each seed has a split of its own"
+            if start == "base":
+                assert splits == [spec.data.derive.pairs for spec in plan.specs[name]]
             assert order.index(begun) < order.index(name)
 
 

@@ -10,8 +10,10 @@ from capsnb.plot import (
     embedded_grid,
     embedded_grids,
     transfer_points,
+    transfer_schemes,
     trial_bands,
 )
+from capsnb.plot.points import SCHEMES
 
 mpl.use("Agg")
 GRID = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))
@@ -71,13 +73,25 @@ def test_certainty_against_fitness_joins_rows_of_one_step():
         certainty_against_fitness({"soft": ([0.1], [1.0, 2.0])})
 
 
+def test_schemes_drawn_as_rows_of_layers():
+    trained, kept, redrawn = ("B", "trained"), ("A", "kept"), ("B", "redrawn")
+    ax = transfer_schemes({"base": [trained] * 3, "A1B": [kept, redrawn, redrawn]})
+    assert [patch.get_hatch() for patch in ax.patches] == [None] * 4 + ["////"] * 2
+    assert [patch.get_linewidth() for patch in ax.patches] == [0.6] * 3 + [2.6, 0.6, 0.6]
+    assert ax.patches[3].get_facecolor()[:3] != ax.patches[4].get_facecolor()[:3], "A and B"
+    assert {"base", "A1B", "kept, A", "redrawn, B", "layer 3"} <= {text.get_text() for text in ax.texts}
+    with pytest.raises(ValueError, match="at least one scheme"):
+        transfer_schemes({})
+
+
 def test_transfer_points_have_every_seed_and_the_mean():
     accuracy = {
         "CapsNet": {"base": [90.0, 94.0], "A2B": {0: 88.0}},
         "CNN": {"base": [91.0], "B1B": []},
     }
     ax = transfer_points(accuracy)
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["base", "B1B", "B2B", "A1B", "A2B"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(SCHEMES)
+    assert not [line for line in ax.lines if line.get_linestyle() != "None"], "no line between categories"
     assert list(ax.lines[0].get_ydata()) == [90, 94] and list(ax.lines[1].get_ydata()) == [88]
     assert [part.get_segments()[0][0][1] for part in ax.collections] == [92, 88, 91]
     assert texts(ax.get_legend()) == ["CapsNet", "CNN"]

@@ -147,6 +147,19 @@ def aligned_chamfer(points: Any, offsets: Any, *, step: float = 1.0) -> float:
     return min(chamfer(points @ turn.T, grid) for turn in turns)
 
 
+def chance_chamfer(offsets: Any, *, seed: int = 0, draws: int = 50) -> dict[str, float]:
+    """`aligned_chamfer` of as many points that know nothing of a grid (S, 2), mean over so many draws.
+
+    "uniform square": points of a square, "Gaussian cloud": of a normal distribution; both of as many points.
+    """
+    random = np.random.default_rng(seed)
+    clouds = {"uniform square": random.random, "Gaussian cloud": random.standard_normal}
+    return {
+        name: float(np.mean([aligned_chamfer(draw(np.shape(offsets)), offsets) for _ in range(draws)]))
+        for name, draw in clouds.items()
+    }
+
+
 def procrustes(points: Any, offsets: Any) -> float:
     """Procrustes disparity, 0 to 1, of points (S, d) and the grid (S, 2), which lies in a plane of their space.
 

@@ -5,7 +5,7 @@ every figure carry a text alternative (`describe`).
 
 # ruff: noqa: F401 - what is imported here is what the package offers
 
-from capsnb.plot.architecture import architecture
+from capsnb.plot.architecture import architecture, transfer_schemes
 from capsnb.plot.curves import (
     ablation_curves,
     factor_curves,

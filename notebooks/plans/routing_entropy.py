@@ -6,7 +6,8 @@ iterations/N           the capsule network with N iterations (figure 2a); 6 is a
 rate/ETA               6 iterations, soft updates (figures 2b, 3)
 cnn, average           as many plain neurons in each layer (sec. 3.1, 3.2); a ConvNet with global average pooling, ours
 transfer/NET/SCHEME    networks with one more layer on two halves of the class pairs (sec. 3.3), NET capsnet or cnn;
-                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; continued, ours, is base trained twice
+                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; controls: B1B+, B2B+, where nothing is
+                       kept still, and continued, base trained twice. A seed draws the split of the class pairs, too
 re-adjusted/NET/...    the same, the layers above going on from where they were
 schedule/FIELD         6 iterations, certainty made to follow the training accuracy: the paper's own heuristic, untried
 other/CHOICE/...       the claims of figure 2 under another choice where the paper is silent
@@ -165,7 +166,7 @@ def _plan(base: Spec, variants: dict[str, Spec], seeds: int, images: int, every:
         "variants": variants,
         "watch": watch,
         "measures": measures,
-        "draws": True,
+        "draws": transfer.redrawn,
         "every": every,
         "settings": sizes,
         "hosts": {"routing/{}": "iterations/3"},
