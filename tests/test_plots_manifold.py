@@ -69,6 +69,9 @@ def test_certainty_against_fitness_joins_rows_of_one_step():
     assert joined == [[[10, 2.0], [10, 1.0]], [[50, 1.9], [20, 0.9]]]
     assert [points.get_alpha().tolist() for points in ax.collections] == [[0.25, 0.625, 1.0], [0.25, 1.0]]
     assert texts(ax.get_legend()) == ["soft", "hard"]
+    alone = certainty_against_fitness({"soft": ([], []), "hard": ([0.1, 0.2], [1.0, 0.9])})
+    assert texts(alone.get_legend()) == ["hard"]
+    assert alone.lines[-1].get_color() == ax.lines[-1].get_color(), "what was not run keeps its colour"
     with pytest.raises(ValueError, match="soft needs as many accuracies as entropies"):
         certainty_against_fitness({"soft": ([0.1], [1.0, 2.0])})
 
@@ -78,7 +81,7 @@ def test_schemes_drawn_as_rows_of_layers():
     ax = transfer_schemes({"base": [trained] * 3, "A1B": [kept, redrawn, redrawn]})
     assert [patch.get_hatch() for patch in ax.patches] == [None] * 4 + ["////"] * 2
     assert [patch.get_linewidth() for patch in ax.patches] == [0.6] * 3 + [2.6, 0.6, 0.6]
-    assert ax.patches[3].get_facecolor()[:3] != ax.patches[4].get_facecolor()[:3], "A and B"
+    assert ax.patches[3].get_facecolor()[:3] != ax.patches[0].get_facecolor()[:3], "A and B"
     assert {"base", "A1B", "kept, A", "redrawn, B", "layer 3"} <= {text.get_text() for text in ax.texts}
     with pytest.raises(ValueError, match="at least one scheme"):
         transfer_schemes({})

@@ -152,11 +152,12 @@ def chance_chamfer(offsets: Any, *, seed: int = 0, draws: int = 50) -> dict[str,
 
     "uniform square": points of a square, "Gaussian cloud": of a normal distribution; both of as many points.
     """
-    random = np.random.default_rng(seed)
-    clouds = {"uniform square": random.random, "Gaussian cloud": random.standard_normal}
+    random, shape = np.random.default_rng(seed), np.shape(offsets)
+    square = [random.random(shape) for _ in range(draws)]
+    cloud = [random.standard_normal(shape) for _ in range(draws)]
     return {
-        name: float(np.mean([aligned_chamfer(draw(np.shape(offsets)), offsets) for _ in range(draws)]))
-        for name, draw in clouds.items()
+        name: float(np.mean([aligned_chamfer(points, offsets) for points in sets]))
+        for name, sets in {"uniform square": square, "Gaussian cloud": cloud}.items()
     }
 
 

@@ -104,7 +104,7 @@ def states(spec: Spec) -> list[tuple[str, str]]:
     """
     now, found = DOMAINS[_half(spec.data)], []
     for parts in blocks(spec.model):
-        if spec.start is None:
+        if not isinstance(spec.start, Spec):
             found.append((now, "trained"))
         elif set(parts) <= set(spec.frozen):
             found.append((DOMAINS[_half(spec.start.data)], "kept"))

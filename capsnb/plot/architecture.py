@@ -84,13 +84,17 @@ def transfer_schemes(schemes: Mapping[str, Sequence[tuple[str, str]]], *, ax: Ax
     if not schemes:
         raise ValueError("transfer_schemes needs at least one scheme to draw.")
     ax = axes(ax, 6.4, 0.7 + 0.42 * len(schemes))
-    looks = {"A": ORANGE, "B": BLUE}
+    looks = {"A": (ORANGE, "black"), "B": (BLUE, "white")}
     for row, (name, layers) in enumerate(schemes.items()):
         for place, (domain, how) in enumerate(layers):
-            style = {"facecolor": looks[domain], "edgecolor": INK, "linewidth": 2.6 if how == "kept" else 0.6}
-            style |= {"alpha": 0.75} if how != "redrawn" else {"alpha": 0.4, "hatch": "////"}
+            colour, word = looks[domain]
+            style = {"facecolor": colour, "edgecolor": INK, "linewidth": 2.6 if how == "kept" else 0.6}
+            if how == "redrawn":
+                style |= {"facecolor": "white", "edgecolor": colour, "hatch": "////"}
             ax.add_patch(Rectangle((1.05 * place, row - 0.38), 1, 0.76, **style))
-            ax.text(1.05 * place + 0.5, row, f"{how}, {domain}", ha="center", va="center", fontsize=9, zorder=3)
+            text = {"bbox": {"facecolor": "white", "linewidth": 0, "pad": 1.5}} if how == "redrawn" else {}
+            text |= {"color": "black" if how == "redrawn" else word, "ha": "center", "va": "center", "fontsize": 9}
+            ax.text(1.05 * place + 0.5, row, f"{how}, {domain}", **text)
         ax.text(-0.08, row, name, ha="right", va="center")
     most = max(map(len, schemes.values()))
     for place in range(most):

@@ -13,6 +13,7 @@ from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
 from capsnb.plot.style import BLUE, ORANGE, RED, array
 from capsnb.plot.words import describes
 
+MOST_TICKS = 8  # each setting has one; more of them would run into each other
 SCHEMES = ("base", "continued", "B1B+", "B1B", "A1B", "B2B+", "B2B", "A2B")  # of `capsnb.measure.transfer`
 RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
 
@@ -148,7 +149,9 @@ def accuracy_against_setting(
             ax.plot(*zip(*printed, strict=True), "D--", label=f"{name}, published", **style)
     if log:
         ax.set_xscale("log")
-    ax.set_xticks(sorted({x for found in (*models.values(), *published.values()) for x in found}))
+    chosen = sorted({x for found in (*models.values(), *published.values()) for x in found})
+    if len(chosen) <= MOST_TICKS:
+        ax.set_xticks(chosen)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     return finished(ax, xlabel, ylabel)
