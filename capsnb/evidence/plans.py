@@ -15,7 +15,7 @@ import os
 import pkgutil
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from capsnb.data import ImageSet, is_own, refuse_own
+from capsnb.data import DataSpec, ImageSet, is_own, refuse_own
 from capsnb.installation import import_own, project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
@@ -47,6 +47,7 @@ RECORDED = ("long", "full")  # whose observations are kept with the project
 ROUTINGS = "CAPSNB_ROUTINGS"  # readers' own, as "name=module:Class", with spaces between
 
 Watched = tuple[str, Mapping[str, Any]]  # a measure's name and its settings
+Draws = bool | Callable[[DataSpec, int], DataSpec]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Plan:
 
     specs: variant -> one spec per seed, or that of the first seed alone. watch: name in a row -> what is watched while
     the runs train. measures: variant -> what is recorded of it besides the survey. draws: whether a seed is that of the
-    split and of what is derived, too. threads: of each training. opens: the notebook's own profile.
-    settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
+    split and of what is derived, too; a function (data, seed) draws more of the data by it. threads: of each training.
+    opens: the notebook's own profile. settings: its other sizes, by name. data_dir: of the sets, CAPSNB_DATA when None.
     hosts: "group/{}" -> the variant that one's own routing is trained as, but for the routing. guests: such variants.
     stored: whether the evidence store answers, at a recorded profile, for what is observed.
     """
@@ -67,7 +68,7 @@ class Plan:
     specs: dict[str, tuple[Spec, ...]]
     watch: dict[str, Watched] = field(default_factory=dict)
     measures: dict[str, tuple[Watched, ...]] = field(default_factory=dict)
-    draws: bool = False
+    draws: Draws = False
     threads: int = 1
     opens: str = "quick"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -315,15 +316,17 @@ def own_routings() -> dict[str, Any]:
     return found
 
 
-def seeded(spec: Spec, seed: int, *, draws: bool = False) -> Spec:
+def seeded(spec: Spec, seed: int, *, draws: Draws = False) -> Spec:
     """The spec with a seed, and with that of the run it starts from: each seed goes on from its own.
 
-    draws: it also draws the validation split, and what is derived (pairs, shifts).
+    draws: it also draws the validation split, and what is derived (pairs, shifts), and what a function draws by it.
     """
     start = seeded(spec.start, seed, draws=draws) if isinstance(spec.start, Spec) else spec.start
     data = spec.data
     if draws:
         data = replace(data, seed=seed, derive=data.derive and replace(data.derive, seed=seed))
+    if callable(draws):
+        data = draws(data, seed)
     return replace(spec, seed=seed, data=data, start=start)
 
 

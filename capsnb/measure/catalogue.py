@@ -22,6 +22,7 @@ from capsnb.measure import (
     compactness,
     dictionary,
     entropy,
+    exposure,  # noqa: F401  registers its measure itself
     gradients,
     ideal_tree,  # noqa: F401  registers its measures itself
     intervals,

@@ -5,7 +5,7 @@ every figure carry a text alternative (`describe`).
 
 # ruff: noqa: F401 - what is imported here is what the package offers
 
-from capsnb.plot.architecture import architecture
+from capsnb.plot.architecture import architecture, transfer_schemes
 from capsnb.plot.curves import (
     ablation_curves,
     factor_curves,
@@ -15,7 +15,15 @@ from capsnb.plot.curves import (
     viewpoint_curves,
 )
 from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_rows, reconstructions
-from capsnb.plot.life import dose_response, hidden_gradients, layer_sparsity, network_life, revival, training_path
+from capsnb.plot.life import (
+    dose_response,
+    hidden_gradients,
+    layer_sparsity,
+    network_life,
+    revival,
+    starving,
+    training_path,
+)
 from capsnb.plot.manifold import embedded_grid, embedded_grids, pose_planes
 from capsnb.plot.parse_tree import norm_bars, parse_tree, parse_tree_statistics, parse_trees
 from capsnb.plot.perturbation import (

@@ -13,7 +13,8 @@ from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
 from capsnb.plot.style import BLUE, ORANGE, RED, array
 from capsnb.plot.words import describes
 
-SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")  # of `capsnb.measure.transfer`
+MOST_TICKS = 8  # each setting has one; more of them would run into each other
+SCHEMES = ("base", "continued", "B1B+", "B1B", "A1B", "B2B+", "B2B", "A2B")  # of `capsnb.measure.transfer`
 RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
 
 
@@ -87,22 +88,18 @@ def transfer_points(
 ) -> Axes:
     """Accuracy of each scheme, networks side by side (Lin, Li & Ma 2018, figure 7): network -> scheme -> percents.
 
-    Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean. A line joins the means.
+    Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean.
     """
     ax = axes(ax, 6.4, 3.6)
     count = max(len(accuracy), 1)
     for number, (network, found, look) in enumerate(distinct(accuracy)):
         aside = (number - (count - 1) / 2) * min(0.25, 0.7 / count)
-        means = []
-        for place, scheme in enumerate(schemes):
-            values = _values(found.get(scheme))
+        drawn = [(place + aside, _values(found.get(scheme))) for place, scheme in enumerate(schemes)]
+        for x, values in drawn:
             if len(values):
-                x = place + aside
                 ax.plot([x] * len(values), values, alpha=0.75, linestyle="none", zorder=3, **look)
                 ax.hlines(values.mean(), x - 0.1, x + 0.1, color=look["color"], linewidth=2.5, zorder=4)
-                means.append((x, values.mean()))
-        if means:
-            ax.plot(*zip(*means, strict=True), color=look["color"], alpha=0.35, linewidth=1.2, zorder=2)
+        if any(len(values) for _, values in drawn):
             ax.plot([], [], label=network, linestyle="none", **look)
     ax.set_xticks(range(len(schemes)), schemes)
     ax.set_xlim(-0.5, len(schemes) - 0.5)
@@ -152,7 +149,9 @@ def accuracy_against_setting(
             ax.plot(*zip(*printed, strict=True), "D--", label=f"{name}, published", **style)
     if log:
         ax.set_xscale("log")
-    ax.set_xticks(sorted({x for found in (*models.values(), *published.values()) for x in found}))
+    chosen = sorted({x for found in (*models.values(), *published.values()) for x in found})
+    if len(chosen) <= MOST_TICKS:
+        ax.set_xticks(chosen)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     return finished(ax, xlabel, ylabel)

@@ -162,17 +162,20 @@ def certainty_against_fitness(
 ) -> Axes:
     """Entropy against accuracy, a curve per variant that darkens as training goes on (Lin, Li & Ma 2018, figure 3b).
 
-    paths: variant -> (accuracies in shares, entropies), one value per row of the run. Grey lines join the variants at
-    the same row, as far as all have it.
+    paths: variant -> (accuracies in shares, entropies), one value per row of the run; one without any is left out and
+    keeps its colour. Grey lines join the variants at the same row, as far as all have it.
     """
     ax = axes(ax, 6.0, 3.8)
     curves = {name: (100 * array(x).astype(float), array(y).astype(float)) for name, (x, y) in paths.items()}
     if bad := [name for name, (x, y) in curves.items() if x.shape != y.shape or x.ndim != 1]:
         raise ValueError(f"{bad[0]} needs as many accuracies as entropies.")
-    for row in range(min((len(x) for x, _ in curves.values()), default=0)):
-        together = [(x[row], y[row]) for x, y in curves.values()]
+    shown = [curve for curve in curves.values() if len(curve[0])]
+    for row in range(min((len(x) for x, _ in shown), default=0)):
+        together = [(x[row], y[row]) for x, y in shown]
         ax.plot(*zip(*together, strict=True), color=GREY, alpha=0.35, linewidth=1, zorder=1)
     for name, (x, y), look in distinct(curves):
+        if not len(x):
+            continue
         ax.plot(x, y, color=look["color"], linewidth=1, alpha=0.5, zorder=2)
         ax.scatter(x, y, s=26, alpha=np.linspace(0.25, 1, len(x)), zorder=3, **look)
         ax.plot([], [], label=name, **look)
