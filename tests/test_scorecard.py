@@ -13,14 +13,9 @@ from click.testing import CliRunner
 from capsnb import cli, plot
 from capsnb.data import prepare
 from capsnb.evidence import plans, sweep, swept
+from capsnb.evidence.columns import CHANCE, COLUMNS, CONTROLS, GROUPS, Column, at
 from capsnb.evidence.scorecard import (
-    CHANCE,
-    COLUMNS,
-    CONTROLS,
-    GROUPS,
     Cell,
-    Column,
-    at,
     frame,
     of_grid,
     of_plan,

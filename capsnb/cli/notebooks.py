@@ -237,6 +237,7 @@ def scorecard(profile: str, routings: tuple[str, ...], out: Path | None, jobs: i
     from capsnb import plot
     from capsnb.evidence import plans
     from capsnb.evidence import scorecard as cards
+    from capsnb.evidence.columns import COLUMNS
 
     if out is not None and out.suffix not in (".png", ".svg", ".csv"):
         raise click.UsageError(f"--out {out}: a name that ends in .png, .svg or .csv is needed.")
@@ -248,7 +249,7 @@ def scorecard(profile: str, routings: tuple[str, ...], out: Path | None, jobs: i
         raise click.ClickException(f"{len(failed)} trainings failed: {failed[0]}")
     controls = plan.settings["controls"]
     card = cards.scorecard(plan.specs, cards.of_plan(plan), controls=controls)
-    names = [column.name for column in cards.COLUMNS]
+    names = [column.name for column in COLUMNS]
     print_columns(("", *names), [[name, *(_cell(cells[column]) for column in names)] for name, cells in card.items()])
     if out is not None:
         disk.make_folder(out.parent)
@@ -256,7 +257,7 @@ def scorecard(profile: str, routings: tuple[str, ...], out: Path | None, jobs: i
             if out.suffix == ".csv":
                 cards.frame(card).to_csv(temporary)
             else:
-                groups = [(column.name, column.paper[2:]) for column in cards.COLUMNS]
+                groups = [(column.name, column.author) for column in COLUMNS]
                 figure = plot.scorecard(cards.shown(card), groups, controls=controls)
                 figure.savefig(temporary, format=out.suffix[1:], dpi=150)
 

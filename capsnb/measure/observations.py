@@ -21,6 +21,7 @@ import numpy as np
 from capsnb.disk import locked, replacing
 from capsnb.installation import own_folder
 
+LONG = 4_000  # characters of an observation's values, from which on they are compressed
 DIGITS = 6  # significant digits of the numbers in lists and arrays; a single number is kept whole
 FIELDS = ("measure", "version", "settings", "null", "watched", "values", "made")
 
@@ -121,7 +122,7 @@ def write(
                 for name, value in asdict(each).items()
                 if value not in (None, False, {}) or name == "values"
             }
-            lines.append(json.dumps(row | {"values": pack(each.values)}, sort_keys=True, allow_nan=False))
+            lines.append(json.dumps(row | {"values": squeezed(pack(each.values))}, sort_keys=True, allow_nan=False))
         with replacing(file) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(rows) - before
@@ -156,8 +157,16 @@ def pack(value: Any) -> Any:
     )
 
 
+def squeezed(values: dict[str, Any]) -> dict[str, Any]:
+    """Values that are long as text, a series of every capsule's norm, say, in an eighth of it; others as they are."""
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return values if len(text) < LONG else {"zlib": base64.b64encode(zlib.compress(text.encode(), 9)).decode()}
+
+
 def unpack(value: dict[str, Any]) -> Any:
-    """A JSON object as `pack` wrote it: a picture comes back as an uint8 array, all else as it is."""
+    """A JSON object as it was before `pack` and `squeezed`: a picture is an uint8 array."""
+    if value.keys() == {"zlib"}:
+        return json.loads(zlib.decompress(base64.b64decode(value["zlib"])), object_hook=unpack)
     if value.keys() != {"uint8", "shape"}:
         return value
     data = zlib.decompress(base64.b64decode(value["uint8"]))

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data import Augment, DataSpec
+from capsnb.evidence.columns import COLUMNS
 from capsnb.measure.survey import surveyed
 from capsnb.nn.em import EM
 from capsnb.nn.models import (
@@ -114,8 +115,6 @@ def trained(models: dict[str, Any], data: DataSpec, recipe: Recipe, lobster: Lob
 
 
 def _sized(settings: dict[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
-    from capsnb.evidence.scorecard import COLUMNS
-
     own = {column.measure: dict(column.settings) for column in COLUMNS}
     return own | (settings or {})
 
