@@ -293,6 +293,9 @@ def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():
     assert dots.get_xydata().tolist() == [[1, 40.0], [10, 50.0], [10, 60.0]]
     assert printed.get_xydata().tolist() == [[1, 45.0]] and ax.get_xscale() == "log"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["m", "m, published"]
+    assert ax.get_xticks().tolist() == [1, 10, 100], "what was chosen has a tick each"
+    measured = plot.accuracy_against_setting({"m": {0.10137: {0: 5.0}, 0.10242: {0: 6.0}}}, xlabel="", ylabel="")
+    assert 0.10137 not in measured.get_xticks().tolist(), "what was measured has none of its own"
 
 
 def test_perturbation_panels_name_their_ranges():

@@ -13,7 +13,6 @@ from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
 from capsnb.plot.style import BLUE, ORANGE, RED, array
 from capsnb.plot.words import describes
 
-MOST_TICKS = 8  # each setting has one; more of them would run into each other
 SCHEMES = ("base", "continued", "B1B+", "B1B", "A1B", "B2B+", "B2B", "A2B")  # of `capsnb.measure.transfer`
 RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
 
@@ -132,7 +131,8 @@ def accuracy_against_setting(
 ) -> Axes:
     """Accuracy against kernel size or pairs per digit (Table 3 and figure 3 of Gu et al. 2021).
 
-    models: model -> setting -> seed -> accuracy in percent; seeds are dots, the line joins their means.
+    models: model -> setting -> seed -> accuracy in percent; seeds are dots, the line joins their means. Settings that
+    are whole numbers each have a tick; others were measured and may lie close.
     published: model -> setting -> the printed accuracy, white diamonds on a dashed line of the model's colour.
     """
     ax, published = axes(ax, 6.5, 3.8), published or {}
@@ -149,9 +149,9 @@ def accuracy_against_setting(
             ax.plot(*zip(*printed, strict=True), "D--", label=f"{name}, published", **style)
     if log:
         ax.set_xscale("log")
-    chosen = sorted({x for found in (*models.values(), *published.values()) for x in found})
-    if len(chosen) <= MOST_TICKS:
-        ax.set_xticks(chosen)
+    places = sorted({x for found in (*models.values(), *published.values()) for x in found})
+    if all(float(x).is_integer() for x in places):
+        ax.set_xticks(places)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     return finished(ax, xlabel, ylabel)
