@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from capsnb.data import Split
 from capsnb.data.transforms.factors import FACTORS, NEUTRAL, matrix_of, series, vary
 from capsnb.measure import compactness as measure
-from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, Output, StridedStem
 
 SMALL = CapsNetConfig(size=9, classes=3, dim=4, stem=StridedStem(channels=4, types=2, kernel=3), decoder="none")
 DOUBLE = torch.float64
@@ -238,3 +238,24 @@ def test_series_stacks_the_values(digits):
 def test_impossible_factors_are_refused(digits, factor, value):
     with pytest.raises(ValueError, match=factor):
         vary(digits.images, factor, value)
+
+
+def test_turned_axes_are_the_level_of_poses_that_stand_for_nothing(digits):
+    """One unit that moves scores ln D, and about as much as a line in a random direction when its axes are turned."""
+
+    class OneUnit(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.none = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images, labels=None):
+            poses = torch.zeros(len(images), 3, 16)
+            poses[..., 5] = images.float().mean((1, 2, 3))[:, None]
+            return Output(poses.norm(dim=-1), poses, None)
+
+    found = measure.beside_rotated(OneUnit(), digits, {"scale": (0.6, 0.8, 1.0)}, draws=40)
+    own, turned = found["scale"]
+    assert own == pytest.approx(math.log(16))
+    line = random(20_000, 16).square()
+    assert turned == pytest.approx(measure.kl_from_uniform(line / line.sum(1, keepdim=True)).mean().item(), abs=0.08)
+    assert found == measure.beside_rotated(OneUnit(), digits, {"scale": (0.6, 0.8, 1.0)}, draws=40)

@@ -686,3 +686,31 @@ def test_lengths_are_the_scores():
     out = model(images)
     assert_close(out.scores, layers.length(out.poses))
     assert (out.scores >= 0).all() and (out.scores < 1).all()
+
+
+@pytest.mark.parametrize("head", ["linear", "sum", "length"])
+def test_head_and_squash_of_convnet_r_are_chosen_apart(head):
+    """What Table 5 changes together: with one seed the same weights, squashed or not, and the head alone reads them."""
+    found = {}
+    for squash in (None, True, False):
+        torch.manual_seed(0)
+        config = ConvNetRConfig(size=9, classes=4, width=6, kernel=3, dim=3, primary_dim=3, head=head, squash=squash)
+        found[squash] = replace(config, decoder="none").build()(torch.rand(5, 1, 9, 9))
+    assert torch.equal(found[None].scores, found[head == "length"].scores)
+    assert (found[True].poses.norm(dim=-1) < 1).all()
+    assert not torch.equal(found[True].poses, found[False].poses)
+
+
+def test_seven_kernels_of_3_see_as_far_as_one_of_9_and_make_as_many_capsules():
+    large, deep = StridedStem(channels=8, types=2, dim=4), StridedStem(channels=8, types=2, dim=4, kernel=3, depth=7)
+    for stem in (large, deep):
+        stages, primary = stem.build(1, 40, "none")
+        for parameter in (*primary.parameters(), *(each for stage in stages for each in stage.parameters())):
+            torch.nn.init.constant_(parameter, 0.1)
+        image = torch.rand(1, 1, 40, 40, requires_grad=True)
+        poses = primary(torch.nn.Sequential(*stages)(image))
+        assert poses.shape == (1, 288, 4)
+        (gradient,) = torch.autograd.grad(poses[0, 0].sum(), image)
+        assert gradient[0, 0].nonzero().amax(0).tolist() == [16, 16]  # the first capsule sees 17 x 17 pixels
+    with pytest.raises(ValueError, match="depth = 0"):
+        StridedStem(depth=0)
