@@ -92,7 +92,9 @@ def parts(data: ImageSet, *, images: int) -> dict[str, Split]:
 
 
 @measurement("affine parts", paper=GU)
-def affine_parts(model: nn.Module, data: ImageSet, *, images: int = 2000) -> dict[str, float]:
+def affine_parts(model: nn.Module, data: ImageSet, *, images: int = 2000) -> dict[str, float | None]:
     """Percent of images right: upright digits anywhere, three affNIST-like generators, and each distortion at three
-    distances from the middle (`DISTORTIONS`, `PLACES`)."""
+    distances from the middle (`DISTORTIONS`, `PLACES`). None for other data (overlapping pairs, unmoved digits)."""
+    if not data.name.endswith(" translated"):
+        return {"value": None}
     return {name: percent(model, split) for name, split in parts(data, images=images).items()}
