@@ -11,8 +11,6 @@ from capsnb.evidence.records import recorded
 from capsnb.evidence.rules import align
 from capsnb.evidence.verdicts import MINIMUM_SEEDS, interval
 from capsnb.measure.entropy import mean_path
-from capsnb.measure.robustness import AtAccuracy, at_accuracy
-from capsnb.training.runs import Run
 
 Values = Mapping[Any, Mapping[int, float]]  # setting -> seed -> number
 
@@ -141,41 +139,6 @@ def apart_at_level(levels: Mapping[str, Values], values: Mapping[str, Values]) -
 def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What a plan calls name/variant, by variant alone; empty where the profile trains none of them."""
     return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
-
-
-def by_setting(values: Mapping[str, Any], mark: str) -> dict[str, dict[int, Any]]:
-    """What is called name-{mark}{number}, by name and number: "capsnet-k9" at mark "k" is ["capsnet"][9].
-
-    Other names are left out.
-    """
-    found: dict[str, dict[int, Any]] = {}
-    for key, value in values.items():
-        name, _, setting = key.rpartition(f"-{mark}")
-        if name and setting.isdecimal():
-            found.setdefault(name, {})[int(setting)] = value
-    return found
-
-
-def last(trained: Mapping[str, Mapping[int, Run]], column: str) -> dict[str, dict[int, float]]:
-    """The last row's share of every run, in percent: variant -> seed -> Run becomes variant -> seed -> number."""
-    return {name: {seed: 100 * run.history[-1][column] for seed, run in runs.items()} for name, runs in trained.items()}
-
-
-def stopped(
-    trained: Mapping[str, Mapping[int, Run]], target: float, watch: str, read: str
-) -> dict[str, dict[int, AtAccuracy]]:
-    """`at_accuracy` of every run: variant -> seed -> AtAccuracy."""
-    return {
-        name: {seed: at_accuracy(run.history, target, watch, read) for seed, run in runs.items()}
-        for name, runs in trained.items()
-    }
-
-
-def reach(readings: Mapping[int, AtAccuracy]) -> str:
-    """How many runs of a model reached the target, and what the others did: "1 of 3; else 98.90 %", a mean."""
-    short = [found.watched for found in readings.values() if not found.reached]
-    rest = f"; else {100 * statistics.fmean(short):.2f} %" if short else ""
-    return f"{len(readings) - len(short)} of {len(readings)}{rest}"
 
 
 def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str) -> dict[str, Any]:

@@ -34,15 +34,15 @@ from capsnb.plot.perturbation import (
     perturbation_panels,
 )
 from capsnb.plot.points import (
-    accuracy_against_parameters,
     accuracy_against_setting,
     paired_effects,
     seed_points,
     transfer_points,
+    two_places,
 )
 from capsnb.plot.routing import coupling_distributions, coupling_histogram, couplings, entropy_by_class, lengths
 from capsnb.plot.scorecard import scorecard
 from capsnb.plot.style import PALETTE, style
 from capsnb.plot.tables import confusion, heat_maps, unit_sharing
-from capsnb.plot.training import LiveCurve, accuracy_path, certainty_against_fitness, learning_curve, trial_bands
+from capsnb.plot.training import LiveCurve, certainty_against_fitness, learning_curve, trial_bands
 from capsnb.plot.words import describe

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
-from capsnb.plot.style import BLUE, ORANGE, RED, array
+from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, labelled, legend_above, named_rows, panels
+from capsnb.plot.style import BLUE, GREY, ORANGE, RED, array
 from capsnb.plot.words import describes
 
 SCHEMES = ("base", "continued", "B1B+", "B1B", "A1B", "B2B+", "B2B", "A2B")  # of `capsnb.measure.transfer`
@@ -105,18 +106,15 @@ def transfer_points(
     return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
 
 
-@describes("Accuracy against the number of parameters, every seed a point")
-def accuracy_against_parameters(models: Mapping[str, tuple[int, Sequence[float]]], *, ax: Axes | None = None) -> Axes:
-    """Model -> (parameters, accuracy of each seed in percent): every seed a point, on a log axis of sizes."""
-    ax = axes(ax, 6.5, 3.8)
-    for model, (size, values), look in distinct(models):
-        if len(values):
-            ax.plot([size] * len(values), values, alpha=0.8, label=model, linestyle="none", **look)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    return finished(ax, "parameters", "accuracy on affNIST-like digits (%)")
+@describes("What each model has right of digits at two kinds of places, a panel per distortion; lines join the two")
+def two_places(
+    parts: Mapping[str, Mapping[str, Mapping[str, Any]]], *, unit: str = "", chance: float | None = None
+) -> Figure:
+    """What a place costs, model by model: panel -> model -> {"where it was trained": values, "elsewhere": values}.
+
+    Values are a sequence or seed -> number, the first name is drawn filled and the second open, every seed a point, and
+    a line joins their means: its length is what the place costs. chance: marked, where given.
+    """
 
 
 @describes("Accuracy against a setting, a line through the means of the seeds")
@@ -155,3 +153,35 @@ def accuracy_against_setting(
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     return finished(ax, xlabel, ylabel)
+
+
+@describes("What each model has right of digits at two kinds of places, a panel per distortion; lines join the two")
+def two_places(
+    parts: Mapping[str, Mapping[str, Mapping[str, Any]]], *, unit: str = "", chance: float | None = None
+) -> Figure:
+    """What a place costs, model by model: panel -> model -> {"where it was trained": values, "elsewhere": values}.
+
+    Values are a sequence or seed -> number, the first name is drawn filled and the second open, every seed a point, and
+    a line joins their means: its length is what the place costs. chance: marked, where given.
+    """
+    models = list(next(iter(parts.values())))
+    figure, (found,) = panels(2.0 + 1.9 * len(parts), 1.4 + 0.36 * len(models), columns=len(parts), sharey=True)
+    for ax, (title, rows) in zip(found, parts.items(), strict=True):
+        for row, places in enumerate(rows.values()):
+            means = []
+            for (place, found_there), colour in zip(places.items(), (BLUE, ORANGE), strict=True):
+                values = _values(found_there)
+                face = colour if not means else "white"
+                style = {"color": colour, "markerfacecolor": face, "linestyle": "none", "alpha": 0.85}
+                ax.plot(values, [row] * len(values), "o", label=place, zorder=3, markersize=5, **style)
+                means.append(values.mean())
+            ax.plot(means, [row, row], color=GREY, linewidth=2.5, alpha=0.6, zorder=2)
+        if chance is not None:
+            ax.axvline(chance, color=RED, linestyle="--", linewidth=1.2, label="chance")
+        ax.set_title(title)
+        ax.set_yticks(range(len(models)), models)
+        ax.set_xlabel(unit)
+        ax.grid(axis="x", color=GREY, alpha=0.25)
+    found[0].invert_yaxis()
+    legend_above(figure, labelled(found), 3)
+    return figure

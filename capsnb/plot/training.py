@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from capsnb.plot.layout import axes, distinct, finished
-from capsnb.plot.style import GREY, RED, array, styled
+from capsnb.plot.style import GREY, array, styled
 from capsnb.plot.words import describe, describes
 
 
@@ -180,24 +180,3 @@ def certainty_against_fitness(
         ax.scatter(x, y, s=26, alpha=np.linspace(0.25, 1, len(x)), zorder=3, **look)
         ax.plot([], [], label=name, **look)
     return finished(ax, "accuracy (%)", ylabel, grid=None)
-
-
-@describes("Two accuracies against each other as training goes on, a line per seed")
-def accuracy_path(
-    paths: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
-    *,
-    target: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Two accuracies as training goes on: model -> a list of (x, y) per seed, in shares. At one x models are equal.
-
-    target: the accuracy at which they are compared, marked by a line.
-    """
-    ax = axes(ax, 6.2, 3.8)
-    for model, seeds, look in distinct(paths):
-        for number, points in enumerate(seeds):
-            x, y = 100 * array(points).reshape(-1, 2).T
-            ax.plot(x, y, markersize=4, linewidth=1.2, label=None if number else model, **look)
-    if target is not None:
-        ax.axvline(100 * target, color=RED, linestyle="--", linewidth=1.2, label=f"compared at {100 * target:.2f} %")
-    return finished(ax, "accuracy on translated digits (%)", "accuracy on affNIST-like digits (%)")
