@@ -21,7 +21,7 @@ def test_what_each_profile_trains(profile):
     plan = plans.plan("05", profile)
     if profile != "long":
         assert {f"affine/{name}" for name in ablations.SIX} <= set(plan.specs)
-        assert [measure for measure, _ in plan.watch.values()] == ["affine parts"]
+        assert "affine parts" in [measure for measure, _ in plan.watch.values()]
     assert {f"semantic/{name}" for name in ablations.semantic_models(ablations.PAPER)} <= set(plan.specs)
     assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 5, "full": 5}[profile]
     names = [runs.folder_of(spec).name for spec in plan.all_specs()]
@@ -96,7 +96,7 @@ def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5
     weights = {plan.profile: plan.specs["affine/capsnet"][0].recipe.reconstruction_weight for plan in (quick, full)}
     assert weights["quick"] * sizes["quick"] == pytest.approx(weights["full"] * sizes["full"])
     planes = {name: specs[0].model for name, specs in quick.specs.items() if name.startswith("plane/")}
-    assert list(planes) == ["plane/convnet-r", "plane/convnet-cr", "plane/convnet-cr-sf"]
+    assert list(planes) == ["plane/convnet-r", "plane/convnet-cr", "plane/convnet-cr-sf", "plane/capsnet"]
     assert {model.dim for model in planes.values()} == {2}
 
 

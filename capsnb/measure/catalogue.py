@@ -35,6 +35,7 @@ from capsnb.measure import (
     perturbation,
     placement,  # noqa: F401  and this one
     quantisation,
+    redrawn,  # noqa: F401  and this one
     robustness,
     viewpoint,
 )

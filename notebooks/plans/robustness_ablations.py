@@ -96,7 +96,7 @@ def content(profile: str) -> dict[str, Any]:
     plans = {"smoke": _smoke, "quick": _quick, "long": _long, "full": _full}
     # a reader's own routing beside Sabour et al.'s: in Table 1, and on overlapping digits
     hosts = {"affine/{}": "affine/capsnet", "overlap/{}": "overlap/capsnet"}
-    return {"watch": {"parts": ("affine parts", {})}} | plans[profile]() | {"hosts": hosts}
+    return {"watch": {"parts": ("affine parts", {}), "curve": ("curve", {})}} | plans[profile]() | {"hosts": hosts}
 
 
 def _smoke() -> dict[str, Any]:
@@ -125,7 +125,6 @@ def _quick() -> dict[str, Any]:
     for name, rate in rates.items():
         affine[name] = replace(affine[name], recipe=replace(affine[name].recipe, learning_rate=rate))
     planes = semantic_models(replace(scale, width=16, decoder=(32, 64)), dim=2)
-    planes.pop("capsnet")  # figure 5 has it at long
     variants = affine | specs("semantic", semantic_models(scale), plain, near)
     variants |= specs("plane", planes, plain, replace(near, epochs=2))
     few = {"parts": ("affine parts", {"images": 250})}
