@@ -117,7 +117,7 @@ def _quick() -> dict[str, Any]:
     scale = QUICK
     data, augment = placed(scale, validation=250)
     # squared errors are summed over a quarter of the paper's pixels, so that they weigh four times as much
-    recipe = Recipe(epochs=8, batch=32, learning_rate=5e-3, reconstruction_weight=2e-3, augment=augment)
+    recipe = Recipe(epochs=5, batch=32, learning_rate=5e-3, reconstruction_weight=2e-3, augment=augment)
     plain, near = DataSpec(resize=scale.side, validation=250), replace(recipe, epochs=6, augment=Augment(shift=1))
     affine = specs("affine", _shown(scale), data, recipe)
     # ConvNet-FC dies at the capsule networks' rate, ConvNet-Avg crawls: tried on seeds 0 and 1, by training accuracy
@@ -127,7 +127,7 @@ def _quick() -> dict[str, Any]:
     planes = semantic_models(replace(scale, width=16, decoder=(32, 64)), dim=2)
     variants = affine | specs("semantic", semantic_models(scale), plain, near)
     variants |= specs("plane", planes, plain, replace(near, epochs=2))
-    few = {"parts": ("affine parts", {"images": 250})}
+    few = {"parts": ("affine parts", {"images": 150})}
     return {"seeds": 1, "watch": few, "variants": variants, "settings": settings(scale)}
 
 
