@@ -106,17 +106,6 @@ def transfer_points(
     return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
 
 
-@describes("What each model has right of digits at two kinds of places, a panel per distortion; lines join the two")
-def two_places(
-    parts: Mapping[str, Mapping[str, Mapping[str, Any]]], *, unit: str = "", chance: float | None = None
-) -> Figure:
-    """What a place costs, model by model: panel -> model -> {"where it was trained": values, "elsewhere": values}.
-
-    Values are a sequence or seed -> number, the first name is drawn filled and the second open, every seed a point, and
-    a line joins their means: its length is what the place costs. chance: marked, where given.
-    """
-
-
 @describes("Accuracy against a setting, a line through the means of the seeds")
 def accuracy_against_setting(
     models: Mapping[str, Mapping[float, Mapping[int, float]]],
