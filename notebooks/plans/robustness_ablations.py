@@ -139,7 +139,7 @@ def _long() -> dict[str, Any]:
     variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
     variants |= specs("plane", semantic_models(scale, dim=2), plain, near)
     own = {"measures": dict.fromkeys(variants, (("compactness by factor", {}),))}
-    return own | {"seeds": 5, "watch": {}, "variants": variants, "settings": settings(scale)}
+    return own | {"seeds": 5, "watch": {"curve": ("curve", {})}, "variants": variants, "settings": settings(scale)}
 
 
 def _shown(scale: Scale) -> Models:
