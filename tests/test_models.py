@@ -714,3 +714,17 @@ def test_seven_kernels_of_3_see_as_far_as_one_of_9_and_make_as_many_capsules():
         assert gradient[0, 0].nonzero().amax(0).tolist() == [16, 16]  # the first capsule sees 17 x 17 pixels
     with pytest.raises(ValueError, match="depth = 0"):
         StridedStem(depth=0)
+
+
+def test_aff_capsnet_is_a_grouped_1x1_convolution_with_pooling():
+    """One transform for all children and the average as coupling (Gu et al. 2021, sec. 3.1), exactly, in float64."""
+    torch.manual_seed(0)
+    config = CapsNetConfig(size=20, stem=StridedStem(channels=24, kernel=5, types=3), decoder="none")
+    model = replace(config, routing=Uniform(value="1/I"), shared=True).build().double()
+    with torch.no_grad(), taps.record(model, "primary") as seen:
+        poses = model(torch.rand(3, 1, 20, 20, dtype=torch.float64)).poses
+    height, width, types = model.primary.grid
+    maps = seen["primary"].unflatten(1, (height, width, types)).permute(0, 3, 4, 1, 2).flatten(1, 2)
+    weight = model.get_submodule("class").weight[0].flatten(1).T[:, :, None, None]
+    pooled = torch.nn.functional.conv2d(maps, weight.repeat(types, 1, 1, 1), groups=types).mean((2, 3))
+    assert_close(layers.squash(pooled.unflatten(1, (types, 10, 16)).mean(1)), poses)
