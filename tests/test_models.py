@@ -574,11 +574,11 @@ CHANGED = {
     "avg": {"channels": 2, "size": 21, "classes": 5, "width": 7, "kernel": 4},
     "cr-sf": {
         "channels": 2, "size": 11, "classes": 5, "width": 9, "kernel": 4, "dim": 4, "primary_dim": 2, "head": "sum",
-        "decoder": "plain", "decoder_widths": (7,),
+        "decoder": "plain", "decoder_widths": (7,), "squash": False,
     },
 }  # fmt: skip
 STEMS = {
-    "capsnet": {"channels": 4, "kernel": 4, "types": 3, "dim": 2},
+    "capsnet": {"channels": 4, "kernel": 4, "types": 3, "dim": 2, "depth": 2},
     "global": {
         "widths": (3, 5), "kernels": (3, 2, 2), "strides": (1, 2, 2), "capsules": 4, "dim": 3, "pointwise": False,
     },
