@@ -244,7 +244,7 @@ def test_the_command_says_what_is_left_and_fails_with_a_network(monkeypatch):
         "--hours 0": "Invalid value for '--hours': 0.0 is not in the range x>0.",
         "--hours nan": "Invalid value for '--hours': a number is needed.",
         "--hours 1 --profile quick": "Invalid value for '--profile': 'quick' is not one of 'long', 'full'.",
-        "--hours 1 42": "there is no notebook '42' with a plan; there are: 00, 01, 02, 03, 04, 05, 07",
+        "--hours 1 42": "there is no notebook '42' with a plan; there are: 00, 01, 02, 03, 04, 05, 07, 08",
     }.items(),
 )
 def test_a_bad_call_is_one_sentence_and_exit_2(line, sentence):

@@ -1,15 +1,18 @@
 """Semantic compactness (Gu et al. 2021, sec. 3.3) by hand-made cases, against a slow loop, and its refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from capsnb.data import Split
+from capsnb.data import ImageSet, Split
 from capsnb.data.transforms.factors import FACTORS, NEUTRAL, matrix_of, series, vary
 from capsnb.measure import compactness as measure
-from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, StridedStem
+from capsnb.measure.perturbation import perturbation_grid
+from capsnb.measure.protocol import find
+from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, ConvNetRConfig, Output, StridedStem
 
 SMALL = CapsNetConfig(size=9, classes=3, dim=4, stem=StridedStem(channels=4, types=2, kernel=3), decoder="none")
 DOUBLE = torch.float64
@@ -238,3 +241,44 @@ def test_series_stacks_the_values(digits):
 def test_impossible_factors_are_refused(digits, factor, value):
     with pytest.raises(ValueError, match=factor):
         vary(digits.images, factor, value)
+
+
+def test_turned_axes_are_the_level_of_poses_that_stand_for_nothing(digits):
+    """One unit that moves scores ln D, and about as much as a line in a random direction when its axes are turned."""
+
+    class OneUnit(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.none = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images, labels=None):
+            poses = torch.zeros(len(images), 3, 16)
+            poses[..., 5] = images.float().mean((1, 2, 3))[:, None]
+            return Output(poses.norm(dim=-1), poses, None)
+
+    found = measure.beside_rotated(OneUnit(), digits, {"scale": (0.6, 0.8, 1.0)}, draws=40)
+    own, turned = found["scale"]
+    assert own == pytest.approx(math.log(16))
+    line = random(20_000, 16).square()
+    assert turned == pytest.approx(measure.kl_from_uniform(line / line.sum(1, keepdim=True)).mean().item(), abs=0.08)
+    assert found == measure.beside_rotated(OneUnit(), digits, {"scale": (0.6, 0.8, 1.0)}, draws=40)
+
+
+def test_figure_4_is_kept_as_a_few_small_pictures(digits):
+    config = ConvNetRConfig(size=9, classes=3, width=6, kernel=3, dim=5, primary_dim=3, decoder_widths=(6,))
+    few = digits.select(torch.tensor([0, 2, 3]))  # classes 0 and 1
+    data = ImageSet("toy", "toy", ("a", "b", "c"), **dict.fromkeys(("train", "validation", "test"), few))
+    for head, reach in {"length": 0.2, "sum": 8.0}.items():
+        torch.manual_seed(0)
+        model = replace(config, head=head).build()
+        if head == "sum":
+            model.get_submodule("class").linear.weight.data.mul_(100)
+        found = find("redrawn")(model, data, label=1, rows=2)
+        assert found["reach"] == reach and found["pictures"].shape == (2, 9, 9, 9) and len(found["change"]) == 5
+        image = few.select((few.labels == 1).nonzero()[0])
+        most = max(range(5), key=found["change"].__getitem__)
+        steps = [reach * (n / 4 - 1) for n in range(9)]
+        whole = perturbation_grid(model, image.images, image.labels, steps)[0, most, :, 0]
+        assert_close(torch.from_numpy(found["pictures"][0].copy()), (255 * whole).round().to(torch.uint8))
+    with pytest.raises(ValueError, match="no image of class 2"):
+        find("redrawn")(model, data, label=2)

@@ -77,6 +77,18 @@ def test_chamfer_does_not_change_with_place_size_or_order(seed, place, size):
     assert score <= measure.chamfer(measure.normalised(points), measure.normalised(grid)) + 1e-12
 
 
+def test_what_points_score_that_know_nothing():
+    found = measure.chance_chamfer(GRID, seed=1, draws=12)
+    assert found == measure.chance_chamfer(GRID, seed=1, draws=12) != measure.chance_chamfer(GRID, seed=2, draws=12)
+    # printed for the paper's capsules: 0.313
+    assert found["uniform square"] == pytest.approx(0.243, abs=0.015)
+    assert found["Gaussian cloud"] == pytest.approx(0.302, abs=0.02)
+    random = np.random.default_rng(4)
+    one = measure.chance_chamfer(GRID, seed=4, draws=1)
+    assert one["uniform square"] == measure.aligned_chamfer(random.random(GRID.shape), GRID)
+    assert one["Gaussian cloud"] == measure.aligned_chamfer(random.standard_normal(GRID.shape), GRID)
+
+
 # ---------------------------------------------------------------- measures that know which point is which
 
 

@@ -213,7 +213,7 @@ def test_every_measure_gives_plain_values_with_its_rows_or_says_why_not(name, ne
         values = measure(network, digits, **settings)
         again = measure(network, digits, **settings)
         assert observations.pack(again) == observations.pack(values), "what is drawn is seeded"
-    assert observations.unpack(json.loads(json.dumps(observations.pack(values)))) is not None
+    assert json.loads(json.dumps(observations.pack(values)), object_hook=observations.unpack) is not None
     assert set(measure.rows) <= set(values)
     for row in measure.rows:
         assert math.isfinite(values[row]), f"{row} of a capsule network"

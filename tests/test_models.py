@@ -574,11 +574,11 @@ CHANGED = {
     "avg": {"channels": 2, "size": 21, "classes": 5, "width": 7, "kernel": 4},
     "cr-sf": {
         "channels": 2, "size": 11, "classes": 5, "width": 9, "kernel": 4, "dim": 4, "primary_dim": 2, "head": "sum",
-        "decoder": "plain", "decoder_widths": (7,),
+        "decoder": "plain", "decoder_widths": (7,), "squash": False,
     },
 }  # fmt: skip
 STEMS = {
-    "capsnet": {"channels": 4, "kernel": 4, "types": 3, "dim": 2},
+    "capsnet": {"channels": 4, "kernel": 4, "types": 3, "dim": 2, "depth": 2},
     "global": {
         "widths": (3, 5), "kernels": (3, 2, 2), "strides": (1, 2, 2), "capsules": 4, "dim": 3, "pointwise": False,
     },
@@ -686,3 +686,45 @@ def test_lengths_are_the_scores():
     out = model(images)
     assert_close(out.scores, layers.length(out.poses))
     assert (out.scores >= 0).all() and (out.scores < 1).all()
+
+
+@pytest.mark.parametrize("head", ["linear", "sum", "length"])
+def test_head_and_squash_of_convnet_r_are_chosen_apart(head):
+    """What Table 5 changes together: with one seed the same weights, squashed or not, and the head alone reads them."""
+    found = {}
+    for squash in (None, True, False):
+        torch.manual_seed(0)
+        config = ConvNetRConfig(size=9, classes=4, width=6, kernel=3, dim=3, primary_dim=3, head=head, squash=squash)
+        found[squash] = replace(config, decoder="none").build()(torch.rand(5, 1, 9, 9))
+    assert torch.equal(found[None].scores, found[head == "length"].scores)
+    assert (found[True].poses.norm(dim=-1) < 1).all()
+    assert not torch.equal(found[True].poses, found[False].poses)
+
+
+def test_seven_kernels_of_3_see_as_far_as_one_of_9_and_make_as_many_capsules():
+    large, deep = StridedStem(channels=8, types=2, dim=4), StridedStem(channels=8, types=2, dim=4, kernel=3, depth=7)
+    for stem in (large, deep):
+        stages, primary = stem.build(1, 40, "none")
+        for parameter in (*primary.parameters(), *(each for stage in stages for each in stage.parameters())):
+            torch.nn.init.constant_(parameter, 0.1)
+        image = torch.rand(1, 1, 40, 40, requires_grad=True)
+        poses = primary(torch.nn.Sequential(*stages)(image))
+        assert poses.shape == (1, 288, 4)
+        (gradient,) = torch.autograd.grad(poses[0, 0].sum(), image)
+        assert gradient[0, 0].nonzero().amax(0).tolist() == [16, 16]  # the first capsule sees 17 x 17 pixels
+    with pytest.raises(ValueError, match="depth = 0"):
+        StridedStem(depth=0)
+
+
+def test_aff_capsnet_is_a_grouped_1x1_convolution_with_pooling():
+    """One transform for all children and the average as coupling (Gu et al. 2021, sec. 3.1), exactly, in float64."""
+    torch.manual_seed(0)
+    config = CapsNetConfig(size=20, stem=StridedStem(channels=24, kernel=5, types=3), decoder="none")
+    model = replace(config, routing=Uniform(value="1/I"), shared=True).build().double()
+    with torch.no_grad(), taps.record(model, "primary") as seen:
+        poses = model(torch.rand(3, 1, 20, 20, dtype=torch.float64)).poses
+    height, width, types = model.primary.grid
+    maps = seen["primary"].unflatten(1, (height, width, types)).permute(0, 3, 4, 1, 2).flatten(1, 2)
+    weight = model.get_submodule("class").weight[0].flatten(1).T[:, :, None, None]
+    pooled = torch.nn.functional.conv2d(maps, weight.repeat(types, 1, 1, 1), groups=types).mean((2, 3))
+    assert_close(layers.squash(pooled.unflatten(1, (types, 10, 16)).mean(1)), poses)

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from capsnb import evidence
-from capsnb.evidence import notebook_files, notebooks
+from capsnb.evidence import notebook_files, notebooks, plans
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob(notebook_files.PATTERN))
@@ -126,6 +126,7 @@ def test_ends_with_verdicts(path):
 @each
 def test_runs_at_smoke_with_injected_parameters(path, tmp_path, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # the other cores have tests of their own
+    monkeypatch.setenv(plans.ROUTINGS, "guest=capsnb.nn.routing:Attention")  # a reader's own beside the papers'
     outcome = notebooks.execute(path, tmp_path / path.name, {"profile": "smoke", "seed": 1}, progress=False)
     assert outcome.passed, outcome
     cells = nbformat.read(outcome.path, as_version=4).cells

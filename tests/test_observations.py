@@ -62,12 +62,24 @@ def test_what_is_no_number_is_null():
 
 def test_small_pictures_come_back_as_they_are():
     panel = np.random.default_rng(0).integers(0, 256, (2, 5, 7), dtype=np.uint8)
-    packed = json.loads(json.dumps(pack({"panels": [panel], "tensor": torch.from_numpy(panel)})))
-    found = unpack(packed)
+    found = unpacked({"panels": [panel], "tensor": torch.from_numpy(panel)})
     assert found["panels"][0].dtype == np.uint8
     assert np.array_equal(found["panels"][0], panel) and np.array_equal(found["tensor"], panel)
-    assert unpack(pack(np.zeros((0, 3), np.uint8))).shape == (0, 3)
-    assert unpack(pack({"uint8": 3})) == {"uint8": 3}, "a value of that name is no picture"
+    assert unpacked(np.zeros((0, 3), np.uint8)).shape == (0, 3)
+    assert unpacked({"uint8": 3}) == {"uint8": 3}, "a value of that name is no picture"
+
+
+def unpacked(value):
+    return json.loads(json.dumps(pack(value)), object_hook=unpack)
+
+
+def test_of_one_measure_the_others_are_not_looked_at(tmp_path):
+    file = tmp_path / "run.jsonl"
+    write(file, HEADER, [Observation(name, values={"a": 1}) for name in ("one", "other", "one more")])
+    file.write_text(file.read_text() + '{"measure": "other", "values": \n')
+    assert [each.measure for each in read(file, "one")[1]] == ["one"]
+    with pytest.raises(ValueError, match="line 5"):
+        read(file, "other")
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", {"a": [lambda: 0]}, 1j])

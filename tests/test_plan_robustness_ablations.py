@@ -1,24 +1,29 @@
-"""The plan of notebook 05: the paper's models and sizes in full, what a profile leaves out, and what it watches."""
+"""The plan of notebook 05: the paper's models and sizes in full, its grids, what a profile leaves out."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from capsnb.data import prepare
-from capsnb.data.transforms import Affine, Translated
+from capsnb.data import DataSpec, prepare
+from capsnb.data.transforms import Pairs, Translated
 from capsnb.evidence import plans
 from capsnb.evidence.published import find
-from capsnb.measure.robustness import derived_split
+from capsnb.evidence.sweep import read_grid
+from capsnb.installation import project
 from capsnb.nn.models import ZOO, count_parameters
 from capsnb.training import runs
 from plans import ablations, robustness_ablations
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))
-def test_every_profile_has_the_six_models_of_table_1(profile):
+def test_what_each_profile_trains(profile):
     plan = plans.plan("05", profile)
-    assert {f"affine/{name}" for name in ablations.SIX} <= set(plan.specs)
-    assert list(plan.watch) == ["mnist accuracy", "affnist accuracy"]
-    assert len(plan.seeds) == {"smoke": 1, "quick": 3, "long": 3, "full": 5}[profile]
+    if profile != "long":
+        assert {f"affine/{name}" for name in ablations.SIX} <= set(plan.specs)
+        assert "affine parts" in [measure for measure, _ in plan.watch.values()]
+    assert {f"semantic/{name}" for name in ablations.semantic_models(ablations.PAPER)} <= set(plan.specs)
+    assert len(plan.seeds) == {"smoke": 1, "quick": 1, "long": 5, "full": 5}[profile]
     names = [runs.folder_of(spec).name for spec in plan.all_specs()]
     assert len(set(names)) == len(names)  # no run is named twice
 
@@ -34,10 +39,15 @@ def test_the_full_models_of_table_5_are_those_of_the_zoo(name):
     assert ablations.semantic_models(ablations.PAPER)[name] == (ZOO[name].config, ZOO[name].loss)
 
 
-def test_convnet_lk_stays_below_capsnet_on_overlapping_digits():
-    models = ablations.overlap_models(ablations.PAPER)
-    dense, capsnet = (count_parameters(models[name][0]) for name in ("convnet-fc-lk", "capsnet"))
-    assert dense == 11_359_274 < capsnet == 11_361_808
+@pytest.mark.parametrize("scale", [ablations.PAPER, robustness_ablations.PAIRS])
+def test_convnet_lk_has_as_many_parameters_as_capsnet_at_every_kernel(scale):
+    kernels = {5: 5, 7: 7} if scale.side == 28 else {5: 3, 7: 4}
+    models = ablations.overlap_models(scale) | ablations.rival_models(scale, kernels)
+    counts = {name: count_parameters(config) for name, (config, _) in models.items()}
+    for kernel in ("", "-k5", "-k7"):
+        assert 0.95 * counts[f"capsnet{kernel}"] < counts[f"convnet-fc-lk{kernel}"] <= counts[f"capsnet{kernel}"]
+    if scale.side == 28:
+        assert counts["convnet-fc-lk"] == 11_359_274 < counts["capsnet"] == 11_361_808
 
 
 def test_full_has_every_row_of_tables_2_to_5():
@@ -78,19 +88,6 @@ def test_digits_reach_every_place_of_the_canvas_and_the_test_digits_stay_in_the_
     assert spec.recipe.augment.shift == 3
     data = prepare(spec.data)
     assert not data.test.images[..., :3, :].any() and not data.test.images[..., :3].any()
-    assert {measure for measure, _ in plan.watch.values()} == {"derived accuracy"}
-    settings = [settings for _, settings in plan.watch.values()]
-    assert [each["derive"] for each in settings] == [Translated(size=20), Affine(kind="b", size=20, reach=4.0)]
-    assert derived_split(data, **plan.watch["mnist accuracy"][1]).images[..., :3, :].any()
-
-
-def test_the_paper_s_reach_and_target_in_full():
-    plan = plans.plan("05", "full")
-    assert plan.watch["affnist accuracy"][1]["derive"] == Affine(kind="b")
-    assert plan.settings["target"] == 0.9922
-    assert plan.settings["compactness values"]["trans-x"][0] == -5.0
-    halved = plans.plan("05", "quick").settings["compactness values"]
-    assert halved["trans-x"][0] == -2.5 and halved["rotation"][0] == -20.0
 
 
 def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5():
@@ -99,26 +96,96 @@ def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5
     weights = {plan.profile: plan.specs["affine/capsnet"][0].recipe.reconstruction_weight for plan in (quick, full)}
     assert weights["quick"] * sizes["quick"] == pytest.approx(weights["full"] * sizes["full"])
     planes = {name: specs[0].model for name, specs in quick.specs.items() if name.startswith("plane/")}
-    assert list(planes) == ["plane/convnet-r", "plane/convnet-cr", "plane/convnet-cr-sf"]
+    assert list(planes) == ["plane/convnet-r", "plane/convnet-cr", "plane/convnet-cr-sf", "plane/capsnet"]
     assert {model.dim for model in planes.values()} == {2}
 
 
-def test_long_keeps_the_kernels_groups_and_pairs_of_tables_3_and_4_at_a_smaller_scale():
-    plan = plans.plan("05", "long")
-    names = set(plan.specs)
-    assert {f"kernel/{row}" for row in find("gu2021/table3/affnist")} <= names
-    assert {f"overlap/{row}" for row in find("gu2021/table4/multimnist")} <= names
-    assert {f"groups/{share}-groups" for share in ("quarter", "half", "own", "twice")} <= names
-    seen = {
-        name: specs[0].recipe.epochs * specs[0].data.derive.per_image * specs[0].data.train
-        for name, specs in plan.specs.items()
-        if name.startswith("overlap/")
-    }
-    assert set(seen.values()) == {100_000}  # networks differ, and what pairs are made of, but not how many are seen
-    scale = plan.settings["pair scale"]
+# --- the grids: what is written in them is what the paper's models are at that scale
+
+
+def grid(name):
+    found = read_grid(project() / "notebooks" / "sweeps" / f"{name}.toml")
+    assert found.notebook == "05" and found.nulls and {spec.seed for spec in found.specs} == set(range(5))
+    return found
+
+
+def arms(found, label=lambda each: each["case"]):
+    """label -> (configuration, loss), the same at every seed."""
+    seen = {}
+    for settings, spec in zip(found.settings, found.specs, strict=True):
+        seen.setdefault(label(settings), set()).add((spec.model, spec.recipe.loss))
+    assert all(len(each) == 1 for each in seen.values())
+    return {name: each.pop() for name, each in seen.items()}
+
+
+def recipes(found):
+    """What all of a grid's trainings share besides loss, rate and places."""
+    loose = {"loss": "margin", "learning_rate": 1.0, "augment": found.specs[0].recipe.augment}
+    return {(spec.data, replace(spec.recipe, **loose)) for spec in found.specs}
+
+
+def test_tables_1_to_3_and_the_supplement_see_the_same_digits_by_one_recipe():
+    scale, models = robustness_ablations.GRID, ablations.affine_models(robustness_ablations.GRID)
+    named = {name: grid(name) for name in ("affine", "affine_ranges", "kernels", "aff_capsnet")}
+    assert arms(named["affine"]) == {name: models[name] for name in (*ablations.SIX, "no-squash")}
+    shares = [recipes(found) for found in named.values()]
+    assert all(len(each) == 1 for each in shares) and len({data for ((data, _),) in shares}) == 1
+    assert {recipe.augment.shift for recipe in (spec.recipe for spec in named["affine"].specs)} == {3}
+    ranges = arms(named["affine_ranges"])
+    assert ranges == {name: models[name] for name in ("capsnet-nor", "aff-capsnet", "convnet-avg")}
+    assert {spec.recipe.augment.shift for spec in named["affine_ranges"].specs} == {1, 5}
+    kernels = ablations.kernel_models(scale, (2, 6))
+    found = arms(named["kernels"])
+    for ours, theirs in ((2, 3), (6, 11)):
+        for name in ("capsnet", "convnet-avg"):
+            assert found[f"{name}-k{theirs}"] == kernels[f"{name}-k{ours}"]
+    small = found["capsnet-k9, of small kernels"][0]
+    assert small == replace(models["capsnet"][0], stem=replace(models["capsnet"][0].stem, kernel=3, depth=3))
+    assert small.build().primary.capsules == models["capsnet"][0].build().primary.capsules
+
+
+def test_groups_and_couplings_start_with_sums_of_one_size():
+    found = arms(grid("aff_capsnet")) | {"aff-capsnet": arms(grid("affine"))["aff-capsnet"]}
+    digits, sizes = prepare(DataSpec(resize=14, derive=Translated(size=20))).test, {}
+    for name, (config, _) in found.items():
+        lengths = []
+        for seed in range(12):
+            torch.manual_seed(seed)
+            with torch.no_grad():
+                poses = replace(config, decoder="none").build()(digits.images[:50]).poses.norm(dim=-1)
+            lengths.append((poses / (1 - poses)).sqrt().mean())  # before the squash
+        sizes[name] = torch.stack(lengths).mean().item()
+    for name, size in sizes.items():
+        assert size == pytest.approx(sizes["aff-capsnet"], rel=0.2), name
+
+
+def test_table_4_and_its_rivals():
+    scale = robustness_ablations.PAIRS
     models = ablations.overlap_models(scale)
-    dense, capsnet = (count_parameters(models[name][0]) for name in ("convnet-fc-lk", "capsnet"))
-    assert 0.98 * capsnet < dense <= capsnet
+    models.pop("normal-reconstruction")
+    assert arms(grid("overlap")) == models
+    rivals = {f"{name}-n1": models[name] for name in robustness_ablations.RIVALS}
+    assert arms(grid("overlap_rivals")) == ablations.rival_models(scale, {5: 3, 7: 4}) | rivals
+    seen = set()
+    for spec in (*grid("overlap").specs, *grid("overlap_rivals").specs):
+        assert isinstance(spec.data.derive, Pairs)
+        seen.add(spec.recipe.epochs * spec.data.derive.per_image)
+    assert seen == {20}  # networks differ, and what pairs are made of, but not how many are seen
+
+
+def test_heads_squash_and_mask_are_crossed_and_the_paper_s_networks_are_among_them():
+    scale = replace(robustness_ablations.HALF, width=32, decoder=(128, 256))
+    found = arms(grid("heads"), lambda each: (each["head"], each["squash"], each["mask"]))
+    assert len(found) == 12
+    for key, name in {("linear", "no", "no"): "convnet-r", ("sum", "no", "yes"): "convnet-cr"}.items():
+        config, loss = ablations.semantic_models(scale)[name]
+        assert found[key] == (replace(config, squash=False), loss)
+    config, loss = ablations.semantic_models(scale)["convnet-cr-sf"]
+    assert found["length", "yes", "yes"] == (replace(config, squash=True), loss)
+    routed = arms(grid("heads_routed"), lambda each: (each["head"], each["squash"], each["mask"]))
+    assert len(routed) == 4
+    assert routed["routed length", "yes", "yes"] == ablations.semantic_models(scale)["capsnet"]
+    assert recipes(grid("heads")) == recipes(grid("heads_routed"))
 
 
 @pytest.mark.parametrize(

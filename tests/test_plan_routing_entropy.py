@@ -9,6 +9,7 @@ import pytest
 from capsnb.data import prepare
 from capsnb.evidence import plans
 from capsnb.evidence.published import find, lookup
+from capsnb.evidence.sweep import read_grid
 from capsnb.measure import manifold
 from capsnb.nn.models import ZOO
 from capsnb.plot.points import SCHEMES
@@ -98,6 +99,27 @@ def test_another_choice_changes_that_alone():
         assert specs[name] == replace(fresh, reset=(), redraw=0)
 
 
+def test_the_grid_of_certainty_is_the_plan_s_network_on_seeds_of_its_own(project):
+    grid, plan = read_grid(project / "notebooks/sweeps/certainty.toml"), PLANS["long"]
+    assert len(set(grid.specs)) == 65 and grid.notebook == "02"
+    seeds = {settings["seed"] for settings in grid.settings}
+    assert len(seeds) == 5 and not seeds & set(plan.seeds)
+    base, free = plan.specs["iterations/3"][0], ("iterations", "rate", "temperature")
+    arms = set()
+    for settings, spec in zip(grid.settings, grid.specs, strict=True):
+        routing, chosen = spec.model.routing, tuple(settings[name] for name in free)
+        assert tuple(getattr(routing, name) for name in free) == chosen, "labels say what is set"
+        assert spec.data.seed == spec.data.derive.seed == spec.seed == settings["seed"]
+        same = replace(plans.seeded(spec, 0, draws=True), model=base.model)
+        assert same == replace(base, recipe=replace(base.recipe, report_every=spec.recipe.report_every))
+        assert replace(spec.model, routing=base.model.routing) == base.model
+        assert replace(routing, **{name: getattr(base.model.routing, name) for name in free}) == base.model.routing
+        arms.add(chosen)
+    assert {(count, rate, 1.0) for count in (3, 6) for rate in (0.01, 0.1, 0.5, 1.0)} | {(1, 1.0, 1.0)} <= arms
+    weights = {count: {(count - 1) / t for n, rate, t in arms if n == count and rate == 1} for count in (3, 6)}
+    assert [sorted(weights[count]) for count in (3, 6)] == [pytest.approx([2, 5, 12.5])] * 2
+
+
 def test_each_seed_of_a_scheme_starts_from_its_own_networks_that_are_trained_before():
     plan = plans.plan("02", "smoke", seed=3, seeds=2)
     order = list(plan.specs)
@@ -106,6 +128,10 @@ def test_each_seed_of_a_scheme_starts_from_its_own_networks_that_are_trained_bef
             name, begun = f"transfer/{network}/{scheme}", f"transfer/{network}/{start}"
             assert [spec.start for spec in plan.specs[name]] == list(plan.specs[begun])
             assert [spec.seed for spec in plan.specs[name]] == [3, 4]
+            splits = [spec.start.data.derive.pairs for spec in plan.specs[name]]
+            assert splits[0] != splits[1], "each seed has a split of its own"
+            if start == "base":
+                assert splits == [spec.data.derive.pairs for spec in plan.specs[name]]
             assert order.index(begun) < order.index(name)
 
 

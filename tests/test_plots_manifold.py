@@ -10,8 +10,10 @@ from capsnb.plot import (
     embedded_grid,
     embedded_grids,
     transfer_points,
+    transfer_schemes,
     trial_bands,
 )
+from capsnb.plot.points import SCHEMES
 
 mpl.use("Agg")
 GRID = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))
@@ -67,8 +69,22 @@ def test_certainty_against_fitness_joins_rows_of_one_step():
     assert joined == [[[10, 2.0], [10, 1.0]], [[50, 1.9], [20, 0.9]]]
     assert [points.get_alpha().tolist() for points in ax.collections] == [[0.25, 0.625, 1.0], [0.25, 1.0]]
     assert texts(ax.get_legend()) == ["soft", "hard"]
+    alone = certainty_against_fitness({"soft": ([], []), "hard": ([0.1, 0.2], [1.0, 0.9])})
+    assert texts(alone.get_legend()) == ["hard"]
+    assert alone.lines[-1].get_color() == ax.lines[-1].get_color(), "what was not run keeps its colour"
     with pytest.raises(ValueError, match="soft needs as many accuracies as entropies"):
         certainty_against_fitness({"soft": ([0.1], [1.0, 2.0])})
+
+
+def test_schemes_drawn_as_rows_of_layers():
+    trained, kept, redrawn = ("B", "trained"), ("A", "kept"), ("B", "redrawn")
+    ax = transfer_schemes({"base": [trained] * 3, "A1B": [kept, redrawn, redrawn]})
+    assert [patch.get_hatch() for patch in ax.patches] == [None] * 4 + ["////"] * 2
+    assert [patch.get_linewidth() for patch in ax.patches] == [0.6] * 3 + [2.6, 0.6, 0.6]
+    assert ax.patches[3].get_facecolor()[:3] != ax.patches[0].get_facecolor()[:3], "A and B"
+    assert {"base", "A1B", "kept, A", "redrawn, B", "layer 3"} <= {text.get_text() for text in ax.texts}
+    with pytest.raises(ValueError, match="at least one scheme"):
+        transfer_schemes({})
 
 
 def test_transfer_points_have_every_seed_and_the_mean():
@@ -77,7 +93,8 @@ def test_transfer_points_have_every_seed_and_the_mean():
         "CNN": {"base": [91.0], "B1B": []},
     }
     ax = transfer_points(accuracy)
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["base", "B1B", "B2B", "A1B", "A2B"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(SCHEMES)
+    assert not [line for line in ax.lines if line.get_linestyle() != "None"], "no line between categories"
     assert list(ax.lines[0].get_ydata()) == [90, 94] and list(ax.lines[1].get_ydata()) == [88]
     assert [part.get_segments()[0][0][1] for part in ax.collections] == [92, 88, 91]
     assert texts(ax.get_legend()) == ["CapsNet", "CNN"]

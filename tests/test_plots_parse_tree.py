@@ -175,6 +175,26 @@ def test_the_revival_of_the_dead():
         plot.revival({"none": {}}, at=1, seed=0)
 
 
+def test_who_starves_of_gradient():
+    def heard(*records):
+        return {"epoch": [0.5, 1.0], "gradient": records}
+
+    arms = {
+        "even": {10: heard((0.5, 0.5), (0.5, 0.5)), 11: heard((0.5, 0.5), (0.9, 0.1))},
+        "strict, cold": {10: heard((0.6, 0.4), (0.8, 0.2)), 11: heard((0.8, 0.2), (1.0, 0.0))},
+    }
+    figure = plot.starving(arms, seed=10)
+    even, strict, below, beside = figure.axes
+    assert [line.get_color() for line in even.lines[:2]] == [GREEN, GREEN]
+    assert [line.get_color() for line in strict.lines[:2]] == [GREEN, RED], "0.4 of an even share at the second record"
+    assert strict.lines[1].get_ydata() == pytest.approx([0.8, 0.4]), "in even shares"
+    assert strict.lines[2].get_ydata()[0] == 0.5 and strict.get_title(loc="left") == "strict,\ncold"
+    assert below.lines[2].get_ydata().tolist() == [0.0, 0.5], "mean over the seeds"
+    assert beside.lines[2].get_ydata().tolist() == [0.5, 1.0]
+    with pytest.raises(ValueError, match="'none' has no seed"):
+        plot.starving({"none": {}}, seed=0)
+
+
 def test_gradients_of_the_dead_and_of_the_living():
     life = revived([(0, 1), (0, 1), (0, 0)])
     pull = {

@@ -184,6 +184,12 @@ def test_readme_and_ledger_are_those_of_the_records():
         assert text == path.read_text(encoding="utf-8"), "capsnb results --readme README.md brings it up to date"
 
 
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are linked by, as GitHub and myst make it of them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def test_links_of_readme_ledger_and_docs_resolve():
     pages = [PROJECT / "docs" / name for name in PAGES if name != "gallery.md"]
     for path in (PROJECT / "README.md", PROJECT / "results" / "README.md", *pages):
@@ -193,7 +199,7 @@ def test_links_of_readme_ledger_and_docs_resolve():
                 # the site has a copy of the notebooks, and a page that it makes
                 beside = PROJECT if file.startswith("notebooks/") else path.parent
                 assert (beside / file).is_file() or file in MADE, link
-                assert not anchor or f"### {anchor.replace('-', ' ').capitalize()}\n" in RESULTS, link
+                assert not anchor or anchor in anchors(beside / file), link
 
 
 def test_docs_show_a_grid_that_can_be_trained(tmp_path):
@@ -241,6 +247,14 @@ def test_the_evidence_store_holds_what_its_readme_says():
     assert text + f"as {rows - len(recorded)} networks stand in two grids" in RESULTS
     assert {len(found) for _, found in networks} == {3}
     assert sum(file.stat().st_size for file in observations.store_folder().iterdir()) < 20e6
+
+
+def test_findings_have_the_verdicts_of_the_committed_notebooks():
+    said = re.findall(r"^- (\d\d) (.+): ([a-z ]+)$", PAGES["findings.md"], re.MULTILINE)
+    rows = ledger.displayed(PROJECT / "notebooks")
+    found = {(row["notebook"], row["claim"]): row["recorded verdict"] for row in rows}
+    assert len(said) > 10
+    assert {each[:2]: each[2] for each in said} == {each[:2]: found.get(each[:2]) for each in said}
 
 
 def test_a_file_of_the_evidence_store_is_read_without_torch(tmp_path):

@@ -127,9 +127,6 @@ def test_rows_without_the_columns():
     assert measure.at_accuracy([{"mnist": None, "aff": None}, *ROWS], 0.9, "mnist", "aff").step == 30
     with pytest.raises(ValueError, match="'mnist' and 'other'"):
         measure.at_accuracy(ROWS, 0.9, "mnist", "other")
-    assert measure.highest_common([ROWS, ROWS[:2]], "mnist") == 0.7
-    with pytest.raises(ValueError, match="no runs"):
-        measure.highest_common([], "mnist")
 
 
 def test_a_stopped_training_ends_where_the_reading_says(data):
@@ -194,31 +191,11 @@ def test_binary_cross_entropy_of_lengths_by_hand():
 # ---------------------------------------------------------------- what the notebook makes of its runs
 
 
-class Finished:
-    """As much of a run as the readings look at."""
-
-    def __init__(self, *accuracies):
-        self.history = [{"step": n, "mnist": a, "aff": a / 2} for n, a in enumerate(accuracies)]
+RUNS = {"affine/a": {0: 1}, "affine/b": {0: 2}, "overlap/a": {}}
 
 
-RUNS = {"affine/a": {0: Finished(0.5, 0.75), 1: Finished(0.5, 0.5)}, "affine/b": {0: Finished(0.25)}, "overlap/a": {}}
-
-
-def test_groups_and_last_rows():
-    assert set(comparison.group(RUNS, "affine")) == {"a", "b"} and comparison.group(RUNS, "none") == {}
-    assert comparison.last(comparison.group(RUNS, "affine"), "mnist") == {"a": {0: 75.0, 1: 50.0}, "b": {0: 25.0}}
-
-
-def test_stopped_reads_every_run():
-    found = comparison.stopped(comparison.group(RUNS, "affine"), 0.625, "mnist", "aff")
-    assert found["a"][0] == measure.AtAccuracy(0.3125, 0.625, 1, True)
-    assert not found["a"][1].reached and found["b"][0].watched == 0.25
-
-
-def test_a_model_that_misses_the_target_says_what_it_reached():
-    hit, miss, other = (measure.AtAccuracy(0.0, watched, 1, watched >= 0.99) for watched in (0.99, 0.97, 0.98))
-    assert comparison.reach({0: hit, 1: hit}) == "2 of 2"
-    assert comparison.reach({0: hit, 1: miss, 2: other}) == "1 of 3; else 97.50 %"
+def test_groups():
+    assert comparison.group(RUNS, "affine") == {"a": {0: 1}, "b": {0: 2}} and comparison.group(RUNS, "none") == {}
 
 
 def test_paired_differences_by_hand():
@@ -266,23 +243,19 @@ def test_effects_have_a_dot_per_seed_and_a_published_diamond():
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
 
 
-def test_curves_and_paths_are_in_percent():
+def test_curves_are_in_percent():
     figure = plot.factor_curves({"m": {"scale": [0.5, 1.0]}}, {"scale": (0.9, 1.0)}, neutral={"scale": 1.0})
     assert figure.axes[0].lines[1].get_ydata().tolist() == [50.0, 100.0]
-    ax = plot.accuracy_path({"m": [[(0.1, 0.2), (0.3, 0.4)], [(0.5, 0.6)]]}, target=0.25)
-    assert ax.lines[0].get_xydata().tolist() == [[10.0, 20.0], [30.0, 40.0]]
-    assert ax.lines[2].get_xdata() == pytest.approx([25.0, 25.0])
 
 
-def test_sizes_stand_on_a_log_axis():
-    ax = plot.accuracy_against_parameters({"m": (1000, [50.0, 60.0]), "none": (10, [])})
-    assert ax.get_xscale() == "log" and len(ax.lines) == 1 and list(ax.lines[0].get_xdata()) == [1000, 1000]
-
-
-def test_names_are_sorted_by_their_setting():
-    values = {"capsnet-k3": 1, "capsnet-k11": 2, "convnet-fc-lk-k5": 3, "capsnet": 4, "capsnet-n1": 5, "aff-kx": 6}
-    assert comparison.by_setting(values, "k") == {"capsnet": {3: 1, 11: 2}, "convnet-fc-lk": {5: 3}}
-    assert comparison.by_setting(values, "n") == {"capsnet": {1: 5}}
+def test_what_a_place_costs_is_the_line_between_its_two_means():
+    there = {"middle": [90.0, 92.0], "outer": {0: 60.0, 1: 64.0}}
+    figure = plot.two_places({"none": {"a": there, "b": there}, "warp": {"a": there, "b": there}}, chance=10.0)
+    first = figure.axes[0]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["a", "b"]
+    lines = [line for line in first.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 2]
+    assert [list(line.get_xdata()) for line in lines if line.get_marker() == "None"] == [[91.0, 62.0]] * 2
+    assert len(figure.axes) == 2
 
 
 def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():
@@ -293,6 +266,9 @@ def test_accuracy_against_a_setting_has_dots_means_and_what_is_printed():
     assert dots.get_xydata().tolist() == [[1, 40.0], [10, 50.0], [10, 60.0]]
     assert printed.get_xydata().tolist() == [[1, 45.0]] and ax.get_xscale() == "log"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["m", "m, published"]
+    assert ax.get_xticks().tolist() == [1, 10, 100], "what was chosen has a tick each"
+    measured = plot.accuracy_against_setting({"m": {0.10137: {0: 5.0}, 0.10242: {0: 6.0}}}, xlabel="", ylabel="")
+    assert 0.10137 not in measured.get_xticks().tolist(), "what was measured has none of its own"
 
 
 def test_perturbation_panels_name_their_ranges():

@@ -12,6 +12,7 @@ import time
 import tomllib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from capsnb.data.transforms import Affine
 from capsnb.evidence import sweep
 from capsnb.evidence.sweep import expand, hidden_means, override, read_grid, rows
 from capsnb.measure import parse_tree, survey
-from capsnb.measure.observations import read, store_folder
+from capsnb.measure.observations import Observation, read, store_folder
 from capsnb.measure.protocol import Measure
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.nn.routing import Attention, Dynamic, Uniform
@@ -572,3 +573,11 @@ def test_invariance_of_silent_layers_is_none(folder):
     kept = sweep.find("invariance")(model, data)["kept"]
     assert kept[1:] == [None, None]
     assert -1 < kept[0] < 1
+
+
+def test_pictures_have_no_cell_in_a_table_of_rows(monkeypatch, tmp_path):
+    found = Observation("redrawn", values={"pictures": np.zeros((1, 2, 3), np.uint8), "reach": 0.2})
+    monkeypatch.setattr(sweep, "observe", lambda *specs, **how: [found])
+    made = rows(expand({"base": {"model": "capsnet"}, "measures": ["redrawn"]}))
+    assert [(row["reach"], "pictures" in row) for row in made] == [(0.2, False)]
+    sweep.write_rows(tmp_path / "rows.jsonl", made)

@@ -128,3 +128,29 @@ def test_histories_by_name_and_seed(tmp_path):
     read = swept.histories(grid, "keys in training", lambda each: each[name], store=tmp_path)
     assert {decay: list(seeds) for decay, seeds in read.items()} == {1e-3: [1]}
     assert swept.at_end(read, "share") == {1e-3: {1: 0.25}}
+
+
+def rising(*pairs):
+    upright, right = zip(*pairs, strict=True)
+    return {"step": list(range(len(pairs))), "upright": list(upright), "a": list(right)}
+
+
+HISTORY = {
+    "quick": {0: rising((80, 50), (90, 60), (98, 70)), 1: rising((80, 40), (96, 80), (97, 90))},
+    "slow": {0: rising((60, 50), (80, 52), (94, 80)), 1: rising((70, 40), (90, 60), (92, 70)), 2: rising((50, 1))},
+}
+
+
+def test_arms_are_read_where_all_come_to_one_level():
+    found = swept.at_equal(HISTORY, ("quick", "slow"), "upright", "a")
+    assert found["quick"] == pytest.approx({0: 65.0, 1: 70.0})  # at 94, half way from 90; at 92, three quarters from 80
+    assert found["slow"] == {0: 80.0, 1: 70.0}
+    assert swept.at_equal(HISTORY, ("quick", "none"), "upright", "a") == {}
+
+
+def test_curves_end_where_a_seed_no_longer_comes():
+    pair = {"quick": HISTORY["quick"], "slow": {0: HISTORY["slow"][0]}}
+    found = swept.across(pair, "upright", "a", (50, 85, 90, 97.5))
+    assert found["quick"][0] == [85, 90]  # seed 1 stays below 97.5
+    assert found["quick"][1] == [pytest.approx([55.0, 60.0]), pytest.approx([52.5, 65.0])]
+    assert found["slow"][0] == [85, 90]

@@ -48,6 +48,22 @@ def test_only_all_overlapping_pairs_can_be_split(data):
         transfer.domains(data)
 
 
+def test_a_seed_draws_the_split_and_keeps_the_halves():
+    halves, seen = transfer.domains(DATA), set()
+    for seed in range(4):
+        a, b = (transfer.redrawn(half, seed) for half in halves)
+        assert len(a.derive.pairs) == 22 and len(set(a.derive.pairs) | set(b.derive.pairs)) == 45
+        assert all(first < second for first, second in (*a.derive.pairs, *b.derive.pairs))
+        for part in (a, b):
+            assert {digit for pair in part.derive.pairs for digit in pair} == set(range(10))
+        assert transfer.redrawn(a, 0) == halves.a and transfer.redrawn(transfer.redrawn(a, 3), seed) == a
+        seen.add(a.derive.pairs)
+    assert len(seen) == 4 and transfer.redrawn(halves.b, 0) == halves.b
+    assert transfer.redrawn(DATA, 3) == DATA and transfer.redrawn(DataSpec(), 3) == DataSpec()
+    with pytest.raises(ValueError, match=r"1 pairs are no domain"):
+        transfer.redrawn(replace(DATA, derive=replace(DATA.derive, pairs=((0, 1),))), 1)
+
+
 # ---------------------------------------------------------------- layers and schemes
 
 
@@ -64,13 +80,15 @@ def test_three_layers_as_the_paper_counts_them():
 def test_schemes_keep_reset_and_train_what_their_names_say():
     halves = transfer.domains(DATA)
     found = transfer.schemes(SPEC, halves)
-    assert list(found) == ["source", "base", "continued", "B1B", "B2B", "A1B", "A2B"]
-    assert set(points.SCHEMES) == set(found) - {"source", "continued"}
+    assert list(found) == ["source", "base", "continued", "B1B", "B1B+", "B2B", "B2B+", "A1B", "A2B"]
+    assert set(points.SCHEMES) == set(found) - {"source"}
     assert found["continued"] == replace(SPEC, data=halves.b, start=found["base"])
     assert found["source"] == replace(SPEC, data=halves.a) and found["base"] == replace(SPEC, data=halves.b)
     lower = ("conv1", "primary", "caps1")
     for name, spec in found.items():
-        if name not in ("source", "base", "continued"):
+        if name.endswith("+"):
+            assert spec == replace(found[name[:-1]], frozen=()), "the same but that nothing is kept still"
+        elif name not in ("source", "base", "continued"):
             kept = int(name[1])
             assert spec.start == found["source" if name[0] == "A" else "base"]
             assert spec.data == halves.b and spec.recipe == SPEC.recipe and spec.redraw == 1
@@ -78,6 +96,18 @@ def test_schemes_keep_reset_and_train_what_their_names_say():
             assert spec.reset == (("caps2", "class") if kept == 1 else ("class",))
     again = transfer.schemes(SPEC, halves, fresh=False)["A1B"]
     assert again == replace(found["A1B"], reset=(), redraw=0)
+    assert "B1B+" not in transfer.schemes(SPEC, halves, fresh=False), "it would be base, continued"
+
+
+def test_what_becomes_of_each_layer():
+    found = {name: transfer.states(spec) for name, spec in transfer.schemes(SPEC, transfer.domains(DATA)).items()}
+    kept, anew = {"A": ("A", "kept"), "B": ("B", "kept")}, ("B", "redrawn")
+    assert found["source"] == [("A", "trained")] * 3 and found["base"] == [("B", "trained")] * 3
+    assert found["continued"] == [("B", "goes on")] * 3
+    assert found["B1B"] == [kept["B"], anew, anew] and found["A2B"] == [kept["A"], kept["A"], anew]
+    assert found["B1B+"] == [("B", "goes on"), anew, anew]
+    with pytest.raises(ValueError, match=r"all pairs are no domain: those have \[22, 23\]"):
+        transfer.states(SPEC)
 
 
 @pytest.mark.parametrize("config", [MODEL, neuron_twin(MODEL)], ids=["capsnet", "cnn"])

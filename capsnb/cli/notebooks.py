@@ -2,11 +2,23 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from capsnb import disk, installation
-from capsnb.cli.options import DATA, JOBS, NEEDS_PROJECT, OWN_DATA, PROJECT, file, find_here, folder, set_variable
+from capsnb.cli.options import (
+    DATA,
+    JOBS,
+    NEEDS_PROJECT,
+    OWN_DATA,
+    PROJECT,
+    file,
+    find_here,
+    folder,
+    print_columns,
+    set_variable,
+)
 
 # those of capsnb.evidence.plans, which imports torch
 PROFILES = ("smoke", "quick", "long", "full")
@@ -205,4 +217,54 @@ def survey_results(number: str, profile: str, seeds: int | None, jobs: int | Non
     click.echo(f"{count} new observations of {len(files)} runs in the evidence store.")
 
 
-COMMANDS = (run, report, results)
+@click.command()
+@NEEDS_PROJECT
+@click.option("--profile", type=click.Choice(PROFILES), default="long", show_default=True)
+@click.option("--routing", "routings", metavar="NAME=MODULE:CLASS", multiple=True, help="A row for your own, trained.")
+@click.option("--out", type=file(), help="Where to draw it (.png, .svg) or write every cell (.csv).")
+@JOBS
+@DATA
+def scorecard(profile: str, routings: tuple[str, ...], out: Path | None, jobs: int | None, data: Path | None) -> None:
+    """Print the scorecard: every network over its null in the measures of five papers, a star where zero is excluded.
+
+    At long and full the evidence store has the numbers. A routing of your own is trained in place of agreement's, with
+    all seeds, measured and shown as a row of its own.
+
+    \b
+    capsnb scorecard
+    capsnb scorecard --routing sparse=my_routings:Sparse --out card.png
+    """
+    from capsnb import plot
+    from capsnb.evidence import plans
+    from capsnb.evidence import scorecard as cards
+    from capsnb.evidence.columns import COLUMNS
+
+    if out is not None and out.suffix not in (".png", ".svg", ".csv"):
+        raise click.UsageError(f"--out {out}: a name that ends in .png, .svg or .csv is needed.")
+    if routings:
+        _show(routings)
+    plan = plans.plan("08", profile, data=data)
+    guests = [spec for name in plan.guests for spec in plan.specs[name]]
+    if failed := plan.train(guests, jobs=jobs, tell=lambda text: click.echo(text, err=True)) if guests else []:
+        raise click.ClickException(f"{len(failed)} trainings failed: {failed[0]}")
+    controls = plan.settings["controls"]
+    card = cards.scorecard(plan.specs, cards.of_plan(plan), controls=controls)
+    names = [column.name for column in COLUMNS]
+    print_columns(("", *names), [[name, *(_cell(cells[column]) for column in names)] for name, cells in card.items()])
+    if out is not None:
+        disk.make_folder(out.parent)
+        with disk.replacing(out) as temporary:
+            if out.suffix == ".csv":
+                cards.frame(card).to_csv(temporary)
+            else:
+                groups = [(column.name, column.author) for column in COLUMNS]
+                figure = plot.scorecard(cards.shown(card), groups, controls=controls)
+                figure.savefig(temporary, format=out.suffix[1:], dpi=150)
+
+
+def _cell(cell: Any) -> str:
+    found = cell.sample
+    return f"{found.mean:+.2g}{'*' if cell.decided else ''}" if found.n else "none" if cell.reason else "not run"
+
+
+COMMANDS = (run, report, results, scorecard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ from capsnb.evidence.records import recorded
 from capsnb.evidence.rules import align
 from capsnb.evidence.verdicts import MINIMUM_SEEDS, interval
 from capsnb.measure.entropy import mean_path
-from capsnb.measure.robustness import AtAccuracy, at_accuracy
-from capsnb.training.runs import Run
+
+Values = Mapping[Any, Mapping[int, float]]  # setting -> seed -> number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,44 +63,82 @@ def correlations(first: Sequence[Mapping[int, float]], second: Sequence[Mapping[
     }
 
 
-def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What a plan calls name/variant, by variant alone; empty where the profile trains none of them."""
-    return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
+def best_elsewhere(values: Values) -> dict[int, Any]:
+    """For each seed the setting with the highest mean over the other seeds, so that no seed chooses for itself.
 
-
-def by_setting(values: Mapping[str, Any], mark: str) -> dict[str, dict[int, Any]]:
-    """What is called name-{mark}{number}, by name and number: "capsnet-k9" at mark "k" is ["capsnet"][9].
-
-    Other names are left out.
+    Of the seeds that all settings have; empty for fewer than two of them.
     """
-    found: dict[str, dict[int, Any]] = {}
-    for key, value in values.items():
-        name, _, setting = key.rpartition(f"-{mark}")
-        if name and setting.isdecimal():
-            found.setdefault(name, {})[int(setting)] = value
+    seeds = sorted(set.intersection(*map(set, values.values()))) if values else []
+    if len(seeds) < 2:
+        return {}
+    means = {
+        seed: {name: statistics.fmean(each[other] for other in seeds if other != seed) for name, each in values.items()}
+        for seed in seeds
+    }
+    return {seed: max(found, key=found.__getitem__) for seed, found in means.items()}
+
+
+def inner_peak(levels: Values, values: Values) -> dict[int, float]:
+    """How surely values rise before, and fall after, the best level: an inverted U by two lines (Simonsohn 2018).
+
+    The settings of each seed stand in the order of their levels, from 0 to 1; the lines, of three settings at least,
+    meet at the one that is best on the other seeds (`best_elsewhere`). The number is the lesser of the rise of the
+    first line and the fall of the second, in the values' unit over the whole order: above 0 only if both are. Unlike
+    Simonsohn's, lines go over ranks, as levels may crowd at one end.
+    Raises ValueError for fewer than five settings.
+    """
+    if len(values) < 5:
+        raise ValueError(f"an inner peak of {len(values)} settings: two lines of three with one in common need 5")
+    found = {}
+    for seed, best in best_elsewhere(values).items():
+        order = sorted(values, key=lambda name: levels[name][seed])
+        heights = [values[name][seed] for name in order]
+        peak = min(max(order.index(best), 2), len(order) - 3)
+        rise, fall = _slope(heights[: peak + 1]), -_slope(heights[peak:])
+        found[seed] = (len(order) - 1) * min(rise, fall)
     return found
 
 
-def last(trained: Mapping[str, Mapping[int, Run]], column: str) -> dict[str, dict[int, float]]:
-    """The last row's share of every run, in percent: variant -> seed -> Run becomes variant -> seed -> number."""
-    return {name: {seed: 100 * run.history[-1][column] for seed, run in runs.items()} for name, runs in trained.items()}
+def _slope(heights: Sequence[float]) -> float:
+    """Of the least-squares line through values at 0, 1, 2, ..."""
+    return statistics.linear_regression(range(len(heights)), heights).slope
 
 
-def stopped(
-    trained: Mapping[str, Mapping[int, Run]], target: float, watch: str, read: str
-) -> dict[str, dict[int, AtAccuracy]]:
-    """`at_accuracy` of every run: variant -> seed -> AtAccuracy."""
-    return {
-        name: {seed: at_accuracy(run.history, target, watch, read) for seed, run in runs.items()}
-        for name, runs in trained.items()
-    }
+def at_level(levels: Values, values: Values, wanted: Mapping[int, float]) -> dict[int, float]:
+    """Values where a level is the wanted one: seed -> number, on straight lines through the settings in its order.
+
+    Seeds that a setting lacks, or whose levels do not reach it, are left out.
+    """
+    found = {}
+    for seed, level in wanted.items():
+        if all(seed in each for each in (*levels.values(), *values.values())):
+            points = sorted((levels[name][seed], values[name][seed]) for name in values)
+            for (low, first), (high, second) in itertools.pairwise(points):
+                if low <= level <= high:
+                    share = (level - low) / (high - low) if high > low else 0.5
+                    found[seed] = first + share * (second - first)
+                    break
+    return found
 
 
-def reach(readings: Mapping[int, AtAccuracy]) -> str:
-    """How many runs of a model reached the target, and what the others did: "1 of 3; else 98.90 %", a mean."""
-    short = [found.watched for found in readings.values() if not found.reached]
-    rest = f"; else {100 * statistics.fmean(short):.2f} %" if short else ""
-    return f"{len(readings) - len(short)} of {len(readings)}{rest}"
+def apart_at_level(levels: Mapping[str, Values], values: Mapping[str, Values]) -> dict[str, dict[int, float]]:
+    """Values of two groups of settings at the same levels: group -> seed -> mean over the levels that both reach.
+
+    Compared at the levels of all settings of both (`at_level`); seeds of which none is reached by both have no number.
+    """
+    wanted = [each for settings in levels.values() for each in settings.values()]
+    seen = [{name: at_level(levels[name], values[name], each) for name in values} for each in wanted]
+    found: dict[str, dict[int, float]] = {name: {} for name in values}
+    for seed in sorted(set().union(*wanted)):
+        both = [each for each in seen if all(seed in group for group in each.values())]
+        for name in found if both else ():
+            found[name][seed] = statistics.fmean(each[name][seed] for each in both)
+    return found
+
+
+def group(trained: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a plan calls name/variant, by variant alone; empty where the profile trains none of them."""
+    return {key.removeprefix(f"{name}/"): found for key, found in trained.items() if key.startswith(f"{name}/")}
 
 
 def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str) -> dict[str, Any]:

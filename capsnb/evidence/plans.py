@@ -15,7 +15,7 @@ import os
 import pkgutil
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from capsnb.data import ImageSet, is_own, refuse_own
+from capsnb.data import DataSpec, ImageSet, is_own, refuse_own
 from capsnb.installation import import_own, project
 from capsnb.measure import protocol
 from capsnb.measure.observations import Observation
@@ -47,6 +47,7 @@ RECORDED = ("long", "full")  # whose observations are kept with the project
 ROUTINGS = "CAPSNB_ROUTINGS"  # readers' own, as "name=module:Class", with spaces between
 
 Watched = tuple[str, Mapping[str, Any]]  # a measure's name and its settings
+Draws = bool | Callable[[DataSpec, int], DataSpec]
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class Plan:
 
     specs: variant -> one spec per seed, or that of the first seed alone. watch: name in a row -> what is watched while
     the runs train. measures: variant -> what is recorded of it besides the survey. draws: whether a seed is that of the
-    split and of what is derived, too. threads: of each training. opens: the notebook's own profile.
-    settings: the notebook's other sizes, by name. data_dir: folder of the image sets, CAPSNB_DATA when None.
+    split and of what is derived, too; a function (data, seed) draws more of the data by it. threads: of each training.
+    opens: the notebook's own profile. settings: its other sizes, by name. data_dir: of the sets, CAPSNB_DATA when None.
     hosts: "group/{}" -> the variant that one's own routing is trained as, but for the routing. guests: such variants.
+    stored: whether the evidence store answers, at a recorded profile, for what is observed.
     """
 
     notebook: str
@@ -66,18 +68,19 @@ class Plan:
     specs: dict[str, tuple[Spec, ...]]
     watch: dict[str, Watched] = field(default_factory=dict)
     measures: dict[str, tuple[Watched, ...]] = field(default_factory=dict)
-    draws: bool = False
+    draws: Draws = False
     threads: int = 1
     opens: str = "quick"
     settings: dict[str, Any] = field(default_factory=dict)
     data_dir: Path | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
     guests: tuple[str, ...] = ()
+    stored: bool = True
 
     @property
     def recorded(self) -> bool:
         """Whether its observations come from the evidence store: at a recorded profile, unless CAPSNB_EVIDENCE=runs."""
-        return self.profile in RECORDED and os.environ.get("CAPSNB_EVIDENCE") != "runs"
+        return self.stored and self.profile in RECORDED and os.environ.get("CAPSNB_EVIDENCE") != "runs"
 
     def all_specs(self) -> list[Spec]:
         """Every spec that the notebook trains."""
@@ -147,12 +150,14 @@ class Plan:
         values = protocol.find(measure)(model, data, **settings)
         return values["value"] if list(values) == ["value"] else values
 
-    def observe(self, variant: str, measure: str, **settings: Any) -> dict[int, Observation]:
+    def observe(
+        self, variant: str, measure: str, *, null: str | None = None, **settings: Any
+    ) -> dict[int, Observation]:
         """What a measure says of a variant's runs: seed -> Observation, `observe` with this plan's ways.
 
         measure: its name, or the name that this plan watches it under: then the series that was watched. At a recorded
         profile the evidence store answers, without the seeds that it lacks: `told` counts them. Else runs are trained
-        and measured as they are needed. A variant that the profile does not train has no seed.
+        and measured as they are needed. A variant that the profile does not train has no seed. null: as `observe`'s.
         """
         if watched := measure in self.watch:
             measure, settings = self.watch[measure][0], dict(self.watch[measure][1])
@@ -163,6 +168,7 @@ class Plan:
             recorded=self.recorded,
             partial=True,
             train=not self.recorded,
+            null=null,
             watched=watched,
             data_dir=self.data_dir,
             **settings,
@@ -310,15 +316,17 @@ def own_routings() -> dict[str, Any]:
     return found
 
 
-def seeded(spec: Spec, seed: int, *, draws: bool = False) -> Spec:
+def seeded(spec: Spec, seed: int, *, draws: Draws = False) -> Spec:
     """The spec with a seed, and with that of the run it starts from: each seed goes on from its own.
 
-    draws: it also draws the validation split, and what is derived (pairs, shifts).
+    draws: it also draws the validation split, and what is derived (pairs, shifts), and what a function draws by it.
     """
     start = seeded(spec.start, seed, draws=draws) if isinstance(spec.start, Spec) else spec.start
     data = spec.data
     if draws:
         data = replace(data, seed=seed, derive=data.derive and replace(data.derive, seed=seed))
+    if callable(draws):
+        data = draws(data, seed)
     return replace(spec, seed=seed, data=data, start=start)
 
 

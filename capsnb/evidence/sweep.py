@@ -178,7 +178,9 @@ def rows(grid: Grid, *, recorded: bool = True, **where: Any) -> list[Row]:
             for name in grid.measures:
                 (each,) = observe([spec], name, recorded=recorded, **where)
                 assert each is not None  # `observe` raises where it lacks one
-                row |= {**each.values, "origin": each.origin}
+                # pictures have no cell in a table
+                row |= {name: value for name, value in each.values.items() if not hasattr(value, "dtype")}
+                row["origin"] = each.origin
         except (ValueError, FileNotFoundError) as error:
             row["error"] = str(error)
         found.append(row)

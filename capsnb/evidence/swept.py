@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from capsnb.evidence.sweep import Grid
 from capsnb.measure.observe import observe
 from capsnb.measure.parse_tree import fates
+from capsnb.measure.robustness import at_accuracy
 
 Series = Mapping[str, Sequence]
 Histories = dict[Any, dict[int, Series]]
@@ -172,3 +173,36 @@ def at_same(found: Histories, names: Sequence[Any], by: str, value: str, *, fall
             place = max(reached, default=-1) + 1 if falls else reached[0]
             ends[name][seed] = each[seed][value][place]
     return ends if ends[names[0]] else {}
+
+
+def at_equal(found: Histories, names: Sequence[Any], by: str, value: str) -> dict[Any, dict[int, float]]:
+    """A value of arms where another first comes to the highest level that all of them reach: name -> seed -> number.
+
+    Seed by seed, linear between two records (`at_accuracy`). Seeds that one of the arms lacks are left out; empty where
+    one lacks all.
+    """
+    each = {name: found.get(name, {}) for name in names}
+    ends: dict[Any, dict[int, float]] = {name: {} for name in names}
+    for seed in sorted(set.intersection(*map(set, each.values()))):
+        level = min(max(seeds[seed][by]) for seeds in each.values())
+        for name, seeds in each.items():
+            ends[name][seed] = at_accuracy(_rows(seeds[seed]), level, by, value).value
+    return ends if all(ends.values()) else {}
+
+
+def across(found: Histories, by: str, value: str, levels: Sequence[float]) -> dict[Any, tuple[list[float], list]]:
+    """A value against another, as seeds first come to each level of it: name -> the levels that all seeds reach, and
+    values, seed -> level; an arm whose seeds reach none together is left out."""
+    curves: dict[Any, tuple[list[float], list]] = {}
+    for name, seeds in found.items():
+        least = max(each[by][0] for each in seeds.values())
+        most = min(max(each[by]) for each in seeds.values())
+        shared = [level for level in levels if least <= level <= most]
+        rows = [_rows(each) for each in seeds.values()]
+        if shared:
+            curves[name] = shared, [[at_accuracy(each, level, by, value).value for level in shared] for each in rows]
+    return curves
+
+
+def _rows(series: Series) -> list[dict[str, Any]]:
+    return [dict(zip(series, row, strict=True)) for row in zip(*series.values(), strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 Decided = Literal["reproduced", "direction only", "published size excluded", "not reproduced", "supported", "refuted"]
 Open = Literal["undecided", "not run"]
@@ -170,9 +170,16 @@ def word(holds: bool | None, size: Size) -> Word:
     return "undecided" if holds is None else "direction only" if size == "open" else "reproduced"
 
 
-def holm(verdicts: Iterable[Verdict], level: float = 0.05) -> list[bool | None]:
+class Tested(Protocol):
+    """What has the p of a test, or None."""
+
+    @property
+    def p(self) -> float | None: ...
+
+
+def holm(found: Iterable[Tested], level: float = 0.05) -> list[bool | None]:
     """Whether each verdict survives Holm's correction over all that were tested; None where nothing was tested."""
-    ps = [found.p for found in verdicts]
+    ps = [each.p for each in found]
     tested = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     kept = [None if p is None else False for p in ps]
     for rank, (p, place) in enumerate(tested):

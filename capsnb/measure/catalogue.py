@@ -22,6 +22,7 @@ from capsnb.measure import (
     compactness,
     dictionary,
     entropy,
+    exposure,  # noqa: F401  registers its measure itself
     gradients,
     ideal_tree,  # noqa: F401  registers its measures itself
     intervals,
@@ -32,7 +33,9 @@ from capsnb.measure import (
     path_accuracy,
     paths,
     perturbation,
+    placement,  # noqa: F401  and this one
     quantisation,
+    redrawn,  # noqa: F401  and this one
     robustness,
     viewpoint,
 )
@@ -250,6 +253,9 @@ def compact(model: nn.Module, data: ImageSet, *, few: int = 20) -> dict[str, flo
     rows = compactness.table(model, first(data.test, few)).values()
     mean = sum(row.mean for row in rows) / len(rows)
     return {"compactness, mean of six factors, nats": mean, "its bound, nats": next(iter(rows)).bound}
+
+
+measurement("compactness by factor", paper=GU)(compactness.by_factor)
 
 
 @measurement("robustness", paper=GU, rows=("points lost by rotation", "points lost by shifts", "points lost by scale"))

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from capsnb.data import ImageSet
 from capsnb.data.transforms.factors import NEUTRAL, series
+from capsnb.measure.protocol import first
 from capsnb.nn.taps import evaluating
 
 # Eleven values of each factor, within what the paper's affNIST has (shears half of it: a digit stays a digit).
@@ -157,6 +159,45 @@ def mean_score(
     """The mean of `table` over its factors, in nats; NaN when a factor moves nothing in any image."""
     found = table(model, split, values, **options)
     return math.fsum(row.mean for row in found.values()) / len(found)
+
+
+def beside_rotated(
+    model: nn.Module, split: Any, values: Mapping[str, Sequence[float]] | None = None, *, draws: int = 8, **options: Any
+) -> dict[str, tuple[float, float]]:
+    """factor -> `score`, and that of the same poses in axes turned at random, mean of `draws` (Haar) rotations.
+
+    Turned poses hold the same, but no number of theirs stands for anything: what a network has above them is what its
+    own axes are worth. Nats, NaN where nothing moves in any image. Arguments as `table`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found, turns = {}, None
+    for factor, steps in (VALUES if values is None else values).items():
+        own, turned = [], []
+        for seen in _series(model, split, factor, steps, **options):
+            seen = seen.cpu().double()
+            if turns is None:
+                turns = [_rotation(seen.shape[-1], generator) for _ in range(draws)]
+            own.append(compactness(seen))
+            turned.append(torch.stack([compactness(seen @ turn) for turn in turns]).mean(0))
+        found[factor] = torch.cat(own).nanmean().item(), torch.cat(turned).nanmean().item()
+    return found
+
+
+def by_factor(model: nn.Module, data: ImageSet, *, images: int = 300) -> dict[str, float]:
+    """Table 5: the score of each factor on test images, "rotation", and of turned poses, "turned: rotation"; in nats.
+
+    Pixels of a shift shrink with the image. Raises ValueError for a model without poses.
+    """
+    unit = data.image_shape[1] / 28
+    values = {name: tuple(v * unit for v in each) if "trans" in name else each for name, each in VALUES.items()}
+    found = beside_rotated(model, first(data.test, images), values)
+    own, turned = ({name: each[place] for name, each in found.items()} for place in (0, 1))
+    return own | {f"turned: {name}": score for name, score in turned.items()}
+
+
+def _rotation(size: int, generator: torch.Generator) -> Tensor:
+    q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
+    return q * r.diagonal().sign()
 
 
 def over_factors(scores: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, dict[int, float]]:

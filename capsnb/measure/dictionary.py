@@ -218,16 +218,22 @@ def agreement(first: Keys, second: Keys) -> KeyAgreement:
     if len(first.codes) != len(second.codes):
         raise ValueError(f"{len(first.codes):,} and {len(second.codes):,} images cannot be the same ones.")
     alike = first.predicted == second.predicted
-    parts = []
-    for label in np.unique(first.predicted[alike]):
-        own = alike & (first.predicted == label)
-        index = adjusted_rand(first.codes[own], second.codes[own])
+    names = [np.array(keys.digests, dtype=object)[keys.codes] for keys in (first, second)]
+    rand = grouped_alike((first.codes, first.predicted), (second.codes, second.predicted))
+    return KeyAgreement(float(alike.mean()), float((names[0] == names[1]).mean()), rand)
+
+
+def grouped_alike(first: tuple[Any, Any], second: tuple[Any, Any]) -> float | None:
+    """The adjusted Rand index of `agreement`, of groups (N,) and predicted classes (N,) of the same images."""
+    groups, predicted = zip(*((np.asarray(each[0]), np.asarray(each[1])) for each in (first, second)), strict=True)
+    alike, parts = predicted[0] == predicted[1], []
+    for label in np.unique(predicted[0][alike]):
+        own = alike & (predicted[0] == label)
+        index = adjusted_rand(groups[0][own], groups[1][own])
         if index is not None:
             parts.append((index, int(own.sum())))
     indices, sizes = zip(*parts, strict=True) if parts else ((), ())
-    rand = float(np.average(indices, weights=sizes)) if parts else None
-    names = [np.array(keys.digests, dtype=object)[keys.codes] for keys in (first, second)]
-    return KeyAgreement(float(alike.mean()), float((names[0] == names[1]).mean()), rand)
+    return float(np.average(indices, weights=sizes)) if parts else None
 
 
 def adjusted_rand(first: Any, second: Any) -> float | None:

@@ -101,6 +101,17 @@ def bins(model: nn.Module, data: ImageSet, *, images: int = 10_000, near: float 
     }
 
 
+@measurement("key groups", paper=RENZULLI, needs=(COUPLING,))
+def key_groups(model: nn.Module, data: ImageSet, *, images: int = 400) -> dict[str, list[int]]:
+    """Which test images have one key, to be set beside another seed's (`dictionary.grouped_alike`).
+
+    "groups": the number of each image's key; "predicted": its class.
+    """
+    split, quantiser = dictionary.balanced(data.test, images), Quantiser.released(len(data.classes))
+    keys = dictionary.collect(model, split, quantiser)
+    return {"groups": keys.codes.tolist(), "predicted": keys.predicted.tolist()}
+
+
 @measurement("key information", paper=RENZULLI, needs=(COUPLING,))
 def key_information(model: nn.Module, data: ImageSet, *, images: int = 10_000, seed: int = 0) -> dict[str, float]:
     """What a key, its bins alone, says of its image's true class, in bits: at most "bound", the entropy of the classes.

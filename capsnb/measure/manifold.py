@@ -147,6 +147,20 @@ def aligned_chamfer(points: Any, offsets: Any, *, step: float = 1.0) -> float:
     return min(chamfer(points @ turn.T, grid) for turn in turns)
 
 
+def chance_chamfer(offsets: Any, *, seed: int = 0, draws: int = 50) -> dict[str, float]:
+    """`aligned_chamfer` of as many points that know nothing of a grid (S, 2), mean over so many draws.
+
+    "uniform square": points of a square, "Gaussian cloud": of a normal distribution; both of as many points.
+    """
+    random, shape = np.random.default_rng(seed), np.shape(offsets)
+    square = [random.random(shape) for _ in range(draws)]
+    cloud = [random.standard_normal(shape) for _ in range(draws)]
+    return {
+        name: float(np.mean([aligned_chamfer(points, offsets) for points in sets]))
+        for name, sets in {"uniform square": square, "Gaussian cloud": cloud}.items()
+    }
+
+
 def procrustes(points: Any, offsets: Any) -> float:
     """Procrustes disparity, 0 to 1, of points (S, d) and the grid (S, 2), which lies in a plane of their space.
 

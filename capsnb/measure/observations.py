@@ -21,6 +21,7 @@ import numpy as np
 from capsnb.disk import locked, replacing
 from capsnb.installation import own_folder
 
+LONG = 4_000  # characters of an observation's values, from which on they are compressed
 DIGITS = 6  # significant digits of the numbers in lists and arrays; a single number is kept whole
 FIELDS = ("measure", "version", "settings", "null", "watched", "values", "made")
 
@@ -64,20 +65,24 @@ def store_folder() -> Path:
     return own_folder("results/observations")
 
 
-def read(file: str | Path) -> tuple[dict[str, Any], list[Observation]]:
-    """The subject of a file and its observations, the newest last. Raises FileNotFoundError, or ValueError: damaged."""
+def read(file: str | Path, measure: str | None = None) -> tuple[dict[str, Any], list[Observation]]:
+    """The subject of a file and its observations, the newest last. Raises FileNotFoundError, or ValueError: damaged.
+
+    measure: those of one measure alone, without a look at the others.
+    """
     header: dict[str, Any] = {}
-    found = []
+    found, named = [], "" if measure is None else f'"measure": {json.dumps(measure)}'
     for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
+        if number > 1 and named not in line:
+            continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_hook=unpack)
             if number == 1:
                 header = row
                 if "run" not in header:
                     raise KeyError("run")
             else:
-                row["values"] = unpack(row["values"])
-                found.append(Observation(**row))
+                found.append(Observation(values=row.pop("values"), **row))
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise ValueError(
                 f"{file}, line {number}, is no observation ({error}): restore it from version control, or delete the "
@@ -117,7 +122,7 @@ def write(
                 for name, value in asdict(each).items()
                 if value not in (None, False, {}) or name == "values"
             }
-            lines.append(json.dumps(row | {"values": pack(each.values)}, sort_keys=True, allow_nan=False))
+            lines.append(json.dumps(row | {"values": squeezed(pack(each.values))}, sort_keys=True, allow_nan=False))
         with replacing(file) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(rows) - before
@@ -152,14 +157,20 @@ def pack(value: Any) -> Any:
     )
 
 
-def unpack(value: Any) -> Any:
-    """What `pack` wrote; pictures come back as uint8 arrays."""
-    if isinstance(value, Mapping):
-        if set(value) == {"uint8", "shape"}:
-            data = zlib.decompress(base64.b64decode(value["uint8"]))
-            return np.frombuffer(data, dtype=np.uint8).reshape(value["shape"])
-        return {name: unpack(item) for name, item in value.items()}
-    return [unpack(item) for item in value] if isinstance(value, list) else value
+def squeezed(values: dict[str, Any]) -> dict[str, Any]:
+    """Values that are long as text, a series of every capsule's norm, say, in an eighth of it; others as they are."""
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return values if len(text) < LONG else {"zlib": base64.b64encode(zlib.compress(text.encode(), 9)).decode()}
+
+
+def unpack(value: dict[str, Any]) -> Any:
+    """A JSON object as it was before `pack` and `squeezed`: a picture is an uint8 array."""
+    if value.keys() == {"zlib"}:
+        return json.loads(zlib.decompress(base64.b64decode(value["zlib"])), object_hook=unpack)
+    if value.keys() != {"uint8", "shape"}:
+        return value
+    data = zlib.decompress(base64.b64decode(value["uint8"]))
+    return np.frombuffer(data, dtype=np.uint8).reshape(value["shape"])
 
 
 def _rounded(value: float) -> float | None:

@@ -180,7 +180,7 @@ def _beside(spec: Spec, wanted: tuple, **where: Any) -> Observation | None:
 def _newest(file: Path, wanted: tuple) -> Observation | None:
     if not file.exists():
         return None
-    return next((each for each in reversed(read(file)[1]) if each.answers(*wanted)), None)
+    return next((each for each in reversed(read(file, wanted[0])[1]) if each.answers(*wanted)), None)
 
 
 def _take(spec: Spec, measure: Measure, settings: dict, *, null: str | None, watched: bool, **where: Any) -> None:

@@ -6,7 +6,7 @@ Gu et al. 2021 report one accuracy on affNIST; the curves split it by factor. Ev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -114,14 +114,6 @@ def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) ->
     before = rows[place - 1]
     share = (target - before[watch]) / (row[watch] - before[watch])
     return AtAccuracy(before[read] + share * (row[read] - before[read]), target, row["step"], True)
-
-
-def highest_common(histories: Iterable[Sequence[Row]], watch: str) -> float:
-    """The highest accuracy that every run reaches: the smallest of their best values. A target for `at_accuracy`."""
-    best = [max(row[watch] for row in history if row.get(watch) is not None) for history in histories]
-    if not best:
-        raise ValueError("there are no runs to find a common accuracy of.")
-    return min(best)
 
 
 def pose_clouds(model: nn.Module, split: Any, classes: Sequence[int], *, batch: int = 500) -> dict[int, Tensor]:

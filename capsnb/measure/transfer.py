@@ -1,9 +1,11 @@
 """Are the layers of a network coupled, and do they fit another task? Schemes of Lin, Li & Ma 2018, sec. 3.3.
 
 After Yosinski et al. 2014: a network is trained on pairs of digits, its lower layers are kept, the layers above start
-afresh and learn domain B. "B1B" keeps one layer that was trained on B itself: what it loses against "base", all layers
-trained together on B, is due to layers that had grown to fit each other. "A1B" keeps one trained on A, whose pairs of
-digits are other ones: what it loses beyond B1B is due to the other task.
+afresh and learn domain B. "B1B" keeps one layer that was trained on B itself. Layers that start afresh have had half of
+the steps of base trained twice, so that what breaking costs is told by Yosinski's "B1B+": the same layers start afresh
+from the same network for as many steps, and nothing is kept still. What B1B loses against it is due to layers that had
+grown to fit each other. "A1B" keeps one trained on A, whose pairs of digits are other ones: what it loses beyond B1B is
+due to the other task.
 
 The paper counts three layers, of which the last one or two are trained anew, in networks with one layer more than those
 of figure 1; the lowest of the three is then all below the last two. Whether the layers above start afresh or go on from
@@ -15,6 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from capsnb.data import DataSpec
@@ -23,6 +26,7 @@ from capsnb.training.spec import Spec
 
 CONTINUED = "continued"  # ours: base, trained for as long again, as long as BnB has seen domain B in all
 Blocks = tuple[tuple[str, ...], ...]  # names of a model's parts, lowest layer first
+DOMAINS = "A", "B"
 
 
 class Domains(NamedTuple):
@@ -41,6 +45,19 @@ def domains(data: DataSpec) -> Domains:
     if not isinstance(data.derive, Pairs) or data.derive.pairs is not None:
         raise ValueError("domains are made of overlapping digits: give a DataSpec with derive=Pairs(...) of all pairs.")
     return Domains(*(replace(data, derive=replace(data.derive, pairs=part)) for part in pair_splits()))
+
+
+def redrawn(data: DataSpec, seed: int) -> DataSpec:
+    """A domain in another split of the class pairs: the same half, the classes renamed as the seed draws it.
+
+    Seed 0 is the split of `domains`; data of all pairs, or of no pairs, stays as it is. Raises ValueError for pairs
+    that are no domain's.
+    """
+    if not isinstance(data.derive, Pairs) or data.derive.pairs is None:
+        return data
+    names = np.random.RandomState(seed).permutation(10).tolist() if seed else range(10)
+    pairs = [(min(pair), max(pair)) for pair in ((names[a], names[b]) for a, b in pair_splits()[_half(data)])]
+    return replace(data, derive=replace(data.derive, pairs=tuple(sorted(pairs))))
 
 
 def blocks(config: Any, *, above: int = 2) -> Blocks:
@@ -74,5 +91,32 @@ def schemes(spec: Spec, data: Domains, *, fresh: bool = True) -> dict[str, Spec]
         for kept in range(1, len(layers)):
             below, above = (tuple(name for layer in part for name in layer) for part in (layers[:kept], layers[kept:]))
             start = replace(trained["B"], start=trained[domain], frozen=below)
-            found[f"{domain}{kept}B"] = replace(start, reset=above, redraw=spec.redraw + 1) if fresh else start
+            scheme = found[f"{domain}{kept}B"] = replace(start, reset=above, redraw=spec.redraw + 1) if fresh else start
+            if fresh and domain == "B":
+                found[f"B{kept}B+"] = replace(scheme, frozen=())
     return found
+
+
+def states(spec: Spec) -> list[tuple[str, str]]:
+    """Of each of the three layers of a scheme, lowest first: the domain it learns or has learned, and how.
+
+    How: "trained" from the start, "goes on" from there, "kept" as it was, "redrawn" and trained.
+    """
+    now, found = DOMAINS[_half(spec.data)], []
+    for parts in blocks(spec.model):
+        if not isinstance(spec.start, Spec):
+            found.append((now, "trained"))
+        elif set(parts) <= set(spec.frozen):
+            found.append((DOMAINS[_half(spec.start.data)], "kept"))
+        else:
+            found.append((now, "redrawn" if set(parts) <= set(spec.reset) else "goes on"))
+    return found
+
+
+def _half(data: DataSpec) -> int:
+    """0 for domain A, 1 for B, whatever the split: they differ in how many pairs they have."""
+    counts = [len(part) for part in pair_splits()]
+    pairs = data.derive.pairs if isinstance(data.derive, Pairs) else None
+    if pairs is None or len(pairs) not in counts:
+        raise ValueError(f"{'all' if pairs is None else len(pairs)} pairs are no domain: those have {counts}.")
+    return counts.index(len(pairs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,36 @@ def architecture(seen: Mapping[str, Any], *, image: Any | None = None, ax: Axes 
     if own:
         scale = min(SCALE, WIDEST / span)
         ax.figure.set_size_inches(span * scale, (high - low) * scale)
+    return ax
+
+
+@describes("Schemes of transfer, a row each: which layers are kept, drawn anew or go on, on which domain")
+def transfer_schemes(schemes: Mapping[str, Sequence[tuple[str, str]]], *, ax: Axes | None = None) -> Axes:
+    """Schemes as rows of layers, lowest first, coloured by the domain that each learns or has learned (figure 6b).
+
+    schemes: name -> (domain, how) for each layer, as `capsnb.measure.transfer.states` gives them: "kept" has a thick
+    frame, "redrawn" is hatched, "goes on" and "trained" are plain. Raises ValueError for none.
+    """
+    if not schemes:
+        raise ValueError("transfer_schemes needs at least one scheme to draw.")
+    ax = axes(ax, 6.4, 0.7 + 0.42 * len(schemes))
+    looks = {"A": (ORANGE, "black"), "B": (BLUE, "white")}
+    for row, (name, layers) in enumerate(schemes.items()):
+        for place, (domain, how) in enumerate(layers):
+            colour, word = looks[domain]
+            style = {"facecolor": colour, "edgecolor": INK, "linewidth": 2.6 if how == "kept" else 0.6}
+            if how == "redrawn":
+                style |= {"facecolor": "white", "edgecolor": colour, "hatch": "////"}
+            ax.add_patch(Rectangle((1.05 * place, row - 0.38), 1, 0.76, **style))
+            text = {"bbox": {"facecolor": "white", "linewidth": 0, "pad": 1.5}} if how == "redrawn" else {}
+            text |= {"color": "black" if how == "redrawn" else word, "ha": "center", "va": "center", "fontsize": 9}
+            ax.text(1.05 * place + 0.5, row, f"{how}, {domain}", **text)
+        ax.text(-0.08, row, name, ha="right", va="center")
+    most = max(map(len, schemes.values()))
+    for place in range(most):
+        ax.text(1.05 * place + 0.5, -0.62, f"layer {place + 1}", ha="center", fontsize=9)
+    ax.set(xlim=(-1.0, 1.05 * most), ylim=(len(schemes) - 0.5, -0.95))
+    ax.axis("off")
     return ax
 
 

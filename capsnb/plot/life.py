@@ -77,8 +77,7 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
     differ, dashed. Above, one seed: a line per hidden capsule, those dead at the last record up to `at` red. Below, a
     line per seed, the mean of the seeds thick. Raises ValueError for an arm without any seed.
     """
-    if empty := [name for name, seeds in arms.items() if not seeds]:
-        raise ValueError(f"the arm {empty[0]!r} has no seed to draw.")
+    _refuse_empty(arms)
     figure, (upper, lower) = panels(1 + 2.5 * len(arms), 4.8, 2, len(arms), sharex=True, sharey="row")
     for norms, counts, (name, seeds) in zip(upper, lower, arms.items(), strict=True):
         shown = seeds[seed if seed in seeds else min(seeds)]
@@ -89,13 +88,7 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
         norms.set(yscale="log", ylim=(FAINT, 1.2))
         norms.set_title(name.replace(", ", ",\n"), loc="left")
         dead = [[sum(map(sum, layers[1:-1])) for layers in each["dead"]] for each in seeds.values()]
-        for each, series in zip(seeds.values(), dead, strict=True):
-            counts.plot(each["epoch"], series, color=BLUE, linewidth=0.8, alpha=0.5)
-        shortest = min(map(len, dead))
-        mean = np.mean([series[:shortest] for series in dead], axis=0)
-        counts.plot(shown["epoch"][:shortest], mean, color=BLUE, linewidth=2.2)
-        counts.set(xlabel="epoch", ylim=(-1, lines.shape[1] + 1))
-        counts.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _counts(counts, [each["epoch"] for each in seeds.values()], dead, lines.shape[1])
         for ax in (norms, counts):
             ax.axvline(at, color=INK, linestyle="--", linewidth=1)
             ax.grid(axis="y", color=GREY, alpha=0.25)
@@ -105,6 +98,52 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
     shown = {f"{state} at epoch {at:g}": Line2D([], [], color=c) for state, c in (("dead", RED), ("alive", GREEN))}
     legend_above(figure, shown | {"a seed": Line2D([], [], color=BLUE, linewidth=0.8, alpha=0.5)}, 3)
     return figure
+
+
+@describes("What each parent gets while a network trains, a column per arm, and how many parents starve")
+def starving(
+    arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, seed: int, value: str = "gradient", level: float = 0.5
+) -> Figure:
+    """Who starves, a column per arm: each parent's share in one seed, and below how many starve in all seeds.
+
+    arms: arm -> seed -> the series of `capsnb.measure.exposure` with its epochs. value: "gradient" or "coupling", drawn
+    in even shares. level: of an even share, dashed; a parent that is below it at any record is red. Below, a line per
+    seed, the mean of the seeds thick. Raises ValueError for an arm without any seed.
+    """
+    _refuse_empty(arms)
+    figure, (upper, lower) = panels(1 + 2.3 * len(arms), 4.8, 2, len(arms), sharex=True, sharey="row")
+    for lines, counts, (name, seeds) in zip(upper, lower, arms.items(), strict=True):
+        shown = seeds[seed if seed in seeds else min(seeds)]
+        shares = [np.asarray(each[value], float) * len(each[value][0]) for each in (shown, *seeds.values())]
+        _capsules(lines, shown["epoch"], shares[0], (shares[0] < level).any(0))
+        lines.axhline(level, color=INK, linestyle="--", linewidth=1)
+        lines.set_title(name.replace(", ", ",\n"), loc="left")
+        starved = [(each < level).sum(1) for each in shares[1:]]
+        _counts(counts, [each["epoch"] for each in seeds.values()], starved, shares[0].shape[1])
+        for ax in (lines, counts):
+            ax.grid(axis="y", color=GREY, alpha=0.25)
+    upper[0].set(ylabel=f"share of the {value}\n(1 = even)", ylim=(0, None))
+    lower[0].set_ylabel("parents that starve")
+    figure.align_ylabels()
+    entries = {f"starves (below {level:g})": Line2D([], [], color=RED), "never does": Line2D([], [], color=GREEN)}
+    legend_above(figure, entries | {"a seed": Line2D([], [], color=BLUE, linewidth=0.8, alpha=0.5)}, 3)
+    return figure
+
+
+def _refuse_empty(arms: Mapping[str, Mapping[int, Any]]) -> None:
+    if empty := [name for name, seeds in arms.items() if not seeds]:
+        raise ValueError(f"the arm {empty[0]!r} has no seed to draw.")
+
+
+def _counts(ax: Axes, epochs: Sequence[Sequence[float]], counts: Sequence[Sequence[float]], most: int) -> None:
+    """A thin line per seed, and the mean of those records that all have."""
+    for x, series in zip(epochs, counts, strict=True):
+        ax.plot(x, series, color=BLUE, linewidth=0.8, alpha=0.5)
+    shortest = min(map(len, counts))
+    mean = np.mean([series[:shortest] for series in counts], axis=0)
+    ax.plot(epochs[0][:shortest], mean, color=BLUE, linewidth=2.2)
+    ax.set(xlabel="epoch", ylim=(-0.02 * most, 1.02 * most))
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
 @describes("Gradients of the loss at hidden capsules and at their transforms during training")

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, named_rows
-from capsnb.plot.style import BLUE, ORANGE, RED, array
+from capsnb.plot.layout import PUBLISHED, axes, distinct, finished, labelled, legend_above, named_rows, panels
+from capsnb.plot.style import BLUE, GREY, ORANGE, RED, array
 from capsnb.plot.words import describes
 
-SCHEMES = ("base", "B1B", "B2B", "A1B", "A2B")  # of `capsnb.measure.transfer`
+SCHEMES = ("base", "continued", "B1B+", "B1B", "A1B", "B2B+", "B2B", "A2B")  # of `capsnb.measure.transfer`
 RUNS = {"recorded run": (ORANGE, -1), "this run": (BLUE, 1)}  # its colour, and whether above or below the row
 
 
@@ -87,40 +88,22 @@ def transfer_points(
 ) -> Axes:
     """Accuracy of each scheme, networks side by side (Lin, Li & Ma 2018, figure 7): network -> scheme -> percents.
 
-    Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean. A line joins the means.
+    Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean.
     """
     ax = axes(ax, 6.4, 3.6)
     count = max(len(accuracy), 1)
     for number, (network, found, look) in enumerate(distinct(accuracy)):
         aside = (number - (count - 1) / 2) * min(0.25, 0.7 / count)
-        means = []
-        for place, scheme in enumerate(schemes):
-            values = _values(found.get(scheme))
+        drawn = [(place + aside, _values(found.get(scheme))) for place, scheme in enumerate(schemes)]
+        for x, values in drawn:
             if len(values):
-                x = place + aside
                 ax.plot([x] * len(values), values, alpha=0.75, linestyle="none", zorder=3, **look)
                 ax.hlines(values.mean(), x - 0.1, x + 0.1, color=look["color"], linewidth=2.5, zorder=4)
-                means.append((x, values.mean()))
-        if means:
-            ax.plot(*zip(*means, strict=True), color=look["color"], alpha=0.35, linewidth=1.2, zorder=2)
+        if any(len(values) for _, values in drawn):
             ax.plot([], [], label=network, linestyle="none", **look)
     ax.set_xticks(range(len(schemes)), schemes)
     ax.set_xlim(-0.5, len(schemes) - 0.5)
     return finished(ax, "scheme (layers kept, trained on A or B)", "accuracy on domain B (%)", grid="y")
-
-
-@describes("Accuracy against the number of parameters, every seed a point")
-def accuracy_against_parameters(models: Mapping[str, tuple[int, Sequence[float]]], *, ax: Axes | None = None) -> Axes:
-    """Model -> (parameters, accuracy of each seed in percent): every seed a point, on a log axis of sizes."""
-    ax = axes(ax, 6.5, 3.8)
-    for model, (size, values), look in distinct(models):
-        if len(values):
-            ax.plot([size] * len(values), values, alpha=0.8, label=model, linestyle="none", **look)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    return finished(ax, "parameters", "accuracy on affNIST-like digits (%)")
 
 
 @describes("Accuracy against a setting, a line through the means of the seeds")
@@ -135,7 +118,8 @@ def accuracy_against_setting(
 ) -> Axes:
     """Accuracy against kernel size or pairs per digit (Table 3 and figure 3 of Gu et al. 2021).
 
-    models: model -> setting -> seed -> accuracy in percent; seeds are dots, the line joins their means.
+    models: model -> setting -> seed -> accuracy in percent; seeds are dots, the line joins their means. Settings that
+    are whole numbers each have a tick; others were measured and may lie close.
     published: model -> setting -> the printed accuracy, white diamonds on a dashed line of the model's colour.
     """
     ax, published = axes(ax, 6.5, 3.8), published or {}
@@ -152,7 +136,41 @@ def accuracy_against_setting(
             ax.plot(*zip(*printed, strict=True), "D--", label=f"{name}, published", **style)
     if log:
         ax.set_xscale("log")
-    ax.set_xticks(sorted({x for found in (*models.values(), *published.values()) for x in found}))
+    places = sorted({x for found in (*models.values(), *published.values()) for x in found})
+    if all(float(x).is_integer() for x in places):
+        ax.set_xticks(places)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     return finished(ax, xlabel, ylabel)
+
+
+@describes("What each model has right of digits at two kinds of places, a panel per distortion; lines join the two")
+def two_places(
+    parts: Mapping[str, Mapping[str, Mapping[str, Any]]], *, unit: str = "", chance: float | None = None
+) -> Figure:
+    """What a place costs, model by model: panel -> model -> {"where it was trained": values, "elsewhere": values}.
+
+    Values are a sequence or seed -> number, the first name is drawn filled and the second open, every seed a point, and
+    a line joins their means: its length is what the place costs. chance: marked, where given.
+    """
+    models = list(next(iter(parts.values())))
+    figure, (found,) = panels(2.0 + 1.9 * len(parts), 1.4 + 0.36 * len(models), columns=len(parts), sharey=True)
+    for ax, (title, rows) in zip(found, parts.items(), strict=True):
+        for row, places in enumerate(rows.values()):
+            means = []
+            for (place, found_there), colour in zip(places.items(), (BLUE, ORANGE), strict=True):
+                values = _values(found_there)
+                face = colour if not means else "white"
+                style = {"color": colour, "markerfacecolor": face, "linestyle": "none", "alpha": 0.85}
+                ax.plot(values, [row] * len(values), "o", label=place, zorder=3, markersize=5, **style)
+                means.append(values.mean())
+            ax.plot(means, [row, row], color=GREY, linewidth=2.5, alpha=0.6, zorder=2)
+        if chance is not None:
+            ax.axvline(chance, color=RED, linestyle="--", linewidth=1.2, label="chance")
+        ax.set_title(title)
+        ax.set_yticks(range(len(models)), models)
+        ax.set_xlabel(unit)
+        ax.grid(axis="x", color=GREY, alpha=0.25)
+    found[0].invert_yaxis()
+    legend_above(figure, labelled(found), 3)
+    return figure

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from capsnb.plot.layout import axes, distinct, finished
-from capsnb.plot.style import GREY, RED, array, styled
+from capsnb.plot.style import GREY, array, styled
 from capsnb.plot.words import describe, describes
 
 
@@ -162,39 +162,21 @@ def certainty_against_fitness(
 ) -> Axes:
     """Entropy against accuracy, a curve per variant that darkens as training goes on (Lin, Li & Ma 2018, figure 3b).
 
-    paths: variant -> (accuracies in shares, entropies), one value per row of the run. Grey lines join the variants at
-    the same row, as far as all have it.
+    paths: variant -> (accuracies in shares, entropies), one value per row of the run; one without any is left out and
+    keeps its colour. Grey lines join the variants at the same row, as far as all have it.
     """
     ax = axes(ax, 6.0, 3.8)
     curves = {name: (100 * array(x).astype(float), array(y).astype(float)) for name, (x, y) in paths.items()}
     if bad := [name for name, (x, y) in curves.items() if x.shape != y.shape or x.ndim != 1]:
         raise ValueError(f"{bad[0]} needs as many accuracies as entropies.")
-    for row in range(min((len(x) for x, _ in curves.values()), default=0)):
-        together = [(x[row], y[row]) for x, y in curves.values()]
+    shown = [curve for curve in curves.values() if len(curve[0])]
+    for row in range(min((len(x) for x, _ in shown), default=0)):
+        together = [(x[row], y[row]) for x, y in shown]
         ax.plot(*zip(*together, strict=True), color=GREY, alpha=0.35, linewidth=1, zorder=1)
     for name, (x, y), look in distinct(curves):
+        if not len(x):
+            continue
         ax.plot(x, y, color=look["color"], linewidth=1, alpha=0.5, zorder=2)
         ax.scatter(x, y, s=26, alpha=np.linspace(0.25, 1, len(x)), zorder=3, **look)
         ax.plot([], [], label=name, **look)
     return finished(ax, "accuracy (%)", ylabel, grid=None)
-
-
-@describes("Two accuracies against each other as training goes on, a line per seed")
-def accuracy_path(
-    paths: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
-    *,
-    target: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Two accuracies as training goes on: model -> a list of (x, y) per seed, in shares. At one x models are equal.
-
-    target: the accuracy at which they are compared, marked by a line.
-    """
-    ax = axes(ax, 6.2, 3.8)
-    for model, seeds, look in distinct(paths):
-        for number, points in enumerate(seeds):
-            x, y = 100 * array(points).reshape(-1, 2).T
-            ax.plot(x, y, markersize=4, linewidth=1.2, label=None if number else model, **look)
-    if target is not None:
-        ax.axvline(100 * target, color=RED, linestyle="--", linewidth=1.2, label=f"compared at {100 * target:.2f} %")
-    return finished(ax, "accuracy on translated digits (%)", "accuracy on affNIST-like digits (%)")

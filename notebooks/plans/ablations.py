@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
+from capsnb.nn.models import count_parameters
 from capsnb.nn.models.capsnet import CapsNetConfig
 from capsnb.nn.models.convnets import ConvNetAvgConfig, ConvNetFCConfig, ConvNetRConfig
 from capsnb.nn.models.stems import StridedStem
@@ -32,7 +34,6 @@ class Scale:
     fc_kernel: int = 5
     fc_widths: tuple[int, ...] = (256, 256, 128)
     hidden: tuple[int, ...] = (328, 192)
-    lk_hidden: tuple[int, ...] = (182, 106)  # ConvNet-FC(LK): ours, so that it stays below CapsNet's 11.36M
     decoder: tuple[int, ...] = (512, 1024)
 
     def capsnet(self, size: int, *, kernel: int | None = None, **changes: Any) -> CapsNetConfig:
@@ -46,10 +47,27 @@ class Scale:
         """ConvNet-Avg at this scale."""
         return ConvNetAvgConfig(size=size, width=self.width, kernel=kernel or self.kernel)
 
-    def dense(self, size: int, *, kernel: int | None = None, hidden: tuple[int, ...] | None = None) -> ConvNetFCConfig:
+    def dense(self, size: int, *, kernel: int | None = None) -> ConvNetFCConfig:
         """ConvNet-FC at this scale."""
-        kernel, hidden = kernel or self.fc_kernel, hidden or self.hidden
-        return ConvNetFCConfig(size=size, widths=self.fc_widths, kernel=kernel, hidden=hidden)
+        kernel = kernel or self.fc_kernel
+        return ConvNetFCConfig(size=size, widths=self.fc_widths, kernel=kernel, hidden=self.hidden)
+
+    def rival(self, kernel: int | None = None) -> ConvNetFCConfig:
+        """ConvNet-FC(LK) on overlapping digits, its hidden layers the widest with which it is no larger than CapsNet
+        with the same kernel. The paper reduces them, too, and does not say to what; ours keep their ratio."""
+        kernel, (first, second) = kernel or self.kernel, self.hidden
+        most = count_parameters(self.capsnet(self.pair_canvas, kernel=kernel))
+        convolved = ConvNetFCConfig(size=self.pair_canvas, widths=self.fc_widths, kernel=kernel, hidden=(1,))
+        places = self.fc_widths[-1] * (self.pair_canvas - len(self.fc_widths) * (kernel - 1)) ** 2
+        rest = count_parameters(convolved) - (places + 1) - 20  # the convolutions alone: one hidden unit, ten classes
+        chosen = (1, 1)
+        for units in range(1, 8 * first):
+            following = max(1, units * second // first)
+            sizes = (places, units, following, 10)
+            if rest + sum((a + 1) * b for a, b in pairwise(sizes)) > most:
+                break
+            chosen = (units, following)
+        return replace(convolved, hidden=chosen)
 
     def decoded(self, size: int, head: str, **changes: Any) -> ConvNetRConfig:
         """ConvNet-R, -CR or -CR-SF at this scale, by its head."""
@@ -92,7 +110,7 @@ def overlap_models(scale: Scale) -> Models:
         "no-reconstruction": (replace(capsnet, decoder="none"), "margin"),
         "binary-cross-entropy": (capsnet, "length-bce"),
         "convnet-avg": (scale.average(scale.pair_canvas), "bce"),
-        "convnet-fc-lk": (scale.dense(scale.pair_canvas, kernel=scale.kernel, hidden=scale.lk_hidden), "bce"),
+        "convnet-fc-lk": (scale.rival(), "bce"),
     }
 
 
@@ -100,9 +118,8 @@ def rival_models(scale: Scale, kernels: dict[int, int]) -> Models:
     """Supplement B: CapsNet and ConvNet-FC(LK) on overlapping digits; kernels: the paper's -> the one at this scale."""
     models = {}
     for name, kernel in kernels.items():
-        dense = scale.dense(scale.pair_canvas, kernel=kernel, hidden=scale.lk_hidden)
         models[f"capsnet-k{name}"] = (scale.capsnet(scale.pair_canvas, kernel=kernel), "margin")
-        models[f"convnet-fc-lk-k{name}"] = (dense, "bce")
+        models[f"convnet-fc-lk-k{name}"] = (scale.rival(kernel), "bce")
     return models
 
 

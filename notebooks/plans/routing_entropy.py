@@ -6,12 +6,20 @@ iterations/N           the capsule network with N iterations (figure 2a); 6 is a
 rate/ETA               6 iterations, soft updates (figures 2b, 3)
 cnn, average           as many plain neurons in each layer (sec. 3.1, 3.2); a ConvNet with global average pooling, ours
 transfer/NET/SCHEME    networks with one more layer on two halves of the class pairs (sec. 3.3), NET capsnet or cnn;
-                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; continued, ours, is base trained twice
+                       SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; controls: B1B+, B2B+, where nothing is
+                       kept still, and continued, base trained twice. A seed draws the split of the class pairs, too
 re-adjusted/NET/...    the same, the layers above going on from where they were
 schedule/FIELD         6 iterations, certainty made to follow the training accuracy: the paper's own heuristic, untried
 other/CHOICE/...       the claims of figure 2 under another choice where the paper is silent
 routing/NAME           a reader's own, in place of three iterations
 sabour                 Sabour et al.'s network on MNIST: does its entropy fall as well?
+
+What it costs on one core of the kind that trained what is recorded, ten passes of a network of long (forecasts where
+none was trained): one iteration 0.04 core-hours, three 0.06, six and their rates and schedule 0.1, seven 0.1; plain
+neurons 0.03; a transfer on half of the pairs 0.03 of capsules, 0.015 of neurons. Ten seeds: main networks 6.5
+core-hours, schedule 1, other 1.6, transfer 4.2, sabour 0.3; with sweeps/certainty.toml, 13 routings and five seeds, 6.6
+more: 20 in all. Order of worth where hours are short: the grid, the main networks, transfer, schedule, other. At full,
+36x36 at Sabour's widths, a network takes 4.6 to 7.2 core-hours, and five seeds of all variants a GPU.
 """
 
 from __future__ import annotations
@@ -165,7 +173,7 @@ def _plan(base: Spec, variants: dict[str, Spec], seeds: int, images: int, every:
         "variants": variants,
         "watch": watch,
         "measures": measures,
-        "draws": True,
+        "draws": transfer.redrawn,
         "every": every,
         "settings": sizes,
         "hosts": {"routing/{}": "iterations/3"},

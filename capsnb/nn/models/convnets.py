@@ -90,15 +90,16 @@ class ConvNetAvgConfig(ModelConfig):
 
 
 class ConvNetR(Model):
-    """Scores are logits, or lengths in [0, 1) for the "length" head.
+    """Scores are logits, or lengths for the "length" head, in [0, 1) where poses are squashed.
 
-    Taps: conv1, conv2 (B, C, H, W) or primary (B, I, P) with the "length" head; class.poses (B, K, D); reconstruction.
+    Taps: conv1, conv2 (B, C, H, W), where poses are squashed primary (B, I, P) for conv2; class.poses (B, K, D);
+    reconstruction.
     """
 
     def __init__(self, config: ConvNetRConfig) -> None:
         super().__init__(config)
         width, kernel, dim = config.width, config.kernel, config.primary_dim
-        if config.head == "length":
+        if config.squashed:
             stem = StridedStem(channels=width, kernel=kernel, types=width // dim, dim=dim)
             self.stages = ["conv1"]
             (self.conv1,), self.primary = stem.build(config.channels, config.size, "sabour")
@@ -112,12 +113,12 @@ class ConvNetR(Model):
         self.add_decoder(config.dim)
 
     def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        squashed = self.config.head == "length"
+        squashed = self.config.squashed
         units = self.through((*self.stages, *["primary"] * squashed), pixels).flatten(1)
         poses = self.part("class")(units, squashed)
         if self.out is not None:
             return self.out(poses.flatten(1)), poses
-        return length(poses) if squashed else poses.sum(-1), poses
+        return length(poses) if self.config.head == "length" else poses.sum(-1), poses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +126,9 @@ class ConvNetRConfig(ModelConfig):
     """ConvNet-R, -CR and -CR-SF: the convolutions of the capsule network, 160 units in groups of 16, and a decoder.
 
     head: how the groups become class scores: "linear" (FC(10) on all units; ConvNet-R), "sum" of each group as a logit
-        (ConvNet-CR), "length" of each group after a squash (ConvNet-CR-SF, whose second map is squashed in vectors of
-        `primary_dim` in place of its ReLU).
+        (ConvNet-CR), "length" of each group (ConvNet-CR-SF).
+    squash: of each group, and of the second map in vectors of `primary_dim` in place of its ReLU; None: with the head
+        "length" alone, as in the paper.
     decoder: "plain" sees all units (-R), "conditional" the true class's group (-CR, -CR-SF), or "none".
     The 160 units have no ReLU (their sum is a logit of either sign) and no bias: the paper gives them the parameters of
     the capsule network's transforms, which have none.
@@ -140,6 +142,11 @@ class ConvNetRConfig(ModelConfig):
     head: str = "length"
     decoder: str = "conditional"
     decoder_widths: tuple[int, ...] = (512, 1024)
+    squash: bool | None = None
+
+    @property
+    def squashed(self) -> bool:
+        return self.head == "length" if self.squash is None else self.squash
 
     def reduced(self, size: int) -> Self:
         return replace(super().reduced(size), width=16, kernel=5, decoder_widths=(64,))

@@ -20,12 +20,20 @@ Size = int | tuple[int, int]  # a side, or height and width
 
 @dataclass(frozen=True, kw_only=True)
 class StridedStem:
-    """Sabour et al. 2017: Conv(channels, kernel, 1) + ReLU, then primary capsules by Conv(types * dim, kernel, 2)."""
+    """Sabour et al. 2017: Conv(channels, kernel, 1) + ReLU, then primary capsules by Conv(types * dim, kernel, 2).
+
+    depth: convolutions before the primary one; seven of kernel 3 see as far as one of kernel 9, with as many capsules.
+    """
 
     channels: int = 256
     kernel: int = 9
     types: int = 32
     dim: int = 8
+    depth: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.depth, int) or self.depth < 1:
+            raise ValueError(f"depth = {self.depth!r}: how many convolutions stand before the primary one, at least 1")
 
     def reduced(self) -> StridedStem:
         """As few maps and types as learn digits of 20 pixels."""
@@ -33,17 +41,21 @@ class StridedStem:
 
     def build(self, channels: int, size: Size, squash: str) -> tuple[list[nn.Module], PrimaryCapsules]:
         """Stages and primary capsules for images of this size; ValueError when they are too small."""
-        check_size(size, self.kernel, self.kernel)
-        conv1 = Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU(inplace=True))
+        check_size(size, *[self.kernel] * (self.depth + 1))
+        stages: list[nn.Module] = []
+        seen: Size = sides(size)
+        for _ in range(self.depth):
+            stages.append(Stage(Conv2d(channels, self.channels, self.kernel), nn.ReLU(inplace=True)))
+            channels, seen = self.channels, convolved(sides(seen), self.kernel)
         primary = PrimaryCapsules(
             self.channels,
-            convolved(sides(size), self.kernel),
+            seen,
             types=self.types,
             dim=self.dim,
             kernel=self.kernel,
             squash=squash,
         )
-        return [conv1], primary
+        return stages, primary
 
 
 def strided_pair(channels: int, size: Size, kernel: int, widths: tuple[int, int]) -> tuple[Stage, Stage, int]:

@@ -1,0 +1,57 @@
+"""Settings compared at equal levels, and an inner peak by two lines: every number worked by hand."""
+
+import pytest
+
+from capsnb.evidence.comparison import apart_at_level, at_level, best_elsewhere, inner_peak
+
+LEVELS = {name: {0: level, 1: level + 0.01} for name, level in zip("abcde", (0.0, 0.1, 0.4, 0.8, 0.9), strict=True)}
+
+
+def of(*columns):
+    return {name: dict(enumerate(column)) for name, column in zip("abcde", columns, strict=False)}
+
+
+def test_the_best_of_the_other_seeds():
+    found = best_elsewhere({"low": {0: 9, 1: 1, 2: 2}, "high": {0: 0, 1: 3, 2: 3}})
+    assert found == {0: "high", 1: "low", 2: "low"}, "seed 0 alone likes low, and has no say for itself"
+    assert best_elsewhere({"low": {0: 9}, "high": {0: 1}}) == {} == best_elsewhere({})
+
+
+def test_an_inner_peak_by_hand():
+    # seed 0: up by 2 and 2, down by 1 and 1, over four steps from 0 to 1; seed 1: up by 1 and 1, down by 3 and 3
+    found = inner_peak(LEVELS, of((1, 1), (3, 2), (5, 3), (4, 0), (3, -3)))
+    assert found == {0: pytest.approx(4 * 1), 1: pytest.approx(4 * 1)}
+
+
+def test_what_only_rises_has_no_inner_peak_wherever_it_bends():
+    straight = inner_peak(LEVELS, of((1, 1), (2, 2), (3, 3), (4, 4), (5, 5)))
+    assert straight == {0: pytest.approx(-4), 1: pytest.approx(-4)}
+    saturates = inner_peak(LEVELS, of((1, 1), (3, 3), (4, 4), (4.1, 4.1), (4.2, 4.2)))
+    assert all(number < 0 for number in saturates.values())
+    falls = inner_peak(LEVELS, of((5, 5), (4, 4), (3, 3), (2, 2), (1, 1)))
+    assert falls == {0: pytest.approx(-4), 1: pytest.approx(-4)}
+
+
+def test_levels_are_taken_in_their_order_and_peaks_from_the_other_seeds():
+    shuffled = {name: LEVELS[name] for name in "dbeac"}
+    values = of((1, 1), (3, 2), (5, 3), (4, 0), (3, -3))
+    assert inner_peak(shuffled, values) == inner_peak(LEVELS, values)
+    with pytest.raises(ValueError, match="an inner peak of 4 settings"):
+        inner_peak(LEVELS, of((1,), (2,), (3,), (4,)))
+
+
+def test_values_between_two_settings():
+    levels, values = {"a": {0: 0.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}}, {"a": {0: 10.0, 1: 10.0}, "b": {0: 20.0, 1: 0.0}}
+    assert at_level(levels, values, {0: 0.25, 1: 0.5, 2: 0.5}) == {0: 12.5, 1: 5.0}, "seed 2 was not run"
+    assert at_level(levels, values, {0: 1.5, 1: 1.0}) == {1: 0.0}, "nobody is as certain as 1.5"
+    level = {"a": {0: 0.5}, "b": {0: 0.5}}
+    assert at_level(level, {"a": {0: 1.0}, "b": {0: 3.0}}, {0: 0.5}) == {0: 2.0}
+
+
+def test_two_groups_at_the_levels_that_both_reach():
+    levels = {"three": {"warm": {0: 0.0}, "cold": {0: 0.5}}, "six": {"warm": {0: 0.25}, "cold": {0: 1.0}}}
+    values = {"three": {"warm": {0: 60.0}, "cold": {0: 64.0}}, "six": {"warm": {0: 59.0}, "cold": {0: 56.0}}}
+    # both reach 0.5 (64 and 58) and 0.25 (62 and 59); 0 and 1 only one of them
+    assert apart_at_level(levels, values) == {"three": {0: 63.0}, "six": {0: 58.5}}
+    apart = {"three": levels["three"], "six": {"warm": {0: 0.6}, "cold": {0: 1.0}}}
+    assert apart_at_level(apart, values) == {"three": {}, "six": {}}

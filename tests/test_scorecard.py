@@ -1,0 +1,182 @@
+"""The scorecard: effects over nulls worked out by hand, its picture, and the command with a stranger's routing."""
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from capsnb import cli, plot
+from capsnb.data import prepare
+from capsnb.evidence import plans, sweep, swept
+from capsnb.evidence.columns import CHANCE, COLUMNS, CONTROLS, GROUPS, Column, at
+from capsnb.evidence.scorecard import (
+    Cell,
+    frame,
+    of_grid,
+    of_plan,
+    pairwise_alike,
+    rank_correlations,
+    scorecard,
+    shown,
+)
+from capsnb.measure.dictionary import grouped_alike
+from capsnb.measure.observe import UNTRAINED
+from capsnb.measure.protocol import find
+
+GRIDS = Path(__file__).parents[1] / "notebooks" / "sweeps"
+
+
+@pytest.fixture(scope="module")
+def plan():
+    whole = plans.plan("08", "smoke", seeds=3)
+    few = ("by agreement", "ConvNet, lengths", "ConvNet, linear")
+    return replace(
+        whole, specs={name: whole.specs[name] for name in few}, settings=whole.settings | {"controls": few[1:]}
+    )
+
+
+@pytest.fixture(scope="module")
+def card(plan):
+    few = ("keeps of a turn", "lost by scale", "certain", "keys", "same trees", "moves")
+    columns = [column for column in COLUMNS if column.name in few]
+    return scorecard(plan.specs, of_plan(plan), columns, controls=plan.settings["controls"])
+
+
+def test_a_way_leads_through_names_and_places_and_to_nan_where_nothing_was_found():
+    values = {"several, %": {"dimensions": [10, 20, None]}}
+    assert at("several, %", "dimensions", 1)(values) == 20.0
+    assert math.isnan(at("several, %", "dimensions", 2)(values))
+
+
+def test_an_effect_is_the_number_less_its_null_seed_by_seed():
+    cell = Cell({0: 1.0, 1: 2.0, 2: 6.0, 3: 9.0}, {0: 0.5, 1: 1.0, 2: 4.5})
+    assert cell.sample.n == 3 and cell.sample.mean == pytest.approx(1.0)  # 0.5, 1, 1.5
+    assert cell.sample.interval == pytest.approx((1 - 4.3027 * 0.5 / 3**0.5, 1 + 4.3027 * 0.5 / 3**0.5), abs=1e-4)
+    assert not cell.decided
+    assert Cell({0: 1.0, 1: 1.1, 2: 1.2}, dict.fromkeys(range(3), 0.0)).decided
+    assert not Cell({}, {}, "there is no decoder").decided
+
+
+def test_each_column_is_a_measure_that_capsnb_has():
+    assert len({column.name for column in COLUMNS}) == len(COLUMNS)
+    for column in COLUMNS:
+        find(column.measure).settings(**column.settings)
+        assert (column.value is None) == (column.measure == GROUPS)
+        assert callable(column.null) or column.null in (UNTRAINED, CONTROLS, CHANCE)
+
+
+def test_the_columns_of_a_paper_stand_side_by_side():
+    papers = [paper for paper, _ in itertools.groupby(COLUMNS, key=lambda column: column.paper)]
+    assert papers == sorted(set(papers))
+
+
+def test_two_seeds_that_group_alike_have_one_and_others_their_mean_over_pairs():
+    same, other = [0, 0, 1, 1], [0, 1, 0, 1]
+    predicted = [3] * 4
+    seen = {seed: {"groups": same, "predicted": predicted} for seed in range(3)}
+    assert pairwise_alike(seen) == pytest.approx(dict.fromkeys(range(3), 1.0))
+    seen[2] = {"groups": other, "predicted": predicted}
+    # 0 and 1 agree wholly; with 2 neither does: of four pairs of images none is together in both, one is expected
+    pairs = {(0, 1): 1.0, (0, 2): grouped_alike((same, predicted), (other, predicted)), (1, 2): -0.5}
+    assert pairs[0, 2] == pytest.approx(-0.5)
+    found = pairwise_alike(seen)
+    assert np.mean(list(found.values())) == pytest.approx(np.mean(list(pairs.values())))
+    assert found == pytest.approx({0: 0 + 1.0, 1: 0 + 1.0, 2: 0 - 2.0})  # 3 x mean less 2 x the pairs without the seed
+
+
+def test_two_seeds_alone_have_no_spread_and_no_number():
+    assert (
+        pairwise_alike({0: {"groups": [0, 1], "predicted": [0, 0]}, 1: {"groups": [0, 1], "predicted": [0, 0]}}) == {}
+    )
+
+
+def test_a_cell_is_what_the_measure_says_of_the_network_less_what_it_says_before_training(plan, card):
+    column = next(column for column in COLUMNS if column.name == "keeps of a turn")
+    (spec, *_), measure = plan.specs["by agreement"], find(column.measure)
+    data = prepare(spec.data)
+    trained, untrained = (measure(model, data) for model in (plan.get(spec, progress=False).model, spec.build()))
+    cell, name = card["by agreement"][column.name], "class capsules keep of a turn, share"
+    assert cell.values[0] - cell.nulls[0] == pytest.approx(trained[name] - untrained[name], rel=1e-6)
+
+
+def test_a_grid_in_the_evidence_store_is_a_card_without_any_training():
+    grid = sweep.read_grid(GRIDS / "resurrection.toml")
+    column = next(column for column in COLUMNS if column.name == "dead")
+    dead, revived = "decay on, moments kept", "decay off, moments reset"
+    card = scorecard([dead, revived, "nobody"], of_grid(grid, lambda each: each["case"]), [column])
+    rows = {row.settings["seed"]: row.values for row in swept.swept(grid, "starvation") if row.settings["case"] == dead}
+    cell = card[dead]["dead"]
+    assert cell.values == {seed: each["dead capsules, %"] for seed, each in rows.items()}
+    assert cell.sample.n == 5 and cell.decided and not card[revived]["dead"].decided
+    assert card["nobody"]["dead"] == Cell({}, {})
+
+
+def test_what_a_transformation_costs_stands_beside_the_mean_of_the_controls(plan, card):
+    named = [card[name]["lost by scale"] for name in plan.settings["controls"]]
+    for seed in range(3):
+        mean = sum(cell.values[seed] for cell in named) / len(named)
+        assert card["by agreement"]["lost by scale"].nulls[seed] == pytest.approx(mean)
+
+
+def test_a_network_without_couplings_says_why_it_has_no_number(card):
+    for name in ("certain", "keys", "same trees", "moves"):
+        assert "coupling" in card["ConvNet, linear"][name].reason
+    assert card["by agreement"]["moves"].sample.n == 3
+
+
+def test_a_table_has_effect_interval_null_and_the_reason(card):
+    found = frame(card)
+    row = found.loc[("by agreement", "moves")]
+    assert row.low < row.effect < row.high and row.seeds == 3 and row.why == ""
+    assert found.loc[("ConvNet, linear", "moves")].effect is None and found.loc[("ConvNet, linear", "moves")].why
+
+
+def test_what_nobody_has_run_is_told_from_what_cannot_be_measured():
+    column = Column("moves", "4 M", "starvation", at("dyr of the routing to classes, 0 to 1"), UNTRAINED, "dyr", "more")
+    empty = {"a": {"moves": Cell({}, {})}, "b": {"moves": Cell({}, {}, "no coupling")}}
+    assert shown(empty) == {"a": {"moves": None}, "b": {"moves": "no coupling"}}
+    assert list(frame(empty).why) == ["not run", "no coupling"]
+    assert rank_correlations(empty, [column, replace(column, paper="5 G")]) == []
+
+
+def test_columns_that_order_networks_alike_survive_holm_and_noise_does_not():
+    means = {"first": range(10), "second": [n**3 for n in range(10)], "noise": [3, 1, 4, 1.5, 5, 9, 2, 6, 5.3, 5.8]}
+    columns = [Column(name, "1 A", "x", at("x"), CHANCE, "", "") for name in means]
+    card = {f"network {n}": {name: Cell({0: float(of[n])}, {0: 0.0}) for name, of in means.items()} for n in range(10)}
+    best, *others = rank_correlations(card, columns)
+    assert best.columns == ("first", "second") and best.rho == pytest.approx(1) and best.survives
+    assert best.networks == 10 and not any(each.survives for each in others)
+
+
+def test_the_picture_tells_effects_from_what_is_open_or_missing():
+    cells = {"capsules": {"a": (0.5, True), "b": (-12.0, False)}, "control": {"a": None, "b": "no poses"}}
+    figure = plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], controls=("control",))
+    (ax,) = figure.axes  # both groups in one
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:4] == ["+.50", "", "-12", "none"] and {"Lin", "Gu"} <= set(texts)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["capsules", "control"]
+    assert "interval excludes zero" in plot.describe(figure)
+    assert len(plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], most=1).axes) == 2
+
+
+def test_the_command_adds_a_strangers_row_and_writes_every_cell(tmp_path):
+    out = tmp_path / "new" / "card.csv"
+    toy = "toy=capsnb.nn.routing:Attention"
+    result = CliRunner().invoke(cli.main, ["scorecard", "--profile", "smoke", "--routing", toy, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "toy" in result.output and "lost by shifts" in result.output
+    table = pd.read_csv(out, index_col=[0, 1])
+    assert table.loc[("toy", "moves")].seeds == 1
+    again = CliRunner().invoke(cli.main, ["scorecard", "--profile", "smoke", "--out", str(tmp_path / "card.png")])
+    assert again.exit_code == 0 and "toy" not in again.output
+    assert (tmp_path / "card.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_command_refuses_a_picture_of_another_kind():
+    result = CliRunner().invoke(cli.main, ["scorecard", "--out", "card.docx"])
+    assert result.exit_code == 2 and "card.docx" in result.output and ".png, .svg or .csv" in result.output
