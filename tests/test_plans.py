@@ -127,11 +127,10 @@ def test_at_a_recorded_profile_the_store_answers_unless_runs_are_asked_for(monke
 
 
 def test_a_history_has_a_row_for_so_many_steps_where_a_run_starts_too():
-    for spec in plans.plan("02", "long").all_specs():
-        assert spec.recipe.report_every == 483
-        assert spec.start is None or spec.start.recipe.report_every == 483
-    started = [spec for spec in plans.plan("02", "long").all_specs() if spec.start]
-    assert started and all(spec.start in plans.plan("02", "long").all_specs() for spec in started)
+    specs = plans.plan("02", "long").all_specs()
+    started = [spec for spec in specs if spec.start]
+    assert {spec.recipe.report_every for spec in specs} == {spec.start.recipe.report_every for spec in started} == {483}
+    assert {spec.start for spec in started} <= set(specs)
     assert {spec.recipe.report_every for spec in plans.plan("00", "smoke").all_specs()} == {None}  # a row per epoch
 
 

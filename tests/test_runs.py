@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from capsnb.data import DataSpec
+from capsnb.data import DataSpec, prepare
+from capsnb.data.transforms import Translated
 from capsnb.measure.observe import observe
 from capsnb.measure.protocol import Measure, find
 from capsnb.nn.models import CapsNetConfig, StridedStem
@@ -547,6 +548,15 @@ def test_forecast_is_zero_for_a_finished_run_and_positive_otherwise(tmp_path):
     assert seconds[0] == 0
     assert seconds[1] > 0
     assert runs.forecast([SPEC], watch=["lengths"], root_folder=tmp_path)[0] > 0, "it was not watched"
+
+
+def test_a_forecast_makes_the_images_of_one_seed_for_all(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(runs, "prepare", lambda spec, **how: made.append(spec) or prepare(spec, **how))
+    derived = replace(SPEC.data, resize=8, derive=Translated(size=12))
+    seeds = [replace(SPEC, seed=n, data=replace(derived, seed=n, derive=Translated(size=12, seed=n))) for n in range(3)]
+    first, *others = runs.forecast(seeds, root_folder=tmp_path)
+    assert others == [first, first] and made == [derived]
 
 
 def test_forecast_counts_of_an_unfinished_run_what_is_left(tmp_path):

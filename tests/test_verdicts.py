@@ -314,10 +314,28 @@ def test_open_claims_and_networks_that_were_not_observed(tmp_path):
     ]
     assert ledger.open_claims(tmp_path, ["00"]) == []
     (tmp_path / "sweeps").mkdir()
-    grid = '[base]\nmodel = {type = "capsnet", size = 28}\n[grid]\nseed = [100, 101, 101]\n'
+    grid = 'notebook = "99"\n[base]\nmodel = {type = "capsnet", size = 28}\n[grid]\nseed = [100, 101, 101]\n'
     (tmp_path / "sweeps" / "little.toml").write_text(grid)
-    assert ledger.unobserved(tmp_path) == [("little", "2", "2", "-")]
+    assert ledger.unobserved(tmp_path) == ledger.unobserved(tmp_path, ["99"]) == [("little", "2", "2", "-")]
     assert ledger.unobserved(tmp_path, ["00"]) == []
+
+
+def test_networks_that_were_not_observed_are_told_by_set_since_one_may_have_no_images_here(tmp_path, monkeypatch):
+    def forecast(specs):
+        if specs[0].data.name == "svhn":
+            raise FileNotFoundError
+        return [3600.0] * len(specs)
+
+    monkeypatch.setattr("capsnb.training.runs.forecast", forecast)
+    ledger._forecast.cache_clear()
+    (tmp_path / "sweeps").mkdir()
+    grid = '[base]\nmodel = {type = "capsnet", size = 28}\n[grid]\nseed = [100, 101]\n"data.name" = ["mnist", "svhn"]\n'
+    (tmp_path / "sweeps" / "two.toml").write_text(grid)
+    assert ledger.unobserved(tmp_path, cost=True) == [
+        ("two, mnist", "2", "2", "2 hours"),
+        ("two, svhn", "2", "2", "its images are not here"),
+    ]
+    ledger._forecast.cache_clear()
 
 
 def test_the_cost_of_the_seeds_that_are_missing(monkeypatch):

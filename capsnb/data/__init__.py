@@ -19,7 +19,7 @@ from capsnb.data.sources import (
     short_name,
     true_digest,
 )
-from capsnb.data.spec import Augment, DataSpec, prepare
+from capsnb.data.spec import Augment, DataSpec, prepare, unseeded
 
 __all__ = [
     "Augment",
@@ -40,4 +40,5 @@ __all__ = [
     "refuse_own",
     "short_name",
     "true_digest",
+    "unseeded",
 ]

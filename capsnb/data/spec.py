@@ -50,6 +50,11 @@ class DataSpec:
             raise ValueError(f"DataSpec.derive={self.derive!r} must be a Translated, an Affine, a Pairs or None.")
 
 
+def unseeded(spec: DataSpec) -> DataSpec:
+    """The spec with no seed of its own: as many images of the same shape, whichever they are."""
+    return replace(spec, seed=0, derive=spec.derive and replace(spec.derive, seed=0))
+
+
 def prepare(
     spec: DataSpec,
     *,

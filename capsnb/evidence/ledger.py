@@ -25,6 +25,7 @@ MARKS = ("<!-- results:start -->", "<!-- results:end -->")
 LEDGER = Path("results", "README.md")  # where the whole ledger lies beside the README with its summary
 HEAD = ("claim", "statement", "of", "published", "measured", "verdict", "printed size", "null", "from")
 COLUMNS = ("notebook", "claim", "of", "why it is open", "seeds", "seeds asked for", "cost here")
+UNKNOWN = ("-", "its images are not here")  # where no cost can be said
 Table = list[tuple[str, ...]]
 
 
@@ -112,13 +113,20 @@ def unobserved(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = Fal
     for number in plans.planned(notebooks):
         for profile in plans.RECORDED if not numbers or number in numbers else ():
             declared[f"{number} at {profile}"] = plans.plan(number, profile).all_specs()
-    for file in sorted((notebooks / "sweeps").glob("*.toml")) if not numbers else ():
-        declared[file.stem] = sweep.read_grid(file).specs
+    for file in sorted((notebooks / "sweeps").glob("*.toml")):
+        grid = sweep.read_grid(file)
+        if not numbers or grid.notebook in numbers:
+            declared[file.stem] = grid.specs
     lines: Table = []
     for name, specs in declared.items():
-        specs = list(dict.fromkeys(specs))
-        if missing := [spec for spec in specs if not (store_folder() / f"{run_name(spec)}.jsonl").exists()]:
-            lines.append((name, str(len(missing)), str(len(specs)), _forecast(tuple(missing)) if cost else "-"))
+        sets: dict[str, list[Any]] = {}  # what a set costs is known where its images are, whatever others lack
+        for spec in dict.fromkeys(specs):
+            sets.setdefault(spec.data.name, []).append(spec)
+        for images, each in sets.items():
+            missing = [spec for spec in each if not (store_folder() / f"{run_name(spec)}.jsonl").exists()]
+            label = name if len(sets) == 1 else f"{name}, {images}"
+            if missing:
+                lines.append((label, str(len(missing)), str(len(each)), _forecast(tuple(missing)) if cost else "-"))
     return lines
 
 
@@ -138,7 +146,7 @@ def _cost(row: Mapping[str, Any], seeds: str, asked: str) -> str:
         return "-"
     more = int(asked) - int(seeds) if asked.isdecimal() and seeds.isdecimal() else 0
     spent = _forecast(tuple(spec for (spec,) in named.values()), more or 1)
-    return spent if more or spent == "-" else f"{spent} a seed"
+    return spent if more or spent in UNKNOWN else f"{spent} a seed"
 
 
 @cache
@@ -147,8 +155,10 @@ def _forecast(specs: tuple[Any, ...], times: int = 1) -> str:
 
     try:
         return duration(times * sum(runs.forecast(specs)))
-    except (ValueError, FileNotFoundError):  # no images, say
-        return "-"
+    except FileNotFoundError:
+        return UNKNOWN[1]
+    except ValueError:
+        return UNKNOWN[0]
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import Batch, ImageSet
+from capsnb.data import Batch, ImageSet, Split
 from capsnb.nn.taps import evaluating
 from capsnb.training import fit
-from capsnb.training.cpu_settings import keep_pages, no_denormals
+from capsnb.training.cpu_settings import keep_pages, no_denormals, on_threads
 from capsnb.training.evaluation import correct, evaluate, pick_device
 from capsnb.training.recipe import Diverged, Moment, Recipe, Row
 from capsnb.training.step import TrainStep
@@ -300,6 +300,20 @@ def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> list[nn.Module]:
         part.requires_grad_(False)
         frozen.append(part)
     return frozen
+
+
+def seconds_per_image(training: Training, images: Split, steps: int = 3) -> float:
+    """What an image costs in a step on one thread, the least of a few steps, or of fewer that take a second or more."""
+    index, times = torch.arange(min(training.recipe.batch, len(images)), device=training.device), []
+    with on_threads(1):
+        for _ in range(steps):
+            start = time.perf_counter()
+            training._step(images.batch(index))
+            training.sums.tolist()  # waits for the device
+            times.append(time.perf_counter() - start)
+            if sum(times) > 1:
+                break
+    return min(times) / len(index)
 
 
 def _mix(seed: int, stream: int, count: int) -> int:

@@ -20,20 +20,21 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from capsnb.data import ImageSet, prepare, short_name
+from capsnb.data import prepare, short_name, unseeded
 from capsnb.disk import is_locked, locked
 from capsnb.installation import own_folder
 from capsnb.training import files, fit
 from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
 from capsnb.training.identity import decode, digest, encode, key, name_of, weights_file
-from capsnb.training.loop import Training, Watch
+from capsnb.training.loop import Training, Watch, seconds_per_image
 from capsnb.training.provenance import circumstances, cpu_name
 from capsnb.training.recipe import Row
 from capsnb.training.spec import Spec
@@ -304,38 +305,29 @@ def forecast(
 
     Raises what `prepare` raises when the data is not there. An unfinished run counts as far as it is not trained yet.
     """
-    seconds, per_image, prepared = [], {}, {}
+    seconds, per_image, sizes = [], {}, {}
+    prepared = lru_cache(1)(partial(prepare, data_dir=data_dir, device=pick_device(device)))  # one in memory at a time
     for spec in specs:
         folder = folder_of(spec, root_folder=root_folder, data_dir=data_dir)
         if is_finished(folder, watch):
             seconds.append(0.0)
             continue
-        if spec.data not in prepared:
-            prepared[spec.data] = prepare(spec.data, data_dir=data_dir, device=pick_device(device))
-        images = prepared[spec.data]
+        data = unseeded(spec.data)
+        if data not in sizes:
+            images = prepared(data)
+            # an evaluation is a forward pass, about a third of a step
+            sizes[data] = list(images.image_shape), len(images.train) + len(images.validation) / 3
+        shape, seen = sizes[data]
         # what is trained, not how long: the epochs do not change a step
-        same = digest([encode(spec.model), encode(replace(spec.recipe, epochs=1)), list(images.image_shape)])
+        same = digest([encode(spec.model), encode(replace(spec.recipe, epochs=1)), shape])
         if same not in per_image:
-            per_image[same] = _seconds_per_image(spec, images, device)
-        # an evaluation is a forward pass, about a third of a step
-        seen = len(images.train) + len(images.validation) / 3
+            images = prepared(data)
+            fit.check(spec.model, images)
+            training = Training(spec.build(), images, spec.recipe, seed=spec.seed, device=device)
+            per_image[same] = seconds_per_image(training, images.train)
         left = spec.recipe.epochs - (files.last_epoch(folder) if not (folder / "model.pt").exists() else 0)
         seconds.append(per_image[same] * seen * max(left, 0))
     return seconds
-
-
-def _seconds_per_image(spec: Spec, images: ImageSet, device: Any, steps: int = 3) -> float:
-    fit.check(spec.model, images)
-    training = Training(spec.build(), images, spec.recipe, seed=spec.seed, device=device)
-    index = torch.arange(min(spec.recipe.batch, len(images.train)), device=training.device)
-    times = []
-    with on_threads(1):
-        for _ in range(steps):
-            start = time.perf_counter()
-            training._step(images.train.batch(index))
-            training.sums.tolist()  # waits for the device
-            times.append(time.perf_counter() - start)
-    return min(times) / len(index)
 
 
 def _write_made(folder: Path, threads: int, *, resumed: bool) -> None:
