@@ -63,8 +63,8 @@ DYING = Spec(
 CHECKPOINTS: dict[str, Spec] = {
     # Sabour et al. 2017
     "capsnet-small": Spec(model=SMALL, data=DIGITS, recipe=BRIEF),
-    # Renzulli et al. 2022, without a decoder as theirs: the pulls of 5,160 steps add up to 0.98, where those of the paper's
-    # 200 epochs come to 3.69, with which so narrow a network falls to 97 %
+    # Renzulli et al. 2022, without a decoder as theirs: the pulls of 5,160 steps add up to 0.98, where those of the
+    # paper's 200 epochs come to 3.69, with which so narrow a network falls to 97 %
     "rem-small": Spec(
         model=replace(ZOO["rem-28"].config, stem=SMALL.stem),
         data=DIGITS,
