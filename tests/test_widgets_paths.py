@@ -187,7 +187,7 @@ def test_heatmaps_lie_behind_the_filters_that_are_kept(explorer, data):
 
 def test_heatmaps_of_patches_are_those_of_the_whole_picture():
     run = checkpoints.load("capsnet-small")
-    image = prepare(run.spec.data).test.images[3]
+    image = prepare(checkpoints.shown(run)).test.images[3]
     maps = UnitMaps(run.model, image, Places.of(run.model), {})
     units = [0, 3, 50, 77, 143]
     maps.make(units, 1e9)
