@@ -71,6 +71,20 @@ def own_folder(below: str) -> Path:
     return user_data_path("capsnb", appauthor=False) / below
 
 
+@contextmanager
+def environment(name: str, value: str | None) -> Iterator[None]:
+    """Inside, a variable for this process and those that it starts, none for None; afterwards it is as it was."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def import_own() -> None:
     """Import the modules that CAPSNB_IMPORT names, with spaces between: what they register is known from then on.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from capsnb.evidence.comparison import apart_at_level, at_level, best_elsewhere, inner_peak
+from capsnb.evidence.comparison import apart_at_level, at_level, bands, best_elsewhere, inner_peak
 
 LEVELS = {name: {0: level, 1: level + 0.01} for name, level in zip("abcde", (0.0, 0.1, 0.4, 0.8, 0.9), strict=True)}
 
@@ -55,3 +55,12 @@ def test_two_groups_at_the_levels_that_both_reach():
     assert apart_at_level(levels, values) == {"three": {0: 63.0}, "six": {0: 58.5}}
     apart = {"three": levels["three"], "six": {"warm": {0: 0.6}, "cold": {0: 1.0}}}
     assert apart_at_level(apart, values) == {"three": {}, "six": {}}
+
+
+def test_seeds_are_averaged_where_all_have_a_row():
+    seeds = {0: {"step": [1, 2, 3], "a": [0.2, 0.4, 1.0]}, 1: {"step": [1, 2, 3], "a": [0.4, 0.8, None]}}
+    path = bands({"both": seeds}, "a")["both"]
+    assert path["x"] == [1, 2] and path["mean"] == pytest.approx([0.3, 0.6])
+    assert path["std"] == pytest.approx([0.02**0.5, 0.08**0.5])
+    assert bands({"one": {0: seeds[0]}}, "a") == {"one": {"x": [1, 2, 3], "mean": [0.2, 0.4, 1.0], "std": [0, 0, 0]}}
+    assert bands({"none": {}}, "a") == {"none": {"x": [], "mean": [], "std": []}}

@@ -8,16 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from capsnb.data import DataSpec, ImageSet, Split, prepare
+from capsnb.data import DataSpec, ImageSet, Split, evenly_spaced, prepare
 from capsnb.data.transforms import Pairs
 from capsnb.measure.entropy import (
     association_entropy,
     associations,
     coupling_taps,
-    evenly_spaced,
     layer_entropy,
     mean_entropy,
-    mean_path,
     parent_shares,
 )
 from capsnb.measure.protocol import find
@@ -242,15 +240,3 @@ def test_bad_settings_say_so():
         layer_entropy(model, data, split="all")
     with pytest.raises(ValueError, match="images = 0"):
         layer_entropy(model, data, images=0)
-
-
-def test_trials_are_averaged_where_all_have_a_row():
-    trials = [
-        [{"step": 1, "a": 0.2}, {"step": 2, "a": 0.4}, {"step": 3, "a": 1.0}],
-        [{"step": 1, "a": 0.4}, {"step": 2, "a": 0.8}, {"step": 3, "a": None}],
-    ]
-    path = mean_path(trials, "a")
-    assert path["x"] == [1, 2] and path["mean"] == pytest.approx([0.3, 0.6])
-    assert path["std"] == pytest.approx([0.02**0.5, 0.08**0.5])
-    assert mean_path(trials[:1], "a") == {"x": [1, 2, 3], "mean": [0.2, 0.4, 1.0], "std": [0, 0, 0]}
-    assert mean_path(trials, "b") == mean_path([], "a") == {"x": [], "mean": [], "std": []}

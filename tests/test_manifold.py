@@ -1,6 +1,7 @@
 """Faithfulness to a known grid: the grid itself, shifted, turned, shuffled; slow loops; scikit-learn's own number."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -236,16 +237,18 @@ def test_t_sne_keeps_neighbours_and_follows_its_seed():
     assert found.trustworthiness > 0.95 and found.spearman > 0.8 and found.procrustes < 0.2
 
 
-def test_a_row_for_each_set_and_seed_and_for_the_poses():
+def test_the_measure_is_the_mean_over_sets_and_seeds_beside_the_pixels():
     torch.manual_seed(0)
-    model = NeuronNetConfig(size=14, width=3, primary=4, kernel=3, hidden=(5,)).build()
-    sets = measure.shift_sets(digits(), radius=2, size=14)
-    rows = measure.manifold(model, sets, "linear1", seeds=(3, 4), perplexity=5.0)
-    assert [(row["set"], row["fixed"], row["moving"], row["seed"]) for row in rows] == [
-        (0, 7, 8, None), (0, 7, 8, 3), (0, 7, 8, 4), (1, 3, 5, None), (1, 3, 5, 3), (1, 3, 5, 4)
-    ]  # fmt: skip
-    points = measure.representation(model, sets[1].images, "linear1")
-    exact = measure.faithfulness(measure.embed(points, 4, perplexity=5.0), sets[1].offsets.numpy())
-    assert {name: rows[5][name] for name in measure.SCORES} == exact._asdict()
-    assert rows[3]["chamfer"] is None
-    assert rows[3]["spearman"] == measure.spearman(points, sets[1].offsets)
+    model, data = NeuronNetConfig(size=14, width=3, primary=4, kernel=3, hidden=(5,)).build(), SimpleNamespace()
+    data.test, data.image_shape = digits(), (1, 14, 14)
+    found = measure.shift_manifold(model, data, tap="linear1", sets=1, radius=3, seeds=2)
+    sets = measure.shift_sets(data.test, radius=3, size=14)
+    for prefix, net, tap in (("", model, "linear1"), ("null: pixels, ", None, None)):
+        points = [measure.representation(net, each.images, tap) for each in sets]
+        own = [measure.faithfulness(each, sets[0].offsets) for each in points]
+        assert found[f"{prefix}own spearman"] == np.mean([each.spearman for each in own])
+        planes = [measure.embed(each, seed) for each in points for seed in (0, 1)]
+        scores = [measure.faithfulness(each, sets[0].offsets) for each in planes]
+        assert found[f"{prefix}tsne chamfer"] == np.mean([each.chamfer for each in scores])
+        assert f"{prefix}own chamfer" not in found, "for the plane alone"
+    assert np.shape(found["pictures"]["7, 8"]) == (49, 2)

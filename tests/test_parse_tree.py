@@ -204,16 +204,6 @@ def test_life_reports_each_layer_and_capsule(model, images):
     assert found["mean"][2] == pytest.approx(layers[2].norm_mean.tolist(), abs=1e-5)
 
 
-def test_fates_by_hand():
-    # one layer, five capsules over four rows: always alive; dies; dies and returns; asleep; wakes up, dies at the end
-    rows = [[0, 0, 0, 1, 1], [0, 1, 1, 1, 0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 1]]
-    history = [{"step": 10 * n, "life": {"dead": [row]}} for n, row in enumerate(rows, 1)]
-    (fate,) = parse_tree.fates([{"step": 0}, *history])
-    assert fate == (5, 1, 3, 1, 3, 20)
-    with pytest.raises(ValueError, match="no column 'life'"):
-        parse_tree.fates([{"step": 1}])
-
-
 # --- viewpoint
 
 
@@ -233,7 +223,7 @@ def test_similarity_against_a_loop(model, images, kind):
     found = viewpoint.viewpoint(model, batches(images), kind, (amount,))["caps1.poses"]
     with taps.evaluating(model), taps.record(model, "caps1.poses") as seen:
         model(images)
-        model(viewpoint.transformed(images, kind, amount))
+        model(viewpoint.moved(images, {kind: amount}))
     first, second = seen["caps1.poses"].double().norm(dim=-1).chunk(2)
     for capsule in range(5):
         v, w = first[:, capsule], second[:, capsule]
@@ -266,11 +256,11 @@ def test_a_silent_capsule_has_no_similarity_and_is_left_out(model, images):
 def test_transforms_by_hand():
     dot = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
     dot[0, 0, 1, 3] = 200  # one above, one right of the centre
-    moved = viewpoint.transformed(dot, "translation x", -2.0)
+    moved = viewpoint.moved(dot, {"translation x": -2.0})
     assert moved[0, 0, 1, 1] == 200 and moved.count_nonzero() == 1
-    assert viewpoint.transformed(dot, "translation y", 1.0)[0, 0, 2, 3] == 200
-    assert viewpoint.transformed(dot, "rotation", 90.0)[0, 0, 3, 3] == 200  # clockwise: right and below
-    assert torch.equal(viewpoint.transformed(dot, "shear", 0.0), dot)
+    assert viewpoint.moved(dot, {"translation y": 1.0})[0, 0, 2, 3] == 200
+    assert viewpoint.moved(dot, {"rotation": 90.0})[0, 0, 3, 3] == 200  # clockwise: right and below
+    assert torch.equal(viewpoint.moved(dot, {"shear": 0.0}), dot)
 
 
 # --- refusals
@@ -291,7 +281,7 @@ def test_refusals(model, images):
     with pytest.raises(ValueError, match="'zoom' is unknown; allowed: rotation"):
         viewpoint.viewpoint(model, batches(images), "zoom")
     with pytest.raises(ValueError, match="uint8"):
-        viewpoint.transformed(images.float(), "scale", 0.9)
+        viewpoint.moved(images.float(), {"scale": 0.9})
     with pytest.raises(ValueError, match="no parse tree: it lacks the taps of couplings"):
         trace(ConvNetAvgConfig(size=20).build(), batches(images))
 

@@ -99,44 +99,14 @@ def test_the_reach_of_affine_b():
         Affine(reach=-1.0)
 
 
-ROWS = [
-    {"step": 10, "mnist": 0.5, "aff": 0.2},
-    {"step": 20, "mnist": 0.7, "aff": 0.6},
-    {"step": 30, "mnist": 0.9, "aff": 0.5},
-    {"step": 40, "mnist": 0.8, "aff": 0.9},
-]
-
-
-@pytest.mark.parametrize(
-    ("target", "reading"),
-    [
-        (0.6, (0.4, 0.6, 20, True)),  # half way between two rows
-        (0.75, (0.575, 0.75, 30, True)),  # a quarter
-        (0.9, (0.5, 0.9, 30, True)),  # exactly a row
-        (0.4, (0.2, 0.5, 10, True)),  # already at the first row
-        (0.95, (0.5, 0.9, 30, False)),  # never: the best row
-    ],
-)
-def test_readings_at_an_accuracy_by_hand(target, reading):
-    found = measure.at_accuracy(ROWS, target, "mnist", "aff")
-    assert found.value == pytest.approx(reading[0]) and found.watched == pytest.approx(reading[1])
-    assert (found.step, found.reached) == reading[2:]
-
-
-def test_rows_without_the_columns():
-    assert measure.at_accuracy([{"mnist": None, "aff": None}, *ROWS], 0.9, "mnist", "aff").step == 30
-    with pytest.raises(ValueError, match="'mnist' and 'other'"):
-        measure.at_accuracy(ROWS, 0.9, "mnist", "other")
-
-
-def test_a_stopped_training_ends_where_the_reading_says(data):
+def test_a_stopped_training_ends_where_the_target_is_reached(data):
     """Nothing in a training depends on its evaluations, so that one run serves every target."""
     recipe = Recipe(epochs=3, batch=16, loss="cross-entropy", learning_rate=1e-2, report_every=3)
     rows = list(train(build(), data, recipe, device="cpu", progress=False))
     target = sorted(row["validation accuracy"] for row in rows)[len(rows) // 2]
     stopped = list(train(build(), data, replace(recipe, target_accuracy=target), device="cpu", progress=False))
-    reading = measure.at_accuracy(rows, target, "validation accuracy", "validation accuracy")
-    assert len(stopped) < len(rows) and stopped[-1]["step"] == reading.step
+    reached = next(row["step"] for row in rows if row["validation accuracy"] >= target)
+    assert len(stopped) < len(rows) and stopped[-1]["step"] == reached
     assert [row["loss"] for row in stopped] == [row["loss"] for row in rows[: len(stopped)]]
 
 

@@ -49,6 +49,9 @@ def test_deaths_of_hidden_capsules_by_hand():
 def test_who_died_and_was_seen_again():
     assert swept.came_back(life((0, 0, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))) == 2
     assert swept.came_back(life((1, 1, 1, 1), (0, 0, 0, 0))) == 0, "asleep from the start"
+    # always alive; dies; dies and returns; asleep; and wakes up, dies at the end
+    rows = ((0, 0, 0, 1), (0, 1, 1, 1), (0, 1, 0, 1)), ((1, 0, 0, 0), (0, 0, 0, 0), (1, 0, 0, 0))
+    assert [swept.came_back(life(*each)) for each in rows] == [1, 0]
 
 
 def test_numbers_of_the_dead_and_of_the_living():
@@ -146,6 +149,16 @@ def test_arms_are_read_where_all_come_to_one_level():
     assert found["quick"] == pytest.approx({0: 65.0, 1: 70.0})  # at 94, half way from 90; at 92, three quarters from 80
     assert found["slow"] == {0: 80.0, 1: 70.0}
     assert swept.at_equal(HISTORY, ("quick", "none"), "upright", "a") == {}
+
+
+@pytest.mark.parametrize(
+    ("level", "value"),
+    # half way between two records, a quarter, exactly one, and already at the first
+    [(0.6, 0.4), (0.75, 0.575), (0.9, 0.5), (0.4, 0.2)],
+)
+def test_a_value_at_a_level_by_hand(level, value):
+    series = {"mnist": [0.5, 0.7, 0.9, 0.8], "aff": [0.2, 0.6, 0.5, 0.9]}
+    assert swept._when_at(series, level, "mnist", "aff") == pytest.approx(value)
 
 
 def test_curves_end_where_a_seed_no_longer_comes():

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from capsnb.data import DataSpec, Split, prepare
 from capsnb.data.transforms.factors import vary
-from capsnb.measure.viewpoint import transformed
+from capsnb.measure import viewpoint
 from capsnb.measure.visual import (
     FEATURES,
     Effects,
@@ -123,7 +123,8 @@ def test_a_turn_or_a_shear_alone_moves_one_property(kind, reach):
     natural = class_std(visual_features(digits.images), digits.labels, 10)
     images = digits.images[digits.labels == 7][:20]
     steps = torch.tensor([-reach, 0.0, reach])
-    features = visual_features(torch.stack([transformed(images, kind, step) for step in steps.tolist()], 1)[:, None])
+    changed = [viewpoint.moved(images, {kind: step}) for step in steps.tolist()]
+    features = visual_features(torch.stack(changed, 1)[:, None])
     found = effects(features, steps, torch.full((20,), 7), natural)
     assert (moved(found)[7].item(), properties_moved(found)[7].item()) == (2, 1)
 
@@ -132,7 +133,7 @@ def test_agreement_of_classes():
     first = [[1.0, 0, 0, 0, 0], [0, 2.0, 0, 0, 0]]
     second = [[3.0, 0, 0, 0, 0], [0, 0, -1.0, 0, 0]]
     found = class_agreement(hand([first, second]))
-    assert found.cosine.tolist() == [1, 0] and found.same_feature.tolist() == [1, 0]
+    assert found.tolist() == [1, 0]
     with pytest.raises(ValueError, match="at least two"):
         class_agreement(hand([first]))
     mixed = [shuffled_dimensions(hand([first, second]), seed=seed) for seed in range(8)]

@@ -25,7 +25,7 @@ from capsnb.explore.viewpoint import KIND
 from capsnb.measure.entropy import mean_entropy
 from capsnb.measure.intervals import activation_statistics, class_intervals
 from capsnb.measure.perturbation import perturbation_grid
-from capsnb.measure.viewpoint import KINDS, moved, transformed, viewpoint
+from capsnb.measure.viewpoint import KINDS, moved, viewpoint
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, ConvNetRConfig, MatrixCapsNetConfig, StridedStem
@@ -337,7 +337,7 @@ def test_one_slider_moves_the_picture_as_the_measure_does(name, amount, data):
     explorer = ViewpointExplorer(build(), data=data, index=3)
     explorer.sliders[name].value = amount
     assert getattr(explorer, name) == amount
-    assert torch.equal(explorer.moved_image, transformed(data.test.images[3:4], KIND[name], amount)[0])
+    assert torch.equal(explorer.moved_image, moved(data.test.images[3:4], {KIND[name]: amount})[0])
     with torch.no_grad():
         poses = explorer.subject.model(explorer.moved_image[None]).poses
     assert_close(explorer.layer_norms["class.poses"], length(poses)[0])
@@ -364,7 +364,7 @@ def test_the_invariance_is_the_measure_over_the_last_moves(data):
     image = data.test.images[5:6]
     with torch.no_grad():
         plain = length(model(image).poses)[0].double()
-        norms = [length(model(transformed(image, "rotation", each)).poses)[0].double() for each in amounts]
+        norms = [length(model(moved(image, {"rotation": each})).poses)[0].double() for each in amounts]
     cosines = []
     for capsule in range(3):
         pairs = [(float(plain[capsule]), float(each[capsule])) for each in norms]

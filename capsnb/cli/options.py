@@ -27,15 +27,7 @@ JOBS = click.option(
 
 def set_variable(context: click.Context, name: str, value: str) -> None:
     """An environment variable that processes of this command see, too; as it was when the command ends."""
-    before = os.environ.get(name)
-
-    def restore() -> None:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
-
-    context.call_on_close(restore)
-    os.environ[name] = value
+    context.with_resource(installation.environment(name, value))
 
 
 def find_here(context: click.Context) -> None:

@@ -6,7 +6,7 @@ gives the images of a run, `digest` tells sets apart by their content.
 """
 
 from capsnb.data.identity import digest
-from capsnb.data.image_set import Batch, ImageSet, Split, balanced_order
+from capsnb.data.image_set import Batch, ImageSet, Split, balanced_order, evenly_spaced
 from capsnb.data.loading import load
 from capsnb.data.sources import (
     available,
@@ -31,6 +31,7 @@ __all__ = [
     "balanced_order",
     "data_dir",
     "digest",
+    "evenly_spaced",
     "fetch",
     "folder_of_sets",
     "is_own",

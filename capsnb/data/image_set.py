@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -105,6 +105,15 @@ def balanced_order(labels: Tensor | np.ndarray) -> np.ndarray:
         members = np.flatnonzero(labels == label)
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.argsort(rank, kind="stable")
+
+
+def evenly_spaced(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:
+    """So many images of a split (of pairs, too) in batches, evenly spaced over it; all where it has fewer."""
+    count = min(images, len(split))
+    device = getattr(split, "base", split).images.device  # pairs keep their images in a base split
+    index = torch.arange(count, device=device) * len(split) // max(count, 1)
+    for part in index.split(batch):
+        yield split.batch(part)
 
 
 def spans(count: int, size: int) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ is always far off, a p-value counts as many times as there are numbers so judged
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -66,30 +67,24 @@ def choose(
     *,
     sample: int = 1,
     seed: int | None = None,
-    store: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> list[str]:
     """The runs of these names, else so many at random among those that can be trained here.
 
     Raises ValueError for a run that is not recorded or cannot be trained here, and where there is none to choose from.
     """
-    headers = {name: header for name, (header, _) in _recorded(store).items()}
+    headers = {name: header for name, (header, _) in _recorded().items()}
     for name in names:
         if name not in headers:
-            raise ValueError(
-                f"the evidence store has no run {name!r}; its runs are the files {store or store_folder()}/*.jsonl"
-            )
+            raise ValueError(f"the evidence store has no run {name!r}; its runs are the files {store_folder()}/*.jsonl")
         if why := _why_not(headers[name], data_dir):
             raise ValueError(f"{name} cannot be trained here: {why}")
     if names:
         return list(dict.fromkeys(names))
     order = random.Random(seed).sample(sorted(headers), len(headers))
-    found: list[str] = []
-    for name in order:
-        if len(found) < sample and _why_not(headers[name], data_dir) is None:
-            found.append(name)
+    found = list(itertools.islice((name for name in order if _why_not(headers[name], data_dir) is None), sample))
     if not found:
-        raise ValueError(f"{store or store_folder()} has no run that can be trained here")
+        raise ValueError(f"{store_folder()} has no run that can be trained here")
     return found
 
 
@@ -97,7 +92,6 @@ def again(
     names: Sequence[str],
     *,
     jobs: int | None = None,
-    store: str | Path | None = None,
     data_dir: str | Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> tuple[list[Pair], list[Failure]]:
@@ -105,7 +99,7 @@ def again(
 
     With what they start from. Returns a pair for each of their newest observations, and the trainings that failed.
     """
-    recorded = _recorded(store)
+    recorded = _recorded()
     specs = {name: decode(recorded[name][0]["spec"]) for name in names}
     threads = {name: recorded[name][1][-1].made.get("threads", 1) for name in names}
     pairs, failed = [], []
@@ -120,7 +114,7 @@ def again(
                 with on_threads(threads[name]):
                     fresh = _measured(specs[name], recorded[name][1], watch[name], **where)
                 for each in recorded[name][1]:
-                    found = next((one for one in fresh if one.answers(*_key(each))), None)
+                    found = next((one for one in fresh if one.key == each.key), None)
                     pairs.append(Pair(name, each, found, tuple(_others(recorded, name, each))))
     return pairs, failed
 
@@ -198,17 +192,12 @@ def _flat(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
         yield place, value
 
 
-def _key(observation: Observation) -> tuple:
-    each = observation
-    return each.measure, each.version, each.settings, each.null, each.watched
-
-
-def _recorded(store: str | Path | None) -> dict[str, tuple[dict[str, Any], list[Observation]]]:
+def _recorded() -> dict[str, tuple[dict[str, Any], list[Observation]]]:
     """Every run of the store: its header and the newest observation of each kind, the newest last."""
     found = {}
-    for file in sorted(Path(store or store_folder()).glob("*.jsonl")):
+    for file in sorted(store_folder().glob("*.jsonl")):
         header, observations = read(file)
-        newest = {json.dumps(_key(each)): each for each in observations}
+        newest = {json.dumps(each.key): each for each in observations}
         if "spec" in header and newest:
             found[file.stem] = header, sorted(newest.values(), key=observations.index)
     return found
@@ -229,10 +218,7 @@ def _taken(observations: Iterable[Observation]) -> Iterator[tuple[Observation, p
     """Those whose measure is still there, with it and its settings."""
     for each in observations:
         try:
-            measure, settings = (
-                protocol.find(each.measure),
-                {name: decode(item) for name, item in each.settings.items()},
-            )
+            measure, settings = protocol.find(each.measure), {n: decode(item) for n, item in each.settings.items()}
             if (measure.version, measure.settings(**settings)) == (each.version, each.settings):
                 yield each, measure, settings
         except ValueError:  # it has another name or other settings now
@@ -248,9 +234,7 @@ def _measured(spec: Spec, recorded: list[Observation], watch: Mapping[str, Any],
     """What comes out again of a trained run, by the measures of its record."""
     taken = list(_taken(recorded))
     # a measure that is recorded of the null, too, is taken once
-    measures = {
-        measure.column(**settings): (measure, settings) for each, measure, settings in taken if not each.watched
-    }
+    measures = {m.column(**settings): (m, settings) for each, m, settings in taken if not each.watched}
     watched = [(measure, settings) for each, measure, settings in taken if each.watched]
     run = runs.get(spec, watch=watch, progress=False, **where)
     nulls = any(each.null for each, _, _ in taken)
@@ -263,7 +247,7 @@ def _others(recorded: Mapping[str, tuple], name: str, observation: Observation) 
     spec = recorded[name][0]["spec"]
     for header, observations in recorded.values():
         if header["spec"].get("seed", 0) != spec.get("seed", 0) and _seedless(header["spec"]) == _seedless(spec):
-            yield from (each for each in observations if each.answers(*_key(observation)))
+            yield from (each for each in observations if each.key == observation.key)
 
 
 def _seedless(spec: Mapping[str, Any]) -> dict[str, Any]:

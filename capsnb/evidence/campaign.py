@@ -44,9 +44,9 @@ class Part:
     nulls: bool = True
     threads: int = 1
 
-    def missing(self, *, store: str | Path | None = None, data_dir: str | Path | None = None) -> list[Spec]:
+    def missing(self, *, data_dir: str | Path | None = None) -> list[Spec]:
         """The networks of which the store does not hold all that is declared."""
-        wanted: dict[str, Any] = {"nulls": self.nulls, "watched": self.watched, "store": store, "data_dir": data_dir}
+        wanted: dict[str, Any] = {"nulls": self.nulls, "watched": self.watched, "data_dir": data_dir}
         return [spec for spec in self.specs if not observe.is_recorded(spec, self._of(spec), **wanted)]
 
     def _of(self, spec: Spec) -> Taken:
@@ -89,12 +89,12 @@ def declared(numbers: Sequence[str] = (), profile: str = "long", *, data_dir: st
     ValueError for a notebook without a plan, an unknown profile, and a grid that cannot be read.
     """
     numbers = list(dict.fromkeys(number.zfill(2) for number in numbers)) or list(plans.planned())
-    found = []
+    found, surveyed = [], _bare(survey.surveyed())
     for number in numbers:
         plan = plans.plan(number, profile, data=data_dir)
         specs, watched = tuple(dict.fromkeys(plan.all_specs())), tuple(plan.watched_measures())
         more = {spec: plan.measures.get(name, ()) for name, each in plan.specs.items() for spec in each}
-        found.append(Part(f"notebook {number} ({profile})", specs, _survey(), watched, more, threads=plan.threads))
+        found.append(Part(f"notebook {number} ({profile})", specs, surveyed, watched, more, threads=plan.threads))
     for file in sorted((project() / "notebooks" / "sweeps").glob("*.toml")):
         grid = read_grid(file)
         if grid.notebook in numbers:
@@ -103,11 +103,11 @@ def declared(numbers: Sequence[str] = (), profile: str = "long", *, data_dir: st
     return found
 
 
-def rows(parts: Iterable[Part], *, store: str | Path | None = None, data_dir: str | Path | None = None) -> list[Row]:
+def rows(parts: Iterable[Part], *, data_dir: str | Path | None = None) -> list[Row]:
     """What is missing, in the order in which it is trained; those that cannot be trained here stand last."""
     found: list[Row] = []
     for part in parts:
-        missing = part.missing(store=store, data_dir=data_dir)
+        missing = part.missing(data_dir=data_dir)
         for images in dict.fromkeys(spec.data.name for spec in missing):
             specs = [spec for spec in missing if spec.data.name == images]
             found += _forecast(part, images, specs, data_dir)
@@ -119,8 +119,6 @@ def run(
     hours: float,
     *,
     jobs: int | None = None,
-    store: str | Path | None = None,
-    root_folder: str | Path | None = None,
     data_dir: str | Path | None = None,
     tell: Callable[[str], None] = print,
 ) -> list[Failure]:
@@ -130,29 +128,24 @@ def run(
     again; an interrupt loses as little. Each row is recorded as it ends. Returns what failed.
     """
     until, failed = time.time() + 3600 * hours, []
-    where: dict[str, Any] = {"root_folder": root_folder, "data_dir": data_dir}
     for row in todo:
         if row.why is not None or time.time() + min(row.seconds.values()) > until:
             continue
         part, watch = row.part, row.part.watching()
         then = partial(survey_run, more=part.recording(), watched=part.watched, data_dir=data_dir)
-        how: dict[str, Any] = {"jobs": jobs, "threads": part.threads, "until": until, "tell": tell, **where}
+        how: dict[str, Any] = {"jobs": jobs, "threads": part.threads, "seconds": row.seconds, "until": until}
         try:
-            failed += parallel.train({spec: watch for spec in row.specs}, then=then, seconds=row.seconds, **how)
+            work = dict.fromkeys(row.specs, watch)
+            failed += parallel.train(work, data_dir=data_dir, then=then, tell=tell, **how)
         finally:
-            count, files = observe.record(row.specs, store=store, **where)
-            tell(
-                f"{part.name}, seed {row.seed}: {count} new observations of {len(files)} of {len(row.specs)} networks."
-            )
+            count, files = observe.record(row.specs, data_dir=data_dir)
+            told = f"{count} new observations of {len(files)} of {len(row.specs)} networks."
+            tell(f"{part.name}, seed {row.seed}: {told}")
     return failed
 
 
-def _bare(names: Iterable[str]) -> Taken:
+def _bare(names: Iterable[str | protocol.Measure]) -> Taken:
     return tuple((protocol.find(name), {}) for name in names)
-
-
-def _survey() -> Taken:
-    return tuple((measure, {}) for measure in survey.surveyed())
 
 
 def _forecast(part: Part, images: str, specs: list[Spec], data_dir: str | Path | None) -> list[Row]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from capsnb.evidence.records import recorded
 from capsnb.evidence.rules import align
 from capsnb.evidence.verdicts import MINIMUM_SEEDS, interval
-from capsnb.measure.entropy import mean_path
 
 Values = Mapping[Any, Mapping[int, float]]  # setting -> seed -> number
 
@@ -37,14 +36,19 @@ def series(plan: Plan, variant: str | None, watched: str) -> dict[int, dict[str,
 def bands(
     found: Mapping[str, Mapping[int, Mapping[str, Sequence]]], value: str = "value"
 ) -> dict[str, dict[str, list]]:
-    """Mean and standard deviation over seeds at every step: name -> seed -> `series` becomes name -> x, mean, std."""
-    rows = {
-        name: [
-            [dict(zip(each, row, strict=True)) for row in zip(*each.values(), strict=True)] for each in seeds.values()
-        ]
-        for name, seeds in found.items()
-    }
-    return {name: mean_path(histories, value) for name, histories in rows.items()}
+    """Mean and standard deviation over seeds at every step that all have: name -> seed -> `series` -> x, mean, std.
+
+    std is that of the sample (over n - 1), 0 for a single seed. Steps without a value are passed over; where seeds
+    share none, the lists are empty.
+    """
+    curves = {}
+    for name, seeds in found.items():
+        rows = [dict(zip(each["step"], each.get(value, ()), strict=False)) for each in seeds.values()]
+        shared = sorted(set.intersection(*({x for x in row if row[x] is not None} for row in rows))) if rows else []
+        columns = [[row[x] for row in rows] for x in shared]
+        stds = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns]
+        curves[name] = {"x": shared, "mean": list(map(statistics.fmean, columns)), "std": stds}
+    return curves
 
 
 def correlations(first: Sequence[Mapping[int, float]], second: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -1,10 +1,8 @@
 """Notebooks executed by papermill: with parameters into another folder, or in place for the committed ones."""
 
-import contextlib
 import datetime
 import json
 import math
-import os
 import re
 import sys
 import tempfile
@@ -16,7 +14,7 @@ from typing import Any
 
 from capsnb.disk import replacing
 from capsnb.evidence.notebook_files import ERROR_MARK, EXPECTED, SKIPPED, code_cells, code_digest, load, strip
-from capsnb.installation import extra
+from capsnb.installation import environment, extra
 
 with extra("notebooks"):
     import nbformat
@@ -140,22 +138,14 @@ def refresh(source: Path, *, profile: str | None = None, progress: bool = True) 
     """
     from capsnb.evidence.offline import lighten
 
-    before = os.environ.pop("CAPSNB_PROFILE", None)
-    if profile is not None:
-        os.environ["CAPSNB_PROFILE"] = profile
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / source.name
-            outcome = _papermill(source, fresh, {}, progress)
-            if outcome.passed:
-                notebook = lighten(strip(load(fresh)))
-                notebook.metadata["capsnb"] = {"code": code_digest(notebook)}
-                with replacing(source) as temporary:
-                    nbformat.write(notebook, temporary)
-    finally:
-        os.environ.pop("CAPSNB_PROFILE", None)
-        if before is not None:
-            os.environ["CAPSNB_PROFILE"] = before
+    with environment("CAPSNB_PROFILE", profile), tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / source.name
+        outcome = _papermill(source, fresh, {}, progress)
+        if outcome.passed:
+            notebook = lighten(strip(load(fresh)))
+            notebook.metadata["capsnb"] = {"code": code_digest(notebook)}
+            with replacing(source) as temporary:
+                nbformat.write(notebook, temporary)
     return outcome
 
 
@@ -166,22 +156,24 @@ def _papermill(source: Path, target: Path, parameters: dict[str, object], progre
 
     bar = {"desc": source.stem, "mininterval": 0.1 if sys.stderr.isatty() else 10}
     started, error = time.perf_counter(), None
-    with _removed_when_cut(target):
-        try:
-            papermill.execute_notebook(
-                _literally(source),
-                _literally(target),
-                parameters=parameters,
-                kernel_name="python3",
-                language="python",
-                kernel_manager_class=_this_python(),
-                progress_bar=bar if progress else False,
-                cwd=source.resolve().parent,
-            )
-        except PapermillExecutionError:
-            pass  # `_judged` finds it
-        except (CellControlSignal, CellExecutionError, DeadKernelError, RuntimeError) as caught:
-            error = f"{type(caught).__name__}: {caught}"
+    try:
+        papermill.execute_notebook(
+            _literally(source),
+            _literally(target),
+            parameters=parameters,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=_this_python(),
+            progress_bar=bar if progress else False,
+            cwd=source.resolve().parent,
+        )
+    except PapermillExecutionError:
+        pass  # `_judged` finds it
+    except (CellControlSignal, CellExecutionError, DeadKernelError, RuntimeError) as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    except BaseException:
+        target.unlink(missing_ok=True)  # papermill saves as it goes: the report must find no half-executed notebook
+        raise
     seconds = time.perf_counter() - started
     if error is None:
         cell, error, note = _judged(target)
@@ -222,16 +214,6 @@ def _judged(path: Path) -> tuple[int | None, str | None, str]:
         nbformat.write(notebook, path)
     counts = {f"skipped ({SKIPPED})": skipped, f"raised as expected ({EXPECTED})": raised}
     return None, None, "".join(f", {count} cell{'s' * (count > 1)} {what}" for what, count in counts.items() if count)
-
-
-@contextlib.contextmanager
-def _removed_when_cut(target: Path) -> Iterator[None]:
-    """Papermill saves as it goes: an interrupt must leave no half-executed notebook for the report to find."""
-    try:
-        yield
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
 
 
 def _this_python() -> type:

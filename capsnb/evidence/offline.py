@@ -180,16 +180,12 @@ def reduced(png: bytes) -> bytes:
     full = full.convert(mode)
     small = full.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     # an averaged ground is not quite clear, or white
-    (x, y) = divmod(_commonest(full.tobytes(), len(mode)), full.width)[::-1]
-    palette, place = small.getpalette(mode), len(mode) * small.getpixel((x, y))
-    palette[place : place + len(mode)] = full.getpixel((x, y))
+    pixels, palette, size = full.tobytes(), small.getpalette(mode), len(mode)
+    colours = [pixels[n : n + size] for n in range(0, len(pixels), size)]
+    commonest = Counter(colours).most_common(1)[0][0]
+    place = size * small.tobytes()[colours.index(commonest)]
+    palette[place : place + size] = commonest
     small.putpalette(palette, mode)
     stream = BytesIO()
     small.save(stream, "PNG", optimize=True, dpi=full.info.get("dpi", (72, 72)))
     return min(stream.getvalue(), png, key=len)
-
-
-def _commonest(pixels: bytes, channels: int) -> int:
-    """Where the commonest colour of so many bytes stands first, counted in pixels."""
-    colours = [pixels[n : n + channels] for n in range(0, len(pixels), channels)]
-    return colours.index(Counter(colours).most_common(1)[0][0])

@@ -154,8 +154,11 @@ def run(
 
     Observations lie beside each run. out: a file for the rows, .csv or .jsonl, written at the end.
     """
-    if out is not None:
-        _prepare(Path(out))
+    if out is not None:  # seen before anything is trained
+        try:
+            make_folder(Path(out).parent)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f"{out} cannot be: a file lies where its folder would.") from error
     measures, watched = ([(find(name), dict[str, Any]()) for name in names] for names in (grid.measures, grid.watch))
     watch = {measure.column(): measure.watched() for measure, _ in watched}
     then = partial(take_all, measures=measures, nulls=grid.nulls, watched=watched, data_dir=data_dir)
@@ -188,29 +191,16 @@ def rows(grid: Grid, *, recorded: bool = True, **where: Any) -> list[Row]:
 
 
 def write_rows(file: str | Path, rows: Iterable[Row]) -> None:
-    """Rows as CSV, or as JSON lines where the name ends in .jsonl."""
-    file, rows = Path(file), list(rows)
+    """Rows, with configurations as `encode` writes them, as CSV, or as JSON lines where the name ends in .jsonl."""
+    file, encoded = Path(file), [{n: v if isinstance(v, dict) else encode(v) for n, v in row.items()} for row in rows]
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         if file.suffix == ".jsonl":
-            stream.writelines(json.dumps(encode_row(row)) + "\n" for row in rows)
+            stream.writelines(json.dumps(row) + "\n" for row in encoded)
             return
-        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in encoded for name in row)))
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in encode_row(row).items()} for row in rows)
-
-
-def _prepare(file: Path) -> None:
-    """See before anything is trained that rows can be written; ValueError with one sentence where they cannot."""
-    try:
-        make_folder(file.parent)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(f"{file} cannot be: a file lies where its folder would.") from error
-
-
-def encode_row(row: Row) -> Row:
-    """A row with configurations as `encode` writes them."""
-    return {name: value if isinstance(value, dict) else encode(value) for name, value in row.items()}
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in encoded)
 
 
 def hidden_means(row: Row) -> dict[str, float]:
@@ -290,16 +280,12 @@ def _value(name: str, value: Any) -> Any:
         return ZOO[value].config
     if isinstance(value, Mapping):
         _import_own(value)
-        return decode({part: _plain(item) for part, item in value.items()})
+        return decode(dict(value))
     if isinstance(value, list):
         return tuple(_value("", item) for item in value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} = {value}: a finite number is needed")
     return value
-
-
-def _plain(value: Any) -> Any:
-    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _import_own(value: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from capsnb.evidence.sweep import Grid
 from capsnb.measure.observe import observe
-from capsnb.measure.parse_tree import fates
-from capsnb.measure.robustness import at_accuracy
 
 Series = Mapping[str, Sequence]
 Histories = dict[Any, dict[int, Series]]
@@ -70,10 +69,13 @@ def returned(life: Series, at: float) -> tuple[int, int]:
 
 
 def came_back(life: Series) -> int:
-    """How many hidden capsules died and were seen alive again, over a series of `life`."""
-    rows = zip(life["step"], life["dead"], strict=True)
-    found = fates([{"step": step, "life": {"dead": dead}} for step, dead in rows])
-    return sum(each.returned for each in found[1:-1])
+    """How many hidden capsules died and were seen alive again, over a series of `life`: a lower bound.
+
+    Mitterreiter et al. 2023, sec. 4.3: "once a capsule is dead, it never becomes active again".
+    """
+    hidden = list(zip(*life["dead"], strict=True))[1:-1]  # layer -> record -> capsule
+    capsules = [flags for layer in hidden for flags in zip(*layer, strict=True)]
+    return sum(sum(not dead for dead, _ in groupby(flags)) > 1 for flags in capsules)
 
 
 def by_state(life: Series, values: Sequence[Sequence[Sequence[float]]], at: float) -> dict[str, dict[str, list[float]]]:
@@ -178,15 +180,14 @@ def at_same(found: Histories, names: Sequence[Any], by: str, value: str, *, fall
 def at_equal(found: Histories, names: Sequence[Any], by: str, value: str) -> dict[Any, dict[int, float]]:
     """A value of arms where another first comes to the highest level that all of them reach: name -> seed -> number.
 
-    Seed by seed, linear between two records (`at_accuracy`). Seeds that one of the arms lacks are left out; empty where
-    one lacks all.
+    Seed by seed, linear between two records. Seeds that one of the arms lacks are left out; empty where one lacks all.
     """
     each = {name: found.get(name, {}) for name in names}
     ends: dict[Any, dict[int, float]] = {name: {} for name in names}
     for seed in sorted(set.intersection(*map(set, each.values()))):
         level = min(max(seeds[seed][by]) for seeds in each.values())
         for name, seeds in each.items():
-            ends[name][seed] = at_accuracy(_rows(seeds[seed]), level, by, value).value
+            ends[name][seed] = _when_at(seeds[seed], level, by, value)
     return ends if all(ends.values()) else {}
 
 
@@ -198,11 +199,17 @@ def across(found: Histories, by: str, value: str, levels: Sequence[float]) -> di
         least = max(each[by][0] for each in seeds.values())
         most = min(max(each[by]) for each in seeds.values())
         shared = [level for level in levels if least <= level <= most]
-        rows = [_rows(each) for each in seeds.values()]
         if shared:
-            curves[name] = shared, [[at_accuracy(each, level, by, value).value for level in shared] for each in rows]
+            curves[name] = shared, [[_when_at(each, at, by, value) for at in shared] for each in seeds.values()]
     return curves
 
 
-def _rows(series: Series) -> list[dict[str, Any]]:
-    return [dict(zip(series, row, strict=True)) for row in zip(*series.values(), strict=True)]
+def _when_at(series: Series, level: float, by: str, value: str) -> float:
+    """A value where another first comes to a level that it reaches: as both are linear between two records.
+
+    The first record of all is read as it is.
+    """
+    place = next(place for place, number in enumerate(series[by]) if number >= level)
+    low, high = series[by][max(0, place - 1)], series[by][place]
+    before, after = series[value][max(0, place - 1)], series[value][place]
+    return before + (level - low) / (high - low) * (after - before) if place else after

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from capsnb.data import ImageSet, Split
+from capsnb.data import ImageSet, Split, evenly_spaced
 from capsnb.data.pixels import resize
 from capsnb.data.transforms import shift_grid
 from capsnb.measure import (
@@ -153,11 +153,11 @@ def plane(model: nn.Module, data: ImageSet) -> dict[str, float]:
     owners = [int((test.labels == label).nonzero()[0]) for label in test.labels.unique()[:SHIFTED]]
     small = resize(test.images[owners], side - 2 * radius, side - 2 * radius)
     grid = shift_grid(small, radius)
-    sets = [manifold.ShiftSet(grid.images[:, n], grid.offsets, (n, n)) for n in range(len(small))]
+    sets, offsets = grid.images.unbind(1), grid.offsets.cpu()
     found = {}
     for name, net, tap in zip(PLANE, (model, None), ("class.poses", None), strict=True):
-        rows = manifold.manifold(net, sets, tap, seeds=())
-        found[name] = sum(row["spearman"] for row in rows) / len(rows)
+        scores = [manifold.faithfulness(manifold.representation(net, images, tap), offsets) for images in sets]
+        found[name] = sum(score.spearman for score in scores) / len(scores)
     return found
 
 
@@ -170,7 +170,7 @@ def associations(model: nn.Module, data: ImageSet, *, images: int = 2000) -> dic
 
     Coupling's tap -> "words", "printed" (nats), "certainty", "most certain child", "bound" (ln J).
     """
-    batches, found = entropy.evenly_spaced(data.test.to(next(model.parameters()).device), images), {}
+    batches, found = evenly_spaced(data.test.to(next(model.parameters()).device), images), {}
     for tap, each in entropy.associations(model, batches).items():
         bound = math.log(each.parents)
         most = 1 - each.per_capsule.min().item() / bound
@@ -291,6 +291,6 @@ def _intervals(model: nn.Module, data: ImageSet, images: int) -> intervals.Inter
 def _batches(model: nn.Module, data: ImageSet, images: int | None, *, size: int = 50) -> Iterable:
     device = next(model.parameters()).device
     if images is not None and not isinstance(data.test, Split):
-        return entropy.evenly_spaced(data.test.to(device), images, batch=size)
+        return evenly_spaced(data.test.to(device), images, batch=size)
     split = data.test if images is None else first(data.test, images)
     return split.to(device).batches(size)

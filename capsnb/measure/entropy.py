@@ -14,15 +14,14 @@ With all networks of one J the two have the same order. We show "words".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import Batch, ImageSet
+from capsnb.data import ImageSet, evenly_spaced
 from capsnb.nn import taps
-from capsnb.training.recipe import Row
 
 READINGS = ("words", "printed")
 
@@ -150,27 +149,3 @@ def _share(coupling: Tensor) -> Tensor:
         return coupling.mean(1)
     got = coupling.sum(2).flatten(1)
     return got / got.sum(1, keepdim=True)
-
-
-def evenly_spaced(split: Any, images: int, *, batch: int = 250) -> Iterator[Batch]:
-    """So many images of a split (of pairs, too) in batches, evenly spaced over it; all where it has fewer."""
-    count = min(images, len(split))
-    device = getattr(split, "base", split).images.device  # pairs keep their images in a base split
-    index = torch.arange(count, device=device) * len(split) // max(count, 1)
-    for part in index.split(batch):
-        yield split.batch(part)
-
-
-def mean_path(histories: Iterable[Sequence[Row]], column: str, *, x: str = "step") -> dict[str, list[float]]:
-    """One column over the trials of a variant: x, mean and std at every x that all of them have (figures 2 and 3).
-
-    std is that of the sample (over n - 1), 0 for a single trial. Rows without the column are passed over; a variant
-    whose trials share no row has empty lists.
-    """
-    trials = [{row[x]: row[column] for row in rows if row.get(column) is not None} for rows in histories]
-    common = sorted(set.intersection(*map(set, trials))) if trials else []
-    values = torch.tensor([[trial[place] for trial in trials] for place in common], dtype=torch.float64)
-    if not common:
-        return {"x": [], "mean": [], "std": []}
-    std = values.std(1) if len(trials) > 1 else torch.zeros(len(common))
-    return {"x": common, "mean": values.mean(1).tolist(), "std": std.tolist()}

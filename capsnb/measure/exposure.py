@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import ImageSet
+from capsnb.data import ImageSet, evenly_spaced
 from capsnb.measure import gradients
-from capsnb.measure.entropy import evenly_spaced, mean_entropy
+from capsnb.measure.entropy import mean_entropy
 from capsnb.measure.parse_tree import layer_taps
 from capsnb.measure.protocol import LIN, measurement
 from capsnb.nn import taps

@@ -14,7 +14,7 @@ The Chamfer distance does not know which image lies where: shuffled points score
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -224,32 +224,6 @@ def faithfulness(points: Any, offsets: Any) -> Faithfulness:
         trustworthiness(points, offsets),
         spearman(points, offsets),
     )
-
-
-def manifold(
-    model: nn.Module | None,
-    sets: Iterable[ShiftSet],
-    tap: str | None,
-    *,
-    seeds: Sequence[int] = range(10),
-    perplexity: float = 30.0,
-) -> list[dict[str, Any]]:
-    """A row for each set and t-SNE seed, and one with seed None for the representation itself.
-
-    model, tap: as `representation` takes them, None and None for the pixels.
-    Columns: fixed, moving, set (counted from 0), seed, then SCORES, the Chamfer distance None for representations.
-    """
-    rows = []
-    for number, chosen in enumerate(sets):
-        offsets = chosen.offsets.cpu().numpy()
-        points = representation(model, chosen.images, tap)
-        place = {"fixed": chosen.labels[0], "moving": chosen.labels[1], "set": number}
-        found: dict[int | None, dict[str, Any]] = {None: faithfulness(points, offsets)._asdict()}
-        found[None]["chamfer"] = None
-        for seed in seeds:
-            found[seed] = faithfulness(embed(points, seed, perplexity=perplexity), offsets)._asdict()
-        rows += [place | {"seed": seed} | scores for seed, scores in found.items()]
-    return rows
 
 
 def shift_manifold(

@@ -23,7 +23,6 @@ from capsnb.installation import own_folder
 
 LONG = 4_000  # characters of an observation's values, from which on they are compressed
 DIGITS = 6  # significant digits of the numbers in lists and arrays; a single number is kept whole
-FIELDS = ("measure", "version", "settings", "null", "watched", "values", "made")
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Observation:
     values: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
 
-    def answers(self, measure: str, version: int, settings: Mapping[str, Any], null: str | None, watched: bool) -> bool:
-        """Whether this is an observation of that measure with those settings."""
-        wanted = (measure, version, dict(settings), null, watched)
-        return (self.measure, self.version, dict(self.settings), self.null, self.watched) == wanted
+    @property
+    def key(self) -> tuple:
+        """What it is of, whoever made it."""
+        return self.measure, self.version, dict(self.settings), self.null, self.watched
 
     @property
     def origin(self) -> str:
@@ -129,8 +128,7 @@ def write(
 
 
 def _line_key(observation: Observation) -> str:
-    named = (observation.measure, observation.version, observation.settings, observation.null, observation.watched)
-    return json.dumps([*named, observation._maker()], sort_keys=True)
+    return json.dumps([*observation.key, observation._maker()], sort_keys=True)
 
 
 def pack(value: Any) -> Any:

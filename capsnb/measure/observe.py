@@ -54,7 +54,7 @@ def observe(
     where: dict[str, Any] = {"root_folder": root_folder, "data_dir": data_dir}
     watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
     if recorded:
-        found = [_stored(spec, wanted, store, data_dir) for spec in specs]
+        found = [_newest(_store_file(spec, store, data_dir), wanted) for spec in specs]
         if not partial:
             _complain(specs, found, chosen, "the evidence store", where, None if null is not None else watch)
         return found
@@ -99,11 +99,9 @@ def take_all(
         data = prepare(spec.data, data_dir=data_dir, device=pick_device())
         models = {None: run.model, UNTRAINED: spec.build().to(pick_device()) if nulls else None}
         found = [_measured(models[null], data, *each, made=made, null=null) for null, each in missing]
-    for measure, settings in watched:
-        column = measure.column(**settings)
-        if column in files.watched_columns(run.folder):  # else it was begun unwatched, and is to be made again
-            series = _series(files.read_history(run.folder, [column]), column)
-            found.append(_observed(measure, settings, series, made, watched=True))
+    columns = files.watched_columns(run.folder)
+    # else it was begun unwatched, and is to be made again
+    found += [_watched(run.folder, *each) for each in watched if each[0].column(**each[1]) in columns]
     if found:
         write(file, header(spec, data_dir), found)
     newest = [_newest(file, key) for key in keys]
@@ -122,7 +120,7 @@ def is_recorded(
     """Whether the evidence store has all that `take_all` takes of a run; arguments as there."""
     found = stored(spec, store=store, data_dir=data_dir)
     keys = [*_keys(measures, nulls), *((*key[:4], True) for key in _keys(watched))]
-    return all(any(each.answers(*key) for each in found) for key in keys)
+    return all(any(each.key == key for each in found) for key in keys)
 
 
 def record(
@@ -156,7 +154,7 @@ def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
 
 
 def _keys(measures: Iterable[tuple[Measure, dict[str, Any]]], nulls: bool = False) -> list[tuple]:
-    """What names the observations of measures, as `Observation.answers` takes it; those of nulls after the rest."""
+    """What observations of measures are of, as `Observation.key`; those of nulls after the rest."""
     named = [(each.name, each.version, each.settings(**settings)) for each, settings in measures]
     return [(*each, null, False) for null in ((None, UNTRAINED) if nulls else (None,)) for each in named]
 
@@ -169,10 +167,6 @@ def _store_file(spec: Spec, store: str | Path | None, data_dir: str | Path | Non
     return Path(store or store_folder()) / f"{runs.run_name(spec, data_dir)}.jsonl"
 
 
-def _stored(spec: Spec, wanted: tuple, store: str | Path | None, data_dir: str | Path | None) -> Observation | None:
-    return _newest(_store_file(spec, store, data_dir), wanted)
-
-
 def _beside(spec: Spec, wanted: tuple, **where: Any) -> Observation | None:
     return _newest(runs.folder_of(spec, **where) / OBSERVATIONS, wanted)
 
@@ -180,16 +174,13 @@ def _beside(spec: Spec, wanted: tuple, **where: Any) -> Observation | None:
 def _newest(file: Path, wanted: tuple) -> Observation | None:
     if not file.exists():
         return None
-    return next((each for each in reversed(read(file, wanted[0])[1]) if each.answers(*wanted)), None)
+    return next((each for each in reversed(read(file, wanted[0])[1]) if each.key == wanted), None)
 
 
 def _take(spec: Spec, measure: Measure, settings: dict, *, null: str | None, watched: bool, **where: Any) -> None:
     folder = runs.folder_of(spec, **where)
     if watched:
-        series = files.read_history(folder, [measure.column(**settings)])
-        found = _observed(
-            measure, settings, _series(series, measure.column(**settings)), runs.read_made(folder), watched=True
-        )
+        found = _watched(folder, measure, settings)
     else:
         if null not in (None, UNTRAINED):
             raise ValueError(f"null {null!r} is unknown; allowed: {UNTRAINED!r}. Others stand among a measure's values")
@@ -212,19 +203,18 @@ def _measured(
     # versions and CPU of the training, which are long, are not said twice
     named = [name for name in now if name in ("code", "device", "date") or now[name] != made.get(name)]
     made = made | {"measured": {name: now[name] for name in named}}
-    return _observed(measure, settings, values, made, null=null)
+    return Observation(measure.name, measure.version, measure.settings(**settings), null, values=values, made=made)
 
 
-def _observed(measure: Measure, settings: dict, values: dict, made: dict[str, Any], **more: Any) -> Observation:
-    return Observation(measure.name, measure.version, measure.settings(**settings), values=values, made=made, **more)
-
-
-def _series(rows: list[dict[str, Any]], column: str) -> dict[str, list]:
-    """A watched column as a list for each of its values, with the steps."""
-    rows = [row for row in rows if row.get(column) is not None]
+def _watched(folder: Path, measure: Measure, settings: dict) -> Observation:
+    """What a run was watched by, as a list for each of its values, with the steps."""
+    column = measure.column(**settings)
+    rows = [row for row in files.read_history(folder, [column]) if row.get(column) is not None]
     names = dict.fromkeys(name for row in rows if isinstance(row[column], dict) for name in row[column])
-    series = {name: [row[column][name] for row in rows] for name in names} or {"value": [row[column] for row in rows]}
-    return {"step": [row["step"] for row in rows], "epoch": [row["epoch"] for row in rows]} | series
+    values = {name: [row[name] for row in rows] for name in ("step", "epoch")}
+    values |= {name: [row[column][name] for row in rows] for name in names} or {"value": [row[column] for row in rows]}
+    named, made = measure.settings(**settings), runs.read_made(folder)
+    return Observation(measure.name, measure.version, named, watched=True, values=values, made=made)
 
 
 def _complain(

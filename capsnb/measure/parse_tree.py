@@ -4,8 +4,7 @@ Mitterreiter et al. 2023, sec. 4. A parse tree has capsules as nodes and couplin
 batch by batch (`trace`), so that a whole test set costs no memory; the statistics are plain functions of what was
 gathered. Standard deviations are those of a population, as in the authors' working code.
 
-`life` watches the capsules as a network trains, and `fates` says what became of them: "once a capsule is dead, it never
-becomes active again" (sec. 4.3).
+`life` watches the capsules as a network trains.
 """
 
 from __future__ import annotations
@@ -73,17 +72,6 @@ class Dynamics(NamedTuple):
     alive: int
     dyr: float  # 0 a routing that never moves, 1 a perfect one
     dys: float  # expected number of targets
-
-
-class Fate(NamedTuple):
-    """What became of the capsules of one layer, from the first observed row to the last."""
-
-    capsules: int
-    asleep: int  # dead from the first row on and never awake: they have not lived
-    died: int  # alive in one row and dead in a later one
-    returned: int  # of those, alive again later
-    dead: int  # dead in the last row, the sleepers included
-    first: float | None  # step at which the first of them died
 
 
 class Moments:
@@ -221,31 +209,3 @@ def life(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, li
         "dead": [layer.dead().int().tolist() for layer in layers],
         "dyr": [round(dynamics(first, second).dyr, 5) for first, second in pairwise(layers)],
     }
-
-
-def fates(history: Iterable[Mapping[str, Any]], column: str = "life") -> list[Fate]:
-    """The fate of each capsule layer over a run's rows that `life` was observed with.
-
-    Between two rows a capsule may die and return unseen: counts are lower bounds. Raises ValueError without such rows.
-    """
-    rows = [row for row in history if row.get(column)]
-    if not rows:
-        raise ValueError(f"the history has no column {column!r}: observe `life` while training.")
-    return [_fate([row[column]["dead"][layer] for row in rows], rows) for layer in range(len(rows[0][column]["dead"]))]
-
-
-def _fate(dead: list[list[int]], rows: list[Mapping[str, Any]]) -> Fate:
-    asleep = died = returned = 0
-    first = None
-    for flags in zip(*dead, strict=True):
-        births = [place for place, flag in enumerate(flags) if not flag]
-        if not births:
-            asleep += 1
-            continue
-        deaths = [place for place in range(births[0], len(flags)) if flags[place]]
-        if deaths:
-            died += 1
-            returned += any(place > deaths[0] for place in births)
-            step = rows[deaths[0]]["step"]
-            first = step if first is None else min(first, step)
-    return Fate(len(dead[0]), asleep, died, returned, sum(dead[-1]), first)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,6 @@ from capsnb.data.transforms import Affine, Translated
 from capsnb.data.transforms.factors import NEUTRAL, vary
 from capsnb.nn.taps import evaluating
 from capsnb.training.evaluation import correct
-from capsnb.training.recipe import Row
-
-
-class AtAccuracy(NamedTuple):
-    """What a run measured when it had a given accuracy."""
-
-    value: float  # of the quantity that is read, at exactly the target; at the best row when it was not reached
-    watched: float  # the target, or the best accuracy when it was not reached
-    step: int  # of the first row at or above the target, where a stopped training would have ended
-    reached: bool
 
 
 def accuracy_against(
@@ -90,30 +80,6 @@ def percent(model: nn.Module, split: Any, *, batch: int = 500) -> float:
         for part in split.to(device).batches(batch):
             right += correct(model(part.images).scores, part.labels).sum().item()
     return 100 * right / len(split)
-
-
-def at_accuracy(history: Sequence[Row], target: float, watch: str, read: str) -> AtAccuracy:
-    """What a run's column `read` was when its column `watch` first reached the target: a stop-at-accuracy reading.
-
-    Between the last row below the target and the first at or above it both columns are taken to be linear, so that all
-    models are compared at exactly the target however often they are evaluated; the first row of all is read as it is.
-    A run that never reaches it is read at its best row, and says so. The weights are those that a training stopped
-    there would have: nothing in a training depends on its evaluations. Raises ValueError for a history without the
-    columns.
-    """
-    rows = [row for row in history if row.get(watch) is not None and row.get(read) is not None]
-    if not rows:
-        raise ValueError(f"the run has no rows with {watch!r} and {read!r}: it observed something else.")
-    place = next((n for n, row in enumerate(rows) if row[watch] >= target), None)
-    if place is None:
-        best = max(rows, key=lambda row: row[watch])
-        return AtAccuracy(best[read], best[watch], best["step"], False)
-    row = rows[place]
-    if place == 0:
-        return AtAccuracy(row[read], row[watch], row["step"], True)
-    before = rows[place - 1]
-    share = (target - before[watch]) / (row[watch] - before[watch])
-    return AtAccuracy(before[read] + share * (row[read] - before[read]), target, row["step"], True)
 
 
 def pose_clouds(model: nn.Module, split: Any, classes: Sequence[int], *, batch: int = 500) -> dict[int, Tensor]:

@@ -37,11 +37,6 @@ class Similarity(NamedTuple):
     chance: Tensor  # (A, I), the cosine expected if the transformed images were in a random order
 
 
-def transformed(images: Tensor, kind: str, amount: float) -> Tensor:
-    """All images under one affine transform, as `moved` makes it."""
-    return moved(images, {kind: amount})
-
-
 def moved(images: Tensor, amounts: Mapping[str, float]) -> Tensor:
     """All images scaled, sheared, rotated, then shifted about their centre: uint8 (B, C, H, W) -> the same shape.
 
@@ -107,7 +102,7 @@ def _enlarged(batches: Iterable, kind: str, amounts: Sequence[float]) -> Iterato
     """Each batch followed by its transforms, with its own size: one pass through the model sees them all."""
     for batch in batches:
         images = batch[0]
-        yield torch.cat([images, *(transformed(images, kind, amount) for amount in amounts)]), len(images)
+        yield torch.cat([images, *(moved(images, {kind: amount}) for amount in amounts)]), len(images)
 
 
 def _sums(norms: Tensor, count: int) -> Tensor:

@@ -134,7 +134,7 @@ def trial_bands(
 ) -> Axes:
     """A line per variant at the mean of its trials, a band of one standard deviation (Lin, Li & Ma 2018, figs. 2, 3a).
 
-    paths: variant -> {"x", "mean", "std"}, as `capsnb.measure.entropy.mean_path` gives them; empty ones are left out.
+    paths: variant -> {"x", "mean", "std"}, as `capsnb.evidence.comparison.bands` gives them; empty ones are left out.
     scale: a factor for the values, 100 for shares in percent. bound: a value to mark, such as the largest entropy.
     """
     ax = axes(ax, 6.0, 3.6)

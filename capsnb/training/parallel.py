@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from capsnb.disk import is_locked, locked
-from capsnb.installation import import_own
+from capsnb.installation import environment, import_own
 from capsnb.training import backends, runs
 from capsnb.training.cpu_settings import on_threads
 from capsnb.training.evaluation import pick_device
@@ -82,10 +82,12 @@ def train(
         "root_folder": str(folder) if folder else None,
         "data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None,
     }
-    todo = [spec for spec in with_starts(work) if then or not _is_done(spec, work, **where)]
+    every = with_starts(work)
+    todo = [s for s in every if then or not runs.is_finished(runs.folder_of(s, **where), work.get(s, {}))]
     if not todo:
         return []
-    seconds = dict(zip(todo, _seconds(todo, seconds, **where), strict=True))
+    if seconds is None or not seconds.keys() >= set(todo):
+        seconds = dict(zip(todo, _seconds(todo, **where), strict=True))
     order = sorted(todo, key=lambda spec: (_depth(spec), seconds[spec]))
     names = {runs.run_name(spec, data_dir): spec for spec in order}
     tasks = {}
@@ -94,7 +96,9 @@ def train(
         tasks[name] = (spec, work.get(spec, {}), threads, then if spec in work else None, os.getpid(), where, limit)
     jobs = min(jobs or default_jobs(), len(tasks))
     failed = []
-    with _passive_waiting(threads):
+    # workers of several threads wait without spinning: spinning threads beside other work cost 20 times
+    policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+    with environment("OMP_WAIT_POLICY", policy) if threads > 1 else contextlib.nullcontext():
         # a cluster that is not there is told before there is a display
         results = backends.results(work_on, tasks, backend=backend, jobs=jobs, address=address)
         with Display({name: seconds[spec] for name, spec in names.items()}, folder) as display:
@@ -161,25 +165,12 @@ def _depth(spec: Spec) -> int:
     return 1 + _depth(spec.start) if isinstance(spec.start, Spec) else 0
 
 
-def _is_done(spec: Spec, work: Mapping[Spec, Watch], **where: Any) -> bool:
-    return runs.is_finished(runs.folder_of(spec, **where), work.get(spec, {}))
-
-
-def _seconds(todo: list[Spec], given: Mapping[Spec, float] | None, **where: Any) -> list[float]:
-    if given is not None and all(spec in given for spec in todo):
-        return [given[spec] for spec in todo]
+def _seconds(todo: list[Spec], **where: Any) -> list[float]:
     try:
         return runs.forecast(todo, **where)
     except (ValueError, FileNotFoundError):
         # one that cannot be trained has no forecast; its worker will say why, and the others are trained
-        return [_one(spec, **where) for spec in todo]
-
-
-def _one(spec: Spec, **where: Any) -> float:
-    try:
-        return runs.forecast([spec], **where)[0]
-    except (ValueError, FileNotFoundError):
-        return 0.0
+        return [0.0] if len(todo) == 1 else [_seconds([spec], **where)[0] for spec in todo]
 
 
 def _sentence(error: BaseException) -> str:
@@ -219,19 +210,6 @@ def _a_device() -> Iterator[str | None]:
     chosen = next((number for number, slot in enumerate(slots) if not is_locked(slot)), os.getpid() % len(slots))
     with locked(slots[chosen]):
         yield f"cuda:{chosen}"
-
-
-@contextlib.contextmanager
-def _passive_waiting(threads: int) -> Iterator[None]:
-    """Have workers of several threads wait without spinning: spinning threads beside other work cost 20 times."""
-    before = os.environ.get("OMP_WAIT_POLICY")
-    if threads > 1:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("OMP_WAIT_POLICY", None)
 
 
 class Display:
