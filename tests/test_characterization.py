@@ -104,7 +104,7 @@ def test_entanglement_is_of_the_dimensions_that_move_and_stands_beside_turned_ax
             assert (share is None) == bool(shares.isnan().all())
             assert share is None or share == pytest.approx(100 * shares.nanmean().item())
     assert set(found["features, even reach"]) == {"dimensions", "principal axes", "null: random axes"}
-    assert found["cosine"] == pytest.approx(visual.class_agreement(plain).cosine.mean().item())
+    assert found["cosine"] == pytest.approx(visual.class_agreement(plain).mean().item())
 
 
 @pytest.mark.parametrize("name", ["entanglement", "known strokes"])

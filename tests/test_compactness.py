@@ -175,12 +175,6 @@ def test_what_chance_alone_scores(alpha, score):
     assert measure.compactness(vectors).mean().item() == pytest.approx(score, abs=0.01)
 
 
-def test_the_mean_over_factors_by_hand():
-    scores = {"rotation": {"a": {0: 1.0, 1: 2.0}, "b": {0: 5.0}}, "scale": {"a": {0: 3.0, 1: 6.0}, "c": {0: 1.0}}}
-    assert measure.over_factors(scores) == {"a": {0: 2.0, 1: 4.0}}
-    assert measure.over_factors({}) == measure.over_factors({"rotation": {}, "scale": {}}) == {}
-
-
 def test_convnet_r_has_two_bounds(digits):
     config = ConvNetRConfig(size=9, width=8, kernel=3, head="linear", decoder="none")
     bounds = [measure.score(build(config), digits, "trans-x", units=units).bound for units in ("class", "all")]

@@ -25,7 +25,7 @@ from capsnb.measure.dictionary import (
     trees,
 )
 from capsnb.measure.protocol import find
-from capsnb.measure.quantisation import Quantiser, accuracy_by_levels, fewest_levels, quantised_accuracy
+from capsnb.measure.quantisation import Quantiser, fewest_levels, quantised_accuracy
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
@@ -248,8 +248,6 @@ def test_quantised_accuracy_is_measured_with_quantised_couplings():
     assert collect(model, split, coarse).accuracy == pytest.approx(expected)
     _, continuous = slow_dictionary(model, split, coarse, False)
     assert predicted != continuous  # the two are not the same thing
-    found = accuracy_by_levels(model, split, (2, 5))
-    assert found == {2: pytest.approx(expected), 5: quantised_accuracy(model, split, Quantiser(levels=5))}
 
 
 def test_the_fewest_levels_that_keep_the_accuracy():

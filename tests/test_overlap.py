@@ -6,7 +6,7 @@ from helpers import keeping
 from torch.testing import assert_close
 from toys import TwoPaths, two_path_images
 
-from capsnb.measure.attribution import gradcam, smoothgrad
+from capsnb.measure.attribution import gradcam
 from capsnb.measure.overlap import (
     Heatmaps,
     Overlap,
@@ -239,18 +239,6 @@ def test_grad_cam_is_its_formula(images):
     found = gradcam(model, images, rows=2)
     assert_close(found.maps, expected.detach(), atol=1e-6, rtol=1e-4)
     assert torch.equal(found.predicted, scores.argmax(1))
-
-
-def test_smooth_gradients_without_noise_are_the_gradients(images):
-    model, units = build(), torch.tensor([[0, 7], [5, 0], [11, 3]])
-    found = smoothgrad(model, images, samples=2, noise=1e-9)
-    assert_close(found.maps, class_heatmaps(model, images).maps, atol=1e-6, rtol=1e-3)
-    alone = smoothgrad(model, images, units=units, samples=2, noise=1e-9, rows=24)
-    assert_close(alone.maps, unit_heatmaps(model, images, units).maps, atol=1e-6, rtol=1e-3)
-    assert alone.maps.shape == (3, 2, 20, 20) and torch.equal(alone.units, units)
-    noisy = smoothgrad(model, images, samples=3, seed=1)
-    assert torch.equal(noisy.maps, smoothgrad(model, images, samples=3, seed=1).maps)
-    assert not torch.equal(noisy.maps, smoothgrad(model, images, samples=3, seed=2).maps)
 
 
 def test_a_unit_alone_by_grad_cam_differs_from_the_whole(images):

@@ -85,9 +85,6 @@ def test_the_path_of_two_units_decides_as_the_whole_network():
     # without any unit all classes score 0 and the first is taken
     assert found.accuracy.tolist() == [[0.5, 1, 1, 1]]
     assert found.by_class.tolist() == [[[1, 0], [1, 1], [1, 1], [1, 1]]]
-    assert found.drops(None, 0).tolist() == [0, 1] and found.drops(None, 2).tolist() == [0, 0]
-    with pytest.raises(ValueError, match="put None into both lists"):
-        path_accuracy(model, split, ranking, reading, units=(2,)).drops(None, 2)
     # a path that agrees with the whole network is faithful, whatever the labels
     faithful = path_accuracy(model, Split(HAND, 1 - LABELS), ranking, reading, units=(2, 0), against="prediction")
     assert faithful.accuracy.tolist() == [[1, 0.5]]

@@ -116,15 +116,14 @@ def entanglement(
     even = {"dimensions": [moved(own, True)], "principal axes": [moved(None, True)]}
     even[f"{NULL}random axes"] = [moved(axes, True) for axes in turned]
     shown = {"dimensions": [plain], f"{NULL}random axes": random, f"{NULL}shuffled steps": [moved(own, shuffle=seed)]}
+    others = visual.shuffled_dimensions(plain, seed=seed)
     return {
         "thresholds": list(MOVES),
         "several, %": {name: [_several(found, threshold) for threshold in MOVES] for name, found in shown.items()},
         "features": {name: _features(found) for name, found in shown.items()},
         "features, even reach": {name: _features(found) for name, found in even.items()},
-        "cosine": visual.class_agreement(plain).cosine.mean().item(),
-        f"{NULL}cosine, other dimensions": visual.class_agreement(visual.shuffled_dimensions(plain, seed=seed))
-        .cosine.mean()
-        .item(),
+        "cosine": visual.class_agreement(plain).mean().item(),
+        f"{NULL}cosine, other dimensions": visual.class_agreement(others).mean().item(),
     }
 
 

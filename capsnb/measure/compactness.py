@@ -153,14 +153,6 @@ def table(
     return {factor: score(model, split, factor, steps, **options) for factor, steps in values.items()}
 
 
-def mean_score(
-    model: nn.Module, split: Any, values: Mapping[str, Sequence[float]] | None = None, **options: Any
-) -> float:
-    """The mean of `table` over its factors, in nats; NaN when a factor moves nothing in any image."""
-    found = table(model, split, values, **options)
-    return math.fsum(row.mean for row in found.values()) / len(found)
-
-
 def beside_rotated(
     model: nn.Module, split: Any, values: Mapping[str, Sequence[float]] | None = None, *, draws: int = 8, **options: Any
 ) -> dict[str, tuple[float, float]]:
@@ -198,18 +190,3 @@ def by_factor(model: nn.Module, data: ImageSet, *, images: int = 300) -> dict[st
 def _rotation(size: int, generator: torch.Generator) -> Tensor:
     q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
     return q * r.diagonal().sign()
-
-
-def over_factors(scores: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, dict[int, float]]:
-    """The mean over the factors of every run: factor -> variant -> seed -> score becomes variant -> seed -> mean.
-
-    Variants and seeds that a factor lacks are left out.
-    """
-    tables = list(scores.values())
-    found: dict[str, dict[int, float]] = {}
-    for name, seeds in tables[0].items() if tables else ():
-        for seed in seeds:
-            values = [table[name][seed] for table in tables if seed in table.get(name, ())]
-            if len(values) == len(tables):
-                found.setdefault(name, {})[seed] = math.fsum(values) / len(values)
-    return found

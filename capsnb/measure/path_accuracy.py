@@ -27,13 +27,6 @@ class PathAccuracy(NamedTuple):
     accuracy: Tensor  # (filters, units), shares
     by_class: Tensor  # (filters, units, K), shares of the images of each class
 
-    def drops(self, filters: int | None, units: int | None) -> Tensor:
-        """How much of its accuracy each class loses by a path; both lists must hold None, the whole. -> (K,), shares"""
-        if None not in self.filters or None not in self.units:
-            raise ValueError("drops are measured from the whole network: put None into both lists of k.")
-        whole = self.by_class[self.filters.index(None), self.units.index(None)]
-        return whole - self.by_class[self.filters.index(filters), self.units.index(units)]
-
 
 def path_accuracy(
     model: nn.Module,

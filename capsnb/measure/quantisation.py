@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +70,6 @@ def quantised_accuracy(model: nn.Module, split: Any, quantiser: Quantiser | None
     """
     with taps.edit(model, {COUPLING: quantiser or Quantiser()}):
         return evaluate(model, split, batch=batch).accuracy
-
-
-def accuracy_by_levels(model: nn.Module, split: Any, levels: Sequence[int]) -> dict[int, float]:
-    """`quantised_accuracy` for each number of levels."""
-    return {count: quantised_accuracy(model, split, Quantiser(levels=count)) for count in levels}
 
 
 def fewest_levels(accuracies: Mapping[int, float], plain: float) -> int | None:

@@ -36,13 +36,6 @@ class Effects(NamedTuple):
     explained: Tensor  # (K, D, F) share of the feature's variance over the steps of an image that the line explains
 
 
-class ClassAgreement(NamedTuple):
-    """Whether a dimension means the same in two classes, mean over pairs of classes."""
-
-    cosine: Tensor  # (D,) of the two classes' effects on the features; 1: the same changes
-    same_feature: Tensor  # (D,) share of pairs in which the feature moved most is the same
-
-
 def visual_features(images: Tensor, *, floor: float = 0.1) -> Tensor:
     """Features of bright figures on a dark ground, by the moments of their ink. (..., C, H, W) -> (..., F)
 
@@ -174,15 +167,14 @@ def entangled(found: Effects, *, threshold: float = MOVES) -> float:
     return ((counts > 1).sum() / (counts > 0).sum()).item()
 
 
-def class_agreement(found: Effects) -> ClassAgreement:
-    """Whether a dimension has the same effects in different classes; compare with `shuffled_dimensions`."""
+def class_agreement(found: Effects) -> Tensor:
+    """Cosine of two classes' effects on the features, mean over pairs of classes: 1 where a dimension means the same in
+    all of them. -> (D,). Compare with `shuffled_dimensions`."""
     effect = found.effect
     pairs = torch.triu_indices(len(effect), len(effect), 1)
     if not pairs.numel():
         raise ValueError("a comparison of classes needs at least two of them.")
-    first, second = effect[pairs[0]], effect[pairs[1]]
-    same = first.abs().argmax(-1) == second.abs().argmax(-1)
-    return ClassAgreement(F.cosine_similarity(first, second, dim=-1).mean(0), same.double().mean(0))
+    return F.cosine_similarity(effect[pairs[0]], effect[pairs[1]], dim=-1).mean(0)
 
 
 def shuffled_dimensions(found: Effects, *, seed: int = 0) -> Effects:
