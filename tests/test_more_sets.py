@@ -81,7 +81,7 @@ def test_novel_viewpoints_are_split_as_hinton_et_al_do(toys, tmp_path):
     [
         (b"", "truncated or damaged|no file of NORB"),
         (b"<html>no such file</html>", "no file of NORB's binary format"),
-        (matrix(np.zeros((3, 4)), "info")[:-1], "is truncated: it holds 47 bytes where its head says 48"),
+        (matrix(np.zeros((3, 4)), "info")[:-1], "is truncated: it holds 47 bytes where its header says 48"),
         (matrix(np.zeros((3, 4)), "info") + b"x", "is too long"),
         (matrix(np.zeros((3, 5)), "info"), "is 3x5, not four numbers"),
         (np.array([0x1E3D4C54, 400_000_000], "<u4").tobytes(), "no file of NORB's binary format"),

@@ -14,7 +14,7 @@ from capsnb.nn import losses
 from capsnb.nn.models import CapsNetConfig, ConvNetFCConfig, StridedStem
 from capsnb.training import pruning, runs
 from capsnb.training.loop import Training
-from capsnb.training.pruning import Lobster, Penalty, ToSparsity, largest_threshold, ramp, same_as, sparsity, weights
+from capsnb.training.pruning import Lobster, Penalty, ToSparsity, largest_threshold, ramp, sparsity, weights
 from capsnb.training.recipe import Moment, Recipe
 from capsnb.training.spec import Spec
 
@@ -271,9 +271,6 @@ def test_random_weights_are_others_with_another_seed_and_only_grow():
 
 def test_schedules():
     assert ramp(0.8, 4) == pytest.approx((0.8 * (1 - 0.75**3), 0.8 * (1 - 0.5**3), 0.8 * (1 - 0.25**3), 0.8))
-    assert same_as([{"sparsity": {"total": 0.1}}, {"sparsity": {"total": 0.4}}]) == (0.1, 0.4)
-    with pytest.raises(ValueError, match="no column 'sparsity'"):
-        same_as([{"epoch": 1}])
     with pytest.raises(ValueError, match="at least 1"):
         ramp(0.5, 0)
 

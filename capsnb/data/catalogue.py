@@ -117,7 +117,7 @@ SOURCES: dict[str, Source] = {
             "test_batch": "40351d587109b95175f43aff81a1287e",
         },
         read=layouts.read_cifar10,
-        count=layouts.count_cifar10,
+        count=layouts.count_cifar,
         fetch=by_torchvision("CIFAR10", {"train": True}, {"train": False}),
     ),
     "celeba": Source(
@@ -163,7 +163,7 @@ SOURCES: dict[str, Source] = {
             "meta": "7973b15100ade9c7d40fb424638fde48",
         },
         read=layouts.read_cifar100,
-        count=layouts.count_cifar100,
+        count=partial(layouts.count_cifar, names=("train", "test", "meta")),
         fetch=by_torchvision("CIFAR100", {"train": True}, {"train": False}),
     ),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import pickle
 import warnings
 import zlib
@@ -114,11 +115,16 @@ def idx_shape(path: Path, rank: int, remedy: str) -> tuple[int, ...]:
 def read_idx(path: Path, rank: int, remedy: str) -> np.ndarray:
     """The array in an IDX file (.gz or not) of unsigned bytes with `rank` axes."""
     shape, body = _idx(path, rank, remedy, body=True)
-    expected = int(np.prod(shape, dtype=np.int64))
+    return as_array(body, np.dtype(np.uint8), shape, path, remedy)
+
+
+def as_array(body: bytes, kind: np.dtype, shape: tuple[int, ...], path: Path, remedy: str) -> np.ndarray:
+    """What stands behind the header of a file, if it is as long as that says; else ValueError."""
+    expected = math.prod(shape) * kind.itemsize
     if len(body) != expected:
         wrong = "is truncated" if len(body) < expected else "is too long"
         raise ValueError(f"{path} {wrong}: it holds {len(body):,} bytes where its header says {expected:,}; {remedy}.")
-    return np.frombuffer(body, np.uint8).reshape(shape)
+    return np.frombuffer(body, kind).reshape(shape)
 
 
 def _idx(path: Path, rank: int, remedy: str, *, body: bool) -> tuple[tuple[int, ...], bytes]:

@@ -138,11 +138,6 @@ def read_cifar100(source: Source, where: Path, remedy: str) -> Parts:
     return Parts(tuple(map(str, names)), train, None, test)
 
 
-def count_cifar100(where: Path, remedy: str) -> Counts:
-    _there(where, ("train", "test", "meta"), remedy)
-    return Counts(50_000, None, 10_000)  # as count_cifar10
-
-
 def read_emnist(source: Source, where: Path, remedy: str, split: str) -> Parts:
     """One split of EMNIST, whose images lie on their side; labels from 1 (letters) become labels from 0."""
     parts = []
@@ -161,8 +156,8 @@ def count_emnist(where: Path, remedy: str, split: str) -> Counts:
     return Counts(train, None, test)
 
 
-def count_cifar10(where: Path, remedy: str) -> Counts:
-    _there(where, _CIFAR_BATCHES, remedy)
+def count_cifar(where: Path, remedy: str, names: tuple[str, ...] = _CIFAR_BATCHES) -> Counts:
+    _there(where, names, remedy)
     return Counts(50_000, None, 10_000)  # the pickles have no header; reading checks their sums
 
 

@@ -7,7 +7,6 @@ channels of an image. The splits for novel viewpoints are those of Hinton, Sabou
 from __future__ import annotations
 
 import gzip
-import math
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 
 from capsnb.data import formats, layouts
 from capsnb.data.formats import PACKED, Arrays, Counts, Parts, brief, check
+from capsnb.data.pixels import by
 
 STEMS = {"train": "smallnorb-5x46789x9x18x6x2x96x96-training", "test": "smallnorb-5x01235x9x18x6x2x96x96-testing"}
 CATEGORIES = ("animal", "human", "airplane", "truck", "car")
@@ -48,7 +48,7 @@ def viewpoints(where: Path, part: str, remedy: str = "give the folder of smallNO
     file = _file(where, part, "info", remedy)
     info = read_matrix(file, remedy)
     if info.ndim != 2 or info.shape[1] != 4:
-        raise ValueError(f"{file} is {_by(info.shape)}, not four numbers for each image; {remedy}.")
+        raise ValueError(f"{file} is {by(info.shape)}, not four numbers for each image; {remedy}.")
     instance, elevation, azimuth, lighting = info.astype(np.int64).T
     return Viewpoints(instance, 30 + 5 * elevation, 10 * azimuth, lighting)
 
@@ -62,7 +62,7 @@ def read_smallnorb(source: layouts.Source, where: Path, remedy: str, novel: str 
             formats.check_md5(file, source.md5[file.name], remedy)
         images, labels = (read_matrix(file, remedy) for file in files[:2])
         if images.ndim != 4 or images.dtype != np.uint8 or labels.ndim != 1:
-            raise ValueError(f"{files[0]} is {_by(images.shape)}, not images of two cameras; {remedy}.")
+            raise ValueError(f"{files[0]} is {by(images.shape)}, not images of two cameras; {remedy}.")
         arrays = check(Arrays(images, labels.astype(np.int64)), files[1], remedy, classes=len(source.classes))
         if novel is not None:
             familiar = viewpoints(where, part, remedy).familiar(novel)
@@ -120,11 +120,7 @@ def sources() -> dict[str, layouts.Source]:
 def read_matrix(path: Path, remedy: str) -> np.ndarray:
     """The array in a file of NORB's binary matrix format (.gz or not), of bytes or whole numbers."""
     shape, kind, body = _head(path, remedy, body=True)
-    expected = math.prod(shape) * kind.itemsize
-    if len(body) != expected:
-        wrong = "is truncated" if len(body) < expected else "is too long"
-        raise ValueError(f"{path} {wrong}: it holds {len(body):,} bytes where its head says {expected:,}; {remedy}.")
-    return np.frombuffer(body, kind).reshape(shape)
+    return formats.as_array(body, kind, shape, path, remedy)
 
 
 def _head(path: Path, remedy: str, *, body: bool = False) -> tuple[tuple[int, ...], np.dtype, bytes]:
@@ -151,7 +147,3 @@ def _file(where: Path, part: str, kind: str, remedy: str) -> Path:
     if found is None:
         raise FileNotFoundError(f"{file}.gz is missing; {remedy}.")
     return found
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

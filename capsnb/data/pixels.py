@@ -12,6 +12,11 @@ from torch import Tensor
 _CHUNK = 1 << 24  # float pixels held at once while resizing or warping: 64 MB
 
 
+def by(size: int | tuple[int, ...]) -> str:
+    """A size in words, "28x28", of one side or of several."""
+    return "x".join(map(str, sides(size) if isinstance(size, int) else size))
+
+
 def window(images: Tensor, top: Tensor, left: Tensor, height: int, width: int, margin: int) -> Tensor:
     """A window of each image, zero where it leaves the image: (B, C, H, W) -> (B, C, height, width).
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from capsnb.data.image_set import SPLITS, ImageSet, Split, balanced_order
 from capsnb.data.loading import load
-from capsnb.data.pixels import centre, resize, rotate_shear_scale, sides, warp, whole, window
+from capsnb.data.pixels import by, centre, resize, rotate_shear_scale, sides, warp, whole, window
 from capsnb.data.transforms import Affine, Pairs, Translated
 
 
@@ -60,13 +60,12 @@ def prepare(
     *,
     data_dir: str | os.PathLike | None = None,
     device: torch.device | str = "cpu",
-    download: bool = False,
 ) -> ImageSet:
     """The images of a DataSpec on `device`; errors as `data.load`, ValueError where a size or limit is too large."""
     options: dict[str, Any] = {"data_dir": data_dir, "seed": spec.seed}
     if spec.crop is None:
         options["size"] = spec.resize  # resizing while reading lets a folder mix sizes
-    data = load(spec.name, download=download, **options)
+    data = load(spec.name, **options)
     if spec.validation is not None and spec.validation > len(data.validation):
         data = load(spec.name, validation=spec.validation, **options)
     limited: dict[str, Any] = {
@@ -75,9 +74,9 @@ def prepare(
     data = replace(data, **limited).to(device)
     made: dict[str, Any] = {name: _framed_split(getattr(data, name), spec) for name in SPLITS}
     data = replace(data, **made)
-    done = [f"central {_by(spec.crop)}"] if spec.crop else []
-    done += [f"resized to {_by(spec.resize)}"] if spec.resize else []
-    done += [f"padded by {spec.pad if isinstance(spec.pad, int) else _by(spec.pad)} px"] if spec.pad else []
+    done = [f"central {by(spec.crop)}"] if spec.crop else []
+    done += [f"resized to {by(spec.resize)}"] if spec.resize else []
+    done += [f"padded by {spec.pad if isinstance(spec.pad, int) else by(spec.pad)} px"] if spec.pad else []
     data = replace(data, source="; ".join((data.source, *done)))
     return data if spec.derive is None else spec.derive(data)
 
@@ -156,7 +155,3 @@ def framed(images: Tensor, spec: DataSpec) -> Tensor:
         down, across = sides(spec.pad)
         images = centre(images, images.shape[2] + 2 * down, images.shape[3] + 2 * across)
     return images
-
-
-def _by(size: int | tuple[int, int]) -> str:
-    return "x".join(map(str, sides(size)))

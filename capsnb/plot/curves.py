@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from capsnb.plot.layout import BESIDE, PUBLISHED, axes, distinct, labelled, legend_above, panels
+from capsnb.plot.layout import BESIDE, PUBLISHED, axes, distinct, labelled, legend_above, panels, panels_of
 from capsnb.plot.style import GREY, MARKERS, PALETTE, RED, array
 from capsnb.plot.words import describes
 
@@ -31,9 +31,7 @@ def ablation_curves(
     shares: (S,), or (S, K) for the classes, which are drawn as thin lines around their mean. A curve whose name starts
     with "null" is grey. chosen: panel -> the k in use; dense: the share of the whole network.
     """
-    rows = -(-len(parts) // columns)
-    columns = min(columns, len(parts))
-    figure, found = panels(1 + 3.1 * columns, 0.9 + 2.5 * rows, rows, columns, sharey=True)
+    figure, found = panels_of(len(parts), columns, (3.1, 2.5), (1, 0.9), sharey=True)
     colours = _colours(parts)
     for ax, (name, curves) in zip(found.flat, parts.items(), strict=False):
         for marker, (curve, (ks, shares)) in zip(MARKERS, curves.items(), strict=False):
@@ -49,16 +47,12 @@ def ablation_curves(
             ax.axhline(100 * dense, color=GREY, linewidth=1, linestyle=":", label="whole network")
         if chosen and name in chosen:
             ax.axvline(chosen[name], color=RED, linewidth=1.2, linestyle="--", label="k in use")
-        ax.set(xscale="log", ylim=(0, 103), xlabel=xlabel)
-        ax.xaxis.set_major_locator(FixedLocator(_apart({k for ks, _ in curves.values() for k in ks})))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(lambda k, _: f"{k:g}")
+        ax.set(ylim=(0, 103), xlabel=xlabel)
+        _log_scale(ax, {k for ks, _ in curves.values() for k in ks})
         ax.set_title(name)
         ax.grid(axis="y", color=GREY, alpha=0.25)
     for ax in found[:, 0]:
         ax.set_ylabel("accuracy (%)")
-    for ax in found.flat[len(parts) :]:
-        ax.set_axis_off()
     legend_above(figure, labelled(found.flat), 4)
     return figure
 
@@ -70,13 +64,16 @@ def _colours(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return dict.fromkeys(names, GREY) | dict(zip(own, PALETTE, strict=False))
 
 
-def _apart(ticks: set[int]) -> list[int]:
-    """Those of the ticks of a log axis that leave room for each other's label."""
+def _log_scale(ax: Axes, ticks: set[int]) -> None:
+    """A logarithmic x axis, with those of the ticks that leave room for each other's label."""
     kept: list[int] = []
     for tick in sorted(ticks):
         if tick > 0 and (not kept or tick >= 1.8 * kept[-1]):
             kept.append(tick)
-    return kept
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(kept))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda k, _: f"{k:g}")
 
 
 @describes("A quantity against a setting, a panel per part; lines are means over seeds, bands reach from seed to seed")
@@ -95,9 +92,7 @@ def seed_bands(
     A curve whose name starts with "null" is grey and dashed or dotted. marks: panel -> printed values at the first
     curve's x. Raises ValueError for values of another length than x.
     """
-    rows = -(-len(parts) // columns)
-    columns = min(columns, len(parts))
-    figure, found = panels(1 + 2.9 * columns, 0.9 + 2.5 * rows, rows, columns, sharey=True)
+    figure, found = panels_of(len(parts), columns, (2.9, 2.5), (1, 0.9), sharey=True)
     colours, entries = _colours(parts), {}
     for ax, (name, curves) in zip(found.flat, parts.items(), strict=False):
         dashes = itertools.cycle(("--", ":", "-."))
@@ -113,16 +108,11 @@ def seed_bands(
             (entries["printed"],) = ax.plot(next(iter(curves.values()))[0], array(marks[name]), **PUBLISHED)
         ax.set(xlabel=xlabel, ylim=ylim)
         if log:
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(FixedLocator(_apart({int(at) for x, _ in curves.values() for at in x})))
-            ax.xaxis.set_minor_locator(NullLocator())
-            ax.xaxis.set_major_formatter(lambda k, _: f"{k:g}")
+            _log_scale(ax, {int(at) for x, _ in curves.values() for at in x})
         ax.set_title(name)
         ax.grid(axis="y", color=GREY, alpha=0.25)
     for ax in found[:, 0]:
         ax.set_ylabel(ylabel)
-    for ax in found.flat[len(parts) :]:
-        ax.set_axis_off()
     legend_above(figure, entries, 4)
     return figure
 
@@ -197,9 +187,7 @@ def viewpoint_curves(
     found: kind -> (unit, amounts, {layer: (A,)}). chance: kind -> {layer: (A,)}, what unrelated images would give,
     dashed in the layer's colour. The axis begins at the lowest value, as capsules' norms are never opposed.
     """
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
-    figure, grid = panels(3.7 * columns, 2.9 * rows, rows, columns, sharey=True)
+    figure, grid = panels_of(len(found), 3, (3.7, 2.9), (0, 0), sharey=True)
     for ax, (kind, (unit, amounts, layers)) in zip(grid.flat, found.items(), strict=False):
         for layer, values, look in distinct(layers):
             ax.plot(amounts, array(values), markersize=4, label=layer, **look)
@@ -213,8 +201,6 @@ def viewpoint_curves(
     if chance is not None:
         entries["unrelated images"] = Line2D([], [], color=GREY, linestyle=":")
     free = grid.flat[len(found) :]
-    for ax in free:
-        ax.axis("off")
     if len(free):
         free[0].legend(entries.values(), entries, loc="center", title="layer")
     else:

@@ -37,6 +37,18 @@ def panels(width: float, height: float, rows: int = 1, columns: int = 1, **optio
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def panels_of(
+    count: int, columns: int, size: tuple[float, float], margin: tuple[float, float], **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """`panels` of that size for so many parts, rows of at most so many; places that are left are blank."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, found = panels(margin[0] + size[0] * columns, margin[1] + size[1] * rows, rows, columns, **options)
+    for ax in found.flat[count:]:
+        ax.set_axis_off()
+    return figure, found
+
+
 def distinct(named: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, str]]]:
     """Name, value and look of each: a colour and a marker, as options of a line; after ten they come again."""
     for (name, value), colour, marker in zip(named.items(), cycle(PALETTE), cycle(MARKERS), strict=False):

@@ -88,7 +88,7 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
         norms.set(yscale="log", ylim=(FAINT, 1.2))
         norms.set_title(name.replace(", ", ",\n"), loc="left")
         dead = [[sum(map(sum, layers[1:-1])) for layers in each["dead"]] for each in seeds.values()]
-        _counts(counts, [each["epoch"] for each in seeds.values()], dead, lines.shape[1])
+        _counts(counts, seeds.values(), dead, lines.shape[1])
         for ax in (norms, counts):
             ax.axvline(at, color=INK, linestyle="--", linewidth=1)
             ax.grid(axis="y", color=GREY, alpha=0.25)
@@ -118,8 +118,7 @@ def starving(
         _capsules(lines, shown["epoch"], shares[0], (shares[0] < level).any(0))
         lines.axhline(level, color=INK, linestyle="--", linewidth=1)
         lines.set_title(name.replace(", ", ",\n"), loc="left")
-        starved = [(each < level).sum(1) for each in shares[1:]]
-        _counts(counts, [each["epoch"] for each in seeds.values()], starved, shares[0].shape[1])
+        _counts(counts, seeds.values(), [(each < level).sum(1) for each in shares[1:]], shares[0].shape[1])
         for ax in (lines, counts):
             ax.grid(axis="y", color=GREY, alpha=0.25)
     upper[0].set(ylabel=f"share of the {value}\n(1 = even)", ylim=(0, None))
@@ -135,13 +134,8 @@ def _refuse_empty(arms: Mapping[str, Mapping[int, Any]]) -> None:
         raise ValueError(f"the arm {empty[0]!r} has no seed to draw.")
 
 
-def _counts(ax: Axes, epochs: Sequence[Sequence[float]], counts: Sequence[Sequence[float]], most: int) -> None:
-    """A thin line per seed, and the mean of those records that all have."""
-    for x, series in zip(epochs, counts, strict=True):
-        ax.plot(x, series, color=BLUE, linewidth=0.8, alpha=0.5)
-    shortest = min(map(len, counts))
-    mean = np.mean([series[:shortest] for series in counts], axis=0)
-    ax.plot(epochs[0][:shortest], mean, color=BLUE, linewidth=2.2)
+def _counts(ax: Axes, seeds: Iterable[Mapping[str, Sequence]], counts: Sequence[Sequence[float]], most: int) -> None:
+    _seeds(ax, [(each["epoch"], series) for each, series in zip(seeds, counts, strict=True)], BLUE)
     ax.set(xlabel="epoch", ylim=(-0.02 * most, 1.02 * most))
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
@@ -247,7 +241,8 @@ def dose_response(
         means = {}
         for name, (seeds, look) in looks.items():
             if name in shown:
-                _arm(left, seeds.values(), value, name, look["color"])
+                series = [(each["epoch"], 100 * np.asarray(each[value], float)) for each in seeds.values()]
+                _seeds(left, series, look["color"], label=name)
             pulls, ends = zip(*((each["pull"][-1], 100 * each[value][-1]) for each in seeds.values()), strict=True)
             right.scatter(pulls, ends, s=22, alpha=0.8, label=name, zorder=3, **look)
             means[name] = np.mean(pulls), np.mean(ends)
@@ -269,11 +264,10 @@ def dose_response(
     return figure
 
 
-def _arm(ax: Axes, seeds: Iterable[Mapping[str, Sequence[float]]], value: str, name: str, color: str) -> None:
-    """A thin line per seed, in percent, and the mean of those records that all have."""
-    series = [(each["epoch"], 100 * np.asarray(each[value], float)) for each in seeds]
-    for epochs, numbers in series:
-        ax.plot(epochs, numbers, color=color, linewidth=0.7, alpha=0.45)
-    shortest = min(len(epochs) for epochs, _ in series)
-    mean = np.mean([numbers[:shortest] for _, numbers in series], axis=0)
-    ax.plot(series[0][0][:shortest], mean, color=color, linewidth=2.2, label=name)
+def _seeds(ax: Axes, series: Sequence[tuple[Sequence, Sequence]], colour: str, *, label: str | None = None) -> None:
+    """A thin line per seed, (x, y), and thick the mean of those records that all have."""
+    for x, y in series:
+        ax.plot(x, y, color=colour, linewidth=0.8, alpha=0.5)
+    shortest = min(len(x) for x, _ in series)
+    mean = np.mean([y[:shortest] for _, y in series], axis=0)
+    ax.plot(series[0][0][:shortest], mean, color=colour, linewidth=2.2, label=label)

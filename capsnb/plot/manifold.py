@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from capsnb.plot.layout import BESIDE, axes, distinct, labelled, panels
+from capsnb.plot.layout import BESIDE, axes, distinct, labelled, panels, panels_of
 from capsnb.plot.style import BLUE, GREY, INK, ORANGE, array
 from capsnb.plot.words import describes
 
@@ -45,13 +45,9 @@ def embedded_grid(points: Any, offsets: Any, *, title: str = "", ax: Axes | None
 @describes("Grids of shifts embedded in the plane, a panel per representation")
 def embedded_grids(grids: Mapping[str, tuple[Any, Any]], *, columns: int = 4) -> Figure:
     """A panel per representation: title -> (points, shifts)."""
-    columns = min(columns, len(grids))
-    rows = -(-len(grids) // columns)
-    figure, found = panels(2.7 * columns, 2.9 * rows + 0.3, rows, columns)
+    figure, found = panels_of(len(grids), columns, (2.7, 2.9), (0, 0.3))
     for ax, (title, (points, offsets)) in zip(found.flat, grids.items(), strict=False):
         embedded_grid(points, offsets, title=title, ax=ax)
-    for ax in found.flat[len(grids) :]:
-        ax.axis("off")
     entries = labelled(found[0, :1])
     figure.legend(entries.values(), entries, loc="outside upper right", ncols=2, title="the digit moves")
     return figure

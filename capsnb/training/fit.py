@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from capsnb.data import ImageSet
+from capsnb.data.pixels import by
 
 MANY, BYTES = 100_000_000, 16  # parameters; bytes of each with its gradient and the two averages of Adam
 
@@ -40,8 +41,8 @@ def check(model: Any, data: ImageSet) -> None:
     theirs = {"channels": data.image_shape[0], "size": tuple(data.image_shape[1:]), "classes": wanted["classes"]}
     if wrong := [name for name in given if given[name] != theirs[name]]:
         raise ValueError(
-            f"{data.name} has images {_by(data.image_shape)} of {wanted['classes']} classes, the model takes "
-            f"{_by(shape)} of {classes}: give it {', '.join(f'{name}={wanted[name]}' for name in wrong)}"
+            f"{data.name} has images {by(data.image_shape)} of {wanted['classes']} classes, the model takes "
+            f"{by(shape)} of {classes}: give it {', '.join(f'{name}={wanted[name]}' for name in wrong)}"
         )
 
 
@@ -72,7 +73,3 @@ def _wanted(data: ImageSet) -> dict[str, Any]:
         "size": height if height == width else (height, width),
         "classes": len(data.classes),
     }
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import ImageSet
+from capsnb.data import ImageSet, evenly_spaced
 from capsnb.nn import taps
 from capsnb.nn.layers import RoutedCapsules, length
 from capsnb.nn.taps import evaluating
@@ -53,9 +53,6 @@ class GrowMargin:
 
 
 class _Margin(Stateless):
-    def __init__(self, config: GrowMargin) -> None:
-        self.config = config
-
     def loss_options(self, moment: Moment) -> dict[str, float]:
         return {"margin": self.config.margin(moment.step)}
 
@@ -103,15 +100,10 @@ class _Follower:
         self._set()
 
     def after_epoch(self, model: nn.Module, data: ImageSet, moment: Moment) -> None:
-        split = data.train
-        count = min(self.config.images, len(split))
-        index = torch.arange(count, device=getattr(split, "base", split).images.device) * len(split) // count
-        right: float = 0
         with evaluating(model):
-            for part in index.split(250):
-                batch = split.batch(part)
-                right += correct(model(batch.images).scores, batch.labels).sum().item()
-        self.fitness = right / count
+            parts = evenly_spaced(data.train, self.config.images)
+            right = torch.cat([correct(model(batch.images).scores, batch.labels) for batch in parts])
+        self.fitness = right.sum().item() / len(right)
         self._set()
 
     def _set(self) -> None:
@@ -145,20 +137,18 @@ class DecoupledDecay:
             raise ValueError(f"weight_decay = {self.weight_decay}: it cannot be negative")
 
     def build(self, model: nn.Module) -> _Decay:
-        return _Decay(self.weight_decay)
+        return _Decay(self)
 
 
 class _Decay(Stateless):
-    def __init__(self, weight_decay: float) -> None:
-        self.weight_decay = weight_decay
-
     @torch.no_grad()
     def after_step(self, model: nn.Module, moment: Moment) -> None:
         trained: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        part = moment.learning_rate * self.weight_decay
+        decay = self.config.weight_decay
+        part = moment.learning_rate * decay
         if moment.epoch == 0 and 0 < part < torch.finfo(trained[0].dtype).eps / 4:
             raise ValueError(
-                f"weight_decay = {self.weight_decay}, apart from the gradient, takes {part:.1g} of a weight per step, "
+                f"weight_decay = {decay}, apart from the gradient, takes {part:.1g} of a weight per step, "
                 f"which {trained[0].dtype} rounds away: give a larger one."
             )
         torch._foreach_mul_(trained, 1 - part)
@@ -187,7 +177,7 @@ class PartDecay:
 
 class _PartDecay(Stateless):
     def __init__(self, model: nn.Module, config: PartDecay) -> None:
-        self.weight_decay = config.weight_decay
+        super().__init__(config)
         transforms = [part.weight for part in model.modules() if isinstance(part, RoutedCapsules)]
         if not transforms:
             raise ValueError(f"{type(model).__name__} has no transforms that could decay")
@@ -197,7 +187,8 @@ class _PartDecay(Stateless):
     @torch.no_grad()
     def after_backward(self, model: nn.Module, moment: Moment) -> None:
         trained: list[Tensor] = [each for each in self.parameters if each.grad is not None]
-        torch._foreach_add_([each.grad for each in trained if each.grad is not None], trained, alpha=self.weight_decay)
+        gradients = [each.grad for each in trained if each.grad is not None]
+        torch._foreach_add_(gradients, trained, alpha=self.config.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +270,8 @@ class _Keeper(Stateless):
         hidden = [name for name in taps.names(model) if name.endswith(".poses") and name != "class.poses"]
         if not hidden:
             raise ValueError(f"{type(model).__name__} has no hidden capsules whose norms could be kept")
-        self.model, self.config = model, config
+        super().__init__(config)
+        self.model = model
         self._readers = ExitStack()
         read = torch.compiler.disable(self._read)  # here: it imports the compiler, which nobody else has to wait for
         for name in hidden:

@@ -18,7 +18,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -325,13 +324,6 @@ def ramp(sparsity: float, epochs: int) -> tuple[float, ...]:
     if epochs < 1:
         raise ValueError(f"a ramp over {epochs} epochs: at least 1 is needed")
     return tuple(round(sparsity * (1 - (1 - step / epochs) ** 3), 6) for step in range(1, epochs + 1))
-
-
-def same_as(history: Sequence[Mapping[str, Any]], column: str = "sparsity") -> tuple[float, ...]:
-    """The schedule that another run's pruning went through: the total of its column, observed once per epoch."""
-    if not history or column not in history[0]:
-        raise ValueError(f"the history has no column {column!r}: observe `sparsity` while training")
-    return tuple(row[column]["total"] for row in history)
 
 
 def _inside(path: str, names: Sequence[str]) -> bool:

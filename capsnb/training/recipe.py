@@ -43,7 +43,10 @@ class Hook(Protocol):
 
 
 class Stateless:
-    """A hook that has nothing to keep."""
+    """A hook that has its configuration and nothing to keep."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
     def state_dict(self) -> dict:
         return {}
