@@ -71,6 +71,13 @@ def own_folder(below: str) -> Path:
     return user_data_path("capsnb", appauthor=False) / below
 
 
+def user_cache() -> Path:
+    """The user's own folder for what can be made again."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("capsnb", appauthor=False)
+
+
 @contextmanager
 def environment(name: str, value: str | None) -> Iterator[None]:
     """Inside, a variable for this process and those that it starts, none for None; afterwards it is as it was."""

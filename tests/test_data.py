@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import pickle
 import sys
-import tempfile
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from capsnb import data
-from capsnb.data import caching, catalogue, identity, layouts, sample, sources
+from capsnb import data, installation
+from capsnb.data import catalogue, identity, layouts, sample, sources
 from capsnb.data.folders import Pictures
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
@@ -130,7 +129,7 @@ TEST_SPLIT = "f057b0175923f899"  # of the 1,000 test digits: a change would make
 
 def test_the_sample_is_parsed_once_and_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache = caching.user_cache() / "mnist-sample.npz"
+    cache = installation.user_cache() / "mnist-sample.npz"
     first = data.load("mnist-sample")
     assert [f.name for f in cache.parent.iterdir()] == [cache.name]  # and no temporary file
     sample._parsed_rows.cache_clear()
@@ -148,9 +147,9 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(tmp_path, m
         raise PermissionError("read-only")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     assert len(data.load("mnist-sample").train) == 3500
-    assert not list(caching.user_cache().iterdir())
+    assert not list(installation.user_cache().iterdir())
     missing = tmp_path / "nowhere"
     assert len(data.load("mnist-sample", data_dir=missing).train) == 3500
     assert not missing.exists()  # a mistyped CAPSNB_DATA is not created
@@ -906,7 +905,7 @@ def test_a_digest_is_made_once_and_kept_outside_the_users_folders(tmp_path, monk
     before = sorted(tmp_path.rglob("*"))
     first = data.digest(tmp_path / "pets")
     assert sorted(tmp_path.rglob("*")) == before
-    assert len(list((caching.user_cache() / "digests").iterdir())) == 1
+    assert len(list((installation.user_cache() / "digests").iterdir())) == 1
     monkeypatch.setattr(sources, "gather", None)  # nothing is read again, now or in another process
     assert data.digest(tmp_path / "pets") == first
     monkeypatch.setattr(identity, "_known", {})
@@ -917,7 +916,7 @@ def test_a_digest_is_made_once_and_kept_outside_the_users_folders(tmp_path, monk
 def test_a_cache_that_cannot_be_written_or_read_is_no_loss(tmp_path, monkeypatch):
     own(tmp_path / "pets", count=10)
     first = data.digest(tmp_path / "pets")
-    kept = next((caching.user_cache() / "digests").iterdir())
+    kept = next((installation.user_cache() / "digests").iterdir())
     for text in ("", "of other files 0123", "\xff"):
         kept.write_text(text, encoding="latin1")
         monkeypatch.setattr(identity, "_known", {})

@@ -5,7 +5,9 @@ from math import log2
 
 import pytest
 
-from capsnb.evidence.published import COLUMNS, PUBLISHED, Published, find, folder, lookup, read
+from capsnb.evidence.published import COLUMNS, Published, find, folder, lookup, read
+
+PUBLISHED = read(folder())
 
 
 def value(key):

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from capsnb.data import sources
-from capsnb.data.caching import keep, user_cache
 from capsnb.data.folders import Pictures
 from capsnb.data.formats import Arrays, open_file
 from capsnb.data.image_set import SPLITS
+from capsnb.disk import keep
+from capsnb.installation import user_cache
 
 _VERSION = 2  # raised when the same files would be read as other images
 _DECODED = 2  # the same of image files, which enter as their bytes

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from capsnb.data.caching import keep, user_cache
 from capsnb.data.formats import Arrays, Counts, Parts, check, md5
 from capsnb.data.layouts import Source
+from capsnb.disk import keep
+from capsnb.installation import user_cache
 
 
 def sample_csv() -> Path | None:

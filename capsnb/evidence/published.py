@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from capsnb.installation import shipped
 
@@ -80,12 +79,6 @@ def find(prefix: str) -> dict[str, Published]:
     if not found:
         lookup(prefix)
     return found
-
-
-def __getattr__(name: str) -> Any:
-    if name == "PUBLISHED":  # key -> Published of all papers, read when it is first asked for
-        return read(folder())
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _paper(path: Path) -> dict[str, Published]:

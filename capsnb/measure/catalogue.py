@@ -35,7 +35,6 @@ from capsnb.measure import (
     perturbation,
     placement,  # noqa: F401  and this one
     quantisation,
-    redrawn,  # noqa: F401  and this one
     robustness,
     viewpoint,
 )
@@ -46,6 +45,8 @@ from capsnb.training.evaluation import evaluate, predict
 CLASS = "class.coupling"
 SHIFTED = 4  # classes of which an image is moved
 MASK = 0.25  # the middle threshold of Tawalbeh & Oramas's Table 4
+SHORT_REACH, REACH = 0.2, 8.0  # what Gu et al.'s figure 4 adds to poses that are shorter than 1, and to others
+REDRAWN = 9  # steps of it
 ACTIVE = 0.1  # norm from which a capsule is active; Mitterreiter et al.'s threshold is not printed
 
 
@@ -256,6 +257,31 @@ def compact(model: nn.Module, data: ImageSet, *, few: int = 20) -> dict[str, flo
 
 
 measurement("compactness by factor", paper=GU)(compactness.by_factor)
+
+
+@measurement("redrawn", paper=GU, needs=("reconstruction",))
+def redrawn(model: nn.Module, data: ImageSet, *, label: int = 4, rows: int = 4) -> dict[str, Any]:
+    """Figure 4: a class's first test image, redrawn with up to `reach` added to or taken from a number of its pose, in
+    nine steps: "pictures" (rows, 9, H, W) uint8, of the numbers that change the picture most, largest first.
+
+    "change" is the mean absolute change of a pixel, in shares of white, of every number of the pose. reach is 0.2 where
+    poses are shorter than 1, else 8, as in the paper. Raises ValueError where the test images show no such class.
+    """
+    test = first(data.test, len(data.test))
+    places = (test.labels == label).nonzero()
+    if not len(places):
+        raise ValueError(f"the test images show no image of class {label}")
+    image = test.select(places[0])
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        poses = model(image.images.to(device)).poses
+    reach = SHORT_REACH if poses.norm(dim=-1).max() < 1 else REACH
+    steps = [reach * (2 * n / (REDRAWN - 1) - 1) for n in range(REDRAWN)]
+    grid = perturbation.perturbation_grid(model, image.images, image.labels, steps)[0, :, :, 0]  # (D, steps, H, W)
+    change = (grid - grid[:, REDRAWN // 2, None]).abs().mean(dim=(1, 2, 3))
+    most = change.topk(min(rows, len(change))).indices
+    pictures = (255 * grid[most].clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
+    return {"pictures": pictures, "change": change.tolist(), "reach": reach}
 
 
 @measurement("robustness", paper=GU, rows=("points lost by rotation", "points lost by shifts", "points lost by scale"))

@@ -54,10 +54,6 @@ class Observation:
         parts = (self.made.get("date", "")[:10], self.made.get("device"), code and f"code {code}")
         return ", ".join(str(part) for part in parts if part)
 
-    def _maker(self) -> tuple:
-        measured = self.made.get("measured", {})
-        return (*(self.made.get(name) for name in ("code", "device", "date")), measured.get("code"))
-
 
 def store_folder() -> Path:
     """The evidence store that comes with the project; without one, a store of the user's own."""
@@ -116,11 +112,7 @@ def write(
             rows[key] = joined(rows[key], each) if key in rows else each
         lines = [json.dumps(known, sort_keys=True)]
         for each in rows.values():
-            row = {
-                name: value
-                for name, value in asdict(each).items()
-                if value not in (None, False, {}) or name == "values"
-            }
+            row = {name: value for name, value in asdict(each).items() if value not in (None, False, {})}
             lines.append(json.dumps(row | {"values": squeezed(pack(each.values))}, sort_keys=True, allow_nan=False))
         with replacing(file) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -128,7 +120,9 @@ def write(
 
 
 def _line_key(observation: Observation) -> str:
-    return json.dumps([*observation.key, observation._maker()], sort_keys=True)
+    made = observation.made
+    maker = [made.get("code"), made.get("device"), made.get("date"), made.get("measured", {}).get("code")]
+    return json.dumps([*observation.key, maker], sort_keys=True)
 
 
 def pack(value: Any) -> Any:

@@ -79,9 +79,7 @@ def parts(data: ImageSet, *, images: int) -> dict[str, Split]:
     test = data.test.select(torch.arange(min(images, len(data.test)), device=data.test.images.device))
     whole: dict[str, Any] = {"upright": Translated(size=size)}
     whole |= {kind: Affine(kind=kind, size=size, reach=8.0 * size / 40) for kind in GENERATORS}
-    none = test.select(torch.arange(0, device=test.images.device))
-    few = replace(data, train=none, validation=none, test=test)
-    found = {name: derived_split(few, derive, side=side) for name, derive in whole.items()}
+    found = {name: derived_split(replace(data, test=test), derive, side=side) for name, derive in whole.items()}
     bare = centre(test.images, side, side)
     for distortion, names in DISTORTIONS.items():
         made = distorted(bare, names, size)

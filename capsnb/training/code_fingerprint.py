@@ -41,7 +41,7 @@ def digest(data: Any) -> str:
 
 def code_fingerprint(value: Any) -> str | None:
     """Twelve hex digits for the code of all classes in a configuration that are not capsnb's; None without such."""
-    kinds = sorted({kind for kind in _classes(value) if _package(kind) not in OTHERS}, key=_name)
+    kinds = sorted({kind for kind in _classes(value) if _package(kind) not in OTHERS}, key=str)
     if not kinds:
         return None
     reader = _Reader({_package(kind) for kind in kinds}, _bytecode)
@@ -160,10 +160,6 @@ def _classes(value: Any) -> Iterator[type]:
 
 def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
-
-
-def _name(thing: Any) -> str:
-    return f"{thing.__module__}:{thing.__qualname__}"
 
 
 def _inside(cell: Any) -> Any:

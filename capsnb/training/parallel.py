@@ -88,7 +88,7 @@ def train(
         return []
     if seconds is None or not seconds.keys() >= set(todo):
         seconds = dict(zip(todo, _seconds(todo, **where), strict=True))
-    order = sorted(todo, key=lambda spec: (_depth(spec), seconds[spec]))
+    order = sorted(todo, key=lambda spec: (len(with_starts([spec])), seconds[spec]))
     names = {runs.run_name(spec, data_dir): spec for spec in order}
     tasks = {}
     for name, spec in names.items():
@@ -159,10 +159,6 @@ def _fits(spec: Spec, until: float, seconds: Mapping[Spec, float], where: dict[s
     """Whether a spec, with what it starts from and is not there by now, would end in time."""
     todo = [each for each in seconds if each == spec or not runs.is_finished(runs.folder_of(each, **where))]
     return time.time() + sum(seconds[each] for each in todo) <= until
-
-
-def _depth(spec: Spec) -> int:
-    return 1 + _depth(spec.start) if isinstance(spec.start, Spec) else 0
 
 
 def _seconds(todo: list[Spec], **where: Any) -> list[float]:
