@@ -164,6 +164,15 @@ def test_the_picture_tells_effects_from_what_is_open_or_missing():
     assert len(plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], most=1).axes) == 2
 
 
+def test_a_turned_picture_has_measures_down_and_the_same_cells():
+    cells = {"control": {"a": None, "b": "no poses"}, "capsules": {"a": (0.5, True), "b": (-12.0, False)}}
+    (ax,) = plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], controls=("control",), turned=True).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["capsules", "control"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    placed = {text.get_position(): text.get_text() for text in ax.texts}
+    assert (placed[0, 0], placed[0, 1], placed[1, 0], placed[1, 1]) == ("+.50", "-12", "", "none")
+
+
 def test_the_command_adds_a_strangers_row_and_writes_every_cell(tmp_path):
     out = tmp_path / "new" / "card.csv"
     toy = "toy=capsnb.nn.routing:Attention"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from capsnb.measure.compactness import VALUES
@@ -162,4 +162,20 @@ COLUMNS = (
         )
         for name in ("rotation", "shifts", "scale")
     ),
+)
+# where no network without capsules stands beside and the survey alone was taken: costs for themselves, and compactness
+# over the untrained network's
+SURVEYED: dict[str, Any] = {
+    "measure": "compactness",
+    "value": at("compactness, mean of six factors, nats"),
+    "null": UNTRAINED,
+    "settings": {},
+}
+ALONE = tuple(
+    replace(each, **SURVEYED)
+    if each.name == "compact"
+    else replace(each, null=CHANCE)
+    if each.null == CONTROLS
+    else each
+    for each in COLUMNS
 )

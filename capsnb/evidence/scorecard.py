@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from capsnb.evidence.columns import COLUMNS, CONTROLS, Column, Read
+from capsnb.evidence.columns import ALONE, COLUMNS, CONTROLS, Column, Read
 from capsnb.evidence.plans import Plan
 from capsnb.evidence.sweep import Grid
 from capsnb.evidence.verdicts import Sample, holm, sample
@@ -95,6 +95,20 @@ def scorecard(
         for network, cell in found.items():
             card[network][column.name] = cell if column.null != CONTROLS else cell._replace(nulls=means)
     return card
+
+
+def by_case(grid: Grid) -> Card:
+    """What the evidence store has of a grid's cases, a row each, without controls. Raises KeyError for no cases."""
+
+    def case(settings: Mapping[str, Any]) -> str:
+        return settings["case"]
+
+    return scorecard(dict.fromkeys(map(case, grid.settings)), of_grid(grid, case), ALONE)
+
+
+def measured(card: Card, columns: Sequence[Column] = COLUMNS) -> list[tuple[str, str]]:
+    """Those columns in which any network has a number, with their papers' authors: what `plot.scorecard` takes."""
+    return [(each.name, each.author) for each in columns if any(cells[each.name].sample.n for cells in card.values())]
 
 
 def _numbers(look: Look, network: str, column: Column) -> Cell:
