@@ -16,8 +16,6 @@ import nbformat
 
 from capsnb import plot
 from capsnb.evidence import scorecard as cards
-from capsnb.evidence import sweep
-from capsnb.evidence.columns import ALONE
 from capsnb.evidence.offline import reduced
 
 HERE = Path(__file__).parent
@@ -46,14 +44,12 @@ FINDING = ("02_routing_entropy.ipynb", "c037")  # file, and id of the cell that 
 
 def scorecard() -> None:
     """Deep networks in all measures that they have, measures down: as wide as a phone."""
-    card: cards.Card = {}
-    for name, rows in ROWS.items():
-        found = cards.by_case(sweep.read_grid(PROJECT / "notebooks" / "sweeps" / f"{name}.toml"))
-        card |= {shown: found[case] for case, shown in rows.items()}
+    page = cards.of_recorded(PROJECT / "notebooks" / "sweeps" / f"{name}.toml" for name in ROWS)
+    card = {shown: page.card[case] for rows in ROWS.values() for case, shown in rows.items()}
     routed = tuple(ROWS["competition"].values())
     plot.style()
     with BytesIO() as drawn:
-        figure = plot.scorecard(cards.shown(card), cards.measured(card, ALONE), controls=routed, turned=True)
+        figure = plot.scorecard(cards.shown(card), page.groups, controls=routed, turned=True)
         figure.savefig(drawn, format="png", dpi=150, facecolor="none", metadata={"Software": None})
         (TARGET / "scorecard.png").write_bytes(reduced(drawn.getvalue()))
 

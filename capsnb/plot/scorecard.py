@@ -15,7 +15,7 @@ from capsnb.plot.layout import bare, panels
 from capsnb.plot.style import BLUE, GREY, INK, ORANGE, PALE
 from capsnb.plot.words import describes
 
-Shown = tuple[float, bool] | str | None  # effect and whether zero is excluded; why there is none; not run
+Shown = tuple[float, bool] | str | None  # effect and whether zero is excluded; a word on why there is none; not run
 
 
 @describes("Networks by measures: each cell an effect over its null, coloured where its interval excludes zero")
@@ -29,7 +29,7 @@ def scorecard(
 ) -> Figure:
     """A row per network, a column per measure, at most so many columns in a panel that is read on a small screen.
 
-    cells: network -> measure -> (effect, zero excluded), a sentence where nothing can be measured, or None where it was
+    cells: network -> measure -> (effect, zero excluded), a word or two where nothing can be measured, None where it was
     not run. columns: (measure, group), groups side by side and whole. Blue is above the null, orange below it, darker
     the larger it is within its column; pale where the interval contains zero; grey where nothing can be measured.
     controls: networks below a line. turned: a row per measure instead, and all networks in one panel, controls last.
@@ -95,7 +95,7 @@ def _draw(ax: Axes, measures: Sequence[Sequence[Shown]], *, turned: bool = False
         for network, shown in enumerate(found):
             x, y = (network, place) if turned else (place, network)
             face: Any = "none"
-            text, ink = "", INK
+            text, ink, font = "", INK, size
             if isinstance(shown, tuple):
                 effect, decided = shown
                 text, face = _short(effect), PALE
@@ -104,9 +104,10 @@ def _draw(ax: Axes, measures: Sequence[Sequence[Shown]], *, turned: bool = False
                     face = _tint(BLUE if effect > 0 else ORANGE, strength)
                     ink = "white" if effect > 0 and strength > 0.6 else "black"
             elif shown is not None:
-                face, text = (GREY, 0.55), "none"
+                face, ink = _tint(GREY, 0.55), "black"
+                text, font = shown, 7
             ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, edgecolor="none"))
-            ax.text(x, y, text, ha="center", va="center", color=ink, fontsize=size)
+            ax.text(x, y, text, ha="center", va="center", color=ink, fontsize=font)
 
 
 def _tint(colour: str, strength: float) -> tuple[float, ...]:
