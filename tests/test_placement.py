@@ -65,6 +65,65 @@ def test_one_distortion_is_the_same_at_every_place(data):
     assert len({each.sum().item() for each in bare}) == len(bare)  # each changes something else
 
 
+class OneClass(nn.Module):
+    """Of two classes, right about class 0 where a rule on the image says so."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.rule, self.weight = rule, nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        right = self.rule((images > 0).float()) + 0 * self.weight
+        return Output(torch.stack((right, 0.5 + 0 * right), 1), None, None)
+
+
+def in_the_middle(ink):
+    rows, columns = ink.amax(3).squeeze(1), ink.amax(2).squeeze(1)
+    at = [(each * torch.arange(28)).sum(1) / each.sum(1) - 13.5 for each in (rows, columns)]
+    return ((at[0].abs() < 1.6) & (at[1].abs() < 1.6)).float()
+
+
+def upright(ink):
+    return (ink.flatten(1).sum(1) == 40).float()
+
+
+@pytest.mark.parametrize(
+    ("rule", "near", "far", "shifted"),
+    [
+        (lambda ink: torch.ones(len(ink)), 0, 0, 100),  # always right
+        (in_the_middle, 0, 0, 0),  # never where it was not trained, warped or not
+        (upright, 100, 100, 100),  # never warped, wherever
+        (lambda ink: torch.maximum(in_the_middle(ink), upright(ink)), 0, 100, 100),  # warped ones in the middle alone
+    ],
+)
+def test_what_a_warp_costs_where_digits_lay_and_elsewhere(rule, near, far, shifted):
+    images = torch.zeros(30, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 9:19, 12:16] = 200  # 10 x 4 pixels in the middle
+    made = Split(images, torch.zeros(30, dtype=torch.long))
+    whole = replace(prepare(DataSpec(train=20, validation=10, test=20)), test=made)
+    found = find("warp by place")(OneClass(rule), whole)
+    assert found["points lost by warp, near"] == near and found["points lost by warp, far"] == far
+    assert found["none, near"] == 100 and found["none, far"] == shifted and found["digits"] == 30
+
+
+def test_near_and_far_are_the_same_digits_and_those_without_room_are_left_out():
+    images = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
+    images[:3, :, 9:19, 12:16] = 200
+    images[3] = 200  # no room at all
+    made = replace(prepare(DataSpec(train=20, validation=10, test=20)), test=Split(images, torch.arange(4)))
+    sets = placement.near_and_far(made, images=4)
+    assert {len(each) for each in sets.values()} == {3}
+    assert all(each.labels.tolist() == [0, 1, 2] for each in sets.values())
+    top, _, left, _ = ink_box(sets["none, far"].images)
+    away = torch.stack((top - 9, left - 12)).abs().amax(0)
+    assert sorted(set(away.tolist())) in ([3], [4], [3, 4])
+    for name in placement.DISTORTIONS:
+        assert all(map(torch.equal, *(cut(sets[f"{name}, {place}"].images) for place in ("near", "far"))))
+    full = replace(made, test=Split(images[3:], torch.zeros(1, dtype=torch.long)))
+    with pytest.raises(ValueError, match="no image has room"):
+        placement.near_and_far(full, images=1)
+
+
 def test_a_warp_is_its_three_parts_and_none_is_the_digit(data):
     digits = data.test.images[:, :, 3:17, 3:17]
     assert torch.equal(placement.distorted(digits, (), 20), data.test.images)

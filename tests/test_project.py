@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from capsnb import __version__, cli
-from capsnb.evidence import ledger, sweep
+from capsnb.evidence import findings, ledger, sweep
 from capsnb.measure import observations
 from capsnb.nn.models import ZOO
 from capsnb.training.identity import key
@@ -173,6 +173,7 @@ def test_pages_name_every_notebook_and_every_page():
 def test_pictures_have_alternatives_and_are_of_modest_size():
     for text in TEXTS:
         assert all(re.search(r'alt="[^"]{20,}"', tag) for tag in re.findall(r"<img[^>]*>", text))
+        assert all(len(alt) >= 20 for alt in re.findall(r"!\[([^]]*)\]\(", text))
         assert text.count("```{image}") == len(re.findall(r"^:alt: .{20,}", text, re.MULTILINE))
     assert sum(path.stat().st_size for path in (PROJECT / "docs" / "pictures").iterdir()) < 300_000
 
@@ -250,11 +251,34 @@ def test_the_evidence_store_holds_what_its_readme_says():
 
 
 def test_findings_have_the_verdicts_of_the_committed_notebooks():
-    said = re.findall(r"^- (\d\d) (.+): ([a-z ]+)$", PAGES["findings.md"], re.MULTILINE)
+    said = findings.CLAIM.findall(PAGES["findings.md"])
     rows = ledger.displayed(PROJECT / "notebooks")
     found = {(row["notebook"], row["claim"]): row["recorded verdict"] for row in rows}
     assert len(said) > 10
     assert {each[:2]: each[2] for each in said} == {each[:2]: found.get(each[:2]) for each in said}
+
+
+def test_numbers_of_a_finding_are_those_of_its_claims():
+    rows = {(row["notebook"], row["claim"]): row for row in ledger.displayed(PROJECT / "notebooks")}
+    shown = findings.findings(PAGES["findings.md"])[: findings.SHOWN]
+    assert len(shown) == findings.SHOWN == 5
+    for each in shown:
+        told = " ".join(rows[claim[:2]][f"recorded {part}"] for claim in each.claims for part in ("run", "null"))
+        known = [abs(float(number)) for number in re.findall(r"-?\d+(?:\.\d+)?", told)]
+        numbers = re.findall(r"\d+(?:\.\d+)?", each.sentence.replace("95 % interval", ""))
+        assert len(numbers) >= 3, f"{each.title}: a size and its interval"
+        for number in numbers:
+            half = 0.5 * 10 ** -len(number.partition(".")[2]) + 1e-9
+            assert min(abs(float(number) - one) for one in known) <= half, f"{each.title}: {number} is not in {told}"
+
+
+def test_what_the_front_pages_say_was_found_is_one_text():
+    start, end = findings.MARKS
+    opening = findings.opening(PAGES["findings.md"])
+    assert README.index("## ") < README.index(start) < README.index("make reproduce")
+    assert README[README.index(start) + len(start) : README.index(end)].strip() == opening
+    (said,) = blocks(r"{include} \.\./README\.md", PAGES["index.md"])
+    assert f':start-after: "{start}"' in said and f':end-before: "{end}"' in said
 
 
 def test_a_file_of_the_evidence_store_is_read_without_torch(tmp_path):

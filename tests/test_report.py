@@ -6,8 +6,8 @@ import nbformat.v4 as v4
 import pytest
 from helpers import links
 
-from capsnb import evidence
-from capsnb.evidence import ledger, offline, report
+from capsnb import evidence, installation
+from capsnb.evidence import findings, ledger, offline, report
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_pages_load_nothing(page, html):
     loaded = links(page).loaded
     assert loaded
     assert all(value.startswith("data:") for _, value in loaded), loaded
-    assert links(html).loaded == []
+    assert [value[:15] for _, value in links(html).loaded] == ["data:image/png;"]  # the scorecard
     assert "<b>kept</b>" in page
     assert "[not embedded: https://cdn.example/x.js]" in page
     for text in (page, html):
@@ -71,6 +71,18 @@ def test_the_index_says_how_each_notebook_ended(html):
     assert "<small>smoke, seed 3</small>" in said
     assert re.search(r"<small>\d+ s</small>", said)
     assert 'href="report-pages/91_fails.html#failed-cell">code cell 2</a>: ZeroDivisionError: division by zero' in html
+
+
+def test_the_index_opens_with_the_findings_and_leads_to_their_page(index, html):
+    said = findings.findings((installation.project() / findings.PAGE).read_text(encoding="utf-8"))
+    there = (index.parent / "report-pages" / report.FINDINGS).read_text(encoding="utf-8")
+    flat = " ".join(html.split())
+    for each in said[: findings.SHOWN]:
+        assert f'href="report-pages/{report.FINDINGS}#{each.anchor}">{each.title}</a>' in flat
+        assert each.sentence in flat
+        assert each.anchor in links(there).ids
+    assert html.index("What was found") < html.index("<table")
+    assert "](" not in there and "results.md" not in there  # nothing leads to pages that the report has not
 
 
 def test_claims_stand_in_their_page(page):

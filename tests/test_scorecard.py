@@ -1,6 +1,7 @@
 """The scorecard: effects over nulls worked out by hand, its picture, and the command with a stranger's routing."""
 
 import itertools
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from capsnb.evidence.scorecard import (
     frame,
     of_grid,
     of_plan,
+    of_sets,
     pairwise_alike,
     rank_correlations,
     scorecard,
@@ -64,7 +66,7 @@ def test_an_effect_is_the_number_less_its_null_seed_by_seed():
 
 def test_each_column_is_a_measure_that_capsnb_has():
     assert len({column.name for column in COLUMNS}) == len(COLUMNS)
-    for column in COLUMNS:
+    for column in (each for each in COLUMNS if not each.why):
         find(column.measure).settings(**column.settings)
         assert (column.value is None) == (column.measure == GROUPS)
         assert callable(column.null) or column.null in (UNTRAINED, CONTROLS, CHANCE)
@@ -113,7 +115,7 @@ def test_a_grid_in_the_evidence_store_is_a_card_without_any_training():
     cell = card[dead]["dead"]
     assert cell.values == {seed: each["dead capsules, %"] for seed, each in rows.items()}
     assert cell.sample.n == 5 and cell.decided and not card[revived]["dead"].decided
-    assert card["nobody"]["dead"] == Cell({}, {})
+    assert card["nobody"]["dead"] == Cell({}, {}, observation="starvation@1")
 
 
 def test_what_a_transformation_costs_stands_beside_the_mean_of_the_controls(plan, card):
@@ -127,6 +129,79 @@ def test_a_network_without_couplings_says_why_it_has_no_number(card):
     for name in ("certain", "keys", "same trees", "moves"):
         assert "coupling" in card["ConvNet, linear"][name].reason
     assert card["by agreement"]["moves"].sample.n == 3
+    assert {shown(card)["ConvNet, linear"][name] for name in ("certain", "keys", "same trees")} == {"no routing"}
+
+
+def test_each_set_of_images_has_controls_of_its_own(plan):
+    """Robustness is compared with the ConvNets of the same set, whatever stands on the page above."""
+    here, there = plan.settings["controls"]
+    apart = {"another set": {"networks": ["by agreement", there], "controls": [there]}}
+    both = replace(plan, settings=plan.settings | {"controls": (here,), "apart": apart})
+    page = of_sets(both, [column for column in COLUMNS if column.name == "lost by scale"])
+    cells = {name: each["lost by scale"] for name, each in page.card.items()}
+    assert page.controls == (here, there) and list(cells) == [here, "by agreement", there]
+    assert cells["by agreement"].nulls == cells[there].values == cells[there].nulls
+    assert cells[here].nulls == cells[here].values
+
+
+def test_what_asks_for_trainings_of_its_own_says_so_everywhere(plan):
+    (column,) = [column for column in COLUMNS if column.name == "transfer cost"]
+    card = scorecard(plan.specs, of_plan(plan), [column])
+    assert {each["transfer cost"].reason for each in card.values()} == {column.why}
+    assert "trainings of its own" in column.why
+
+
+def test_the_plan_declares_three_kinds_on_another_set_and_their_transfers():
+    whole = plans.plan("08", "long")
+    found = whole.settings["apart"]["Fashion-MNIST"]
+    assert len(found["networks"]) == 3 and found["controls"] == found["networks"][-1:]
+    for name in found["networks"]:
+        specs, same = whole.specs[name], whole.specs[name.removesuffix(", Fashion-MNIST")]
+        assert [spec.seed for spec in specs] == [0, 1, 2, 3, 4]
+        assert {spec.data.name for spec in specs} == {"fashion-mnist"} and specs[0].model == same[0].model
+    schemes = [name.partition("/")[2] for name in whole.settings["transfer"] if name.startswith("by agreement/")]
+    assert {"source", "base", "B1B", "B1B+", "A1B"} <= set(schemes)
+    assert len(whole.settings["transfer"]) == 3 * len(schemes)
+
+
+def test_a_cell_of_the_file_is_recomputed_from_lines_of_the_evidence_store(tmp_path):
+    """By hand: the runs that the row names, the observation's numbers, the untrained network's, Student's t."""
+    out, grid = tmp_path / "deep.csv", str(GRIDS / "resurrection.toml")
+    result = CliRunner().invoke(cli.main, ["scorecard", "--grid", grid, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(out, index_col=[0, 1])
+    row = table.loc[("decay on, moments kept", "dead")]
+    assert (row.source, row.observation, row.number) == ("resurrection.toml", "starvation@1", "dead capsules, %")
+    assert row.over == "untrained" and row.seeds == 5 and len(row.runs.split()) == 5
+    effects, levels = [], []
+    for run in row.runs.split():
+        lines = (
+            (GRIDS.parents[1] / "results" / "observations" / f"{run}.jsonl").read_text(encoding="utf-8").splitlines()
+        )
+        seen = [json.loads(line) for line in lines[1:]]
+        seen = [each for each in seen if f"{each['measure']}@{each.get('version')}" == row.observation]
+        (number,) = [each["values"][row.number] for each in seen if "null" not in each]
+        (null,) = [each["values"][row.number] for each in seen if each.get("null") == row.over]
+        effects.append(number - null)
+        levels.append(null)
+    half = 2.7764451 * np.std(effects, ddof=1) / 5**0.5  # t of 4 degrees of freedom at 97.5 %
+    assert row.effect == pytest.approx(np.mean(effects)) and row.null == pytest.approx(np.mean(levels))
+    assert (row.low, row.high) == pytest.approx((row.effect - half, row.effect + half), rel=1e-5)
+    assert "lost by warp" not in result.output  # no network of the grid has a number there
+
+
+def test_a_grid_without_cases_is_no_page():
+    grid = str(GRIDS / "phase.toml")
+    result = CliRunner().invoke(cli.main, ["scorecard", "--grid", grid])
+    assert result.exit_code != 0 and "has no cases" in result.output and "Traceback" not in result.output
+    both = ["--grid", grid, "--routing", "toy=capsnb.nn.routing:Attention"]
+    refused = CliRunner().invoke(cli.main, ["scorecard", *both])
+    assert refused.exit_code == 2 and "give one of the two" in refused.output
+
+
+def test_the_help_says_what_a_cell_is_traced_by():
+    text = CliRunner().invoke(cli.main, ["scorecard", "--help"]).output
+    assert all(word in text for word in ("source", "observation", "number", "over", "runs", "seeds", "null"))
 
 
 def test_a_table_has_effect_interval_null_and_the_reason(card):
@@ -139,7 +214,7 @@ def test_a_table_has_effect_interval_null_and_the_reason(card):
 def test_what_nobody_has_run_is_told_from_what_cannot_be_measured():
     column = Column("moves", "4 M", "starvation", at("dyr of the routing to classes, 0 to 1"), UNTRAINED, "dyr", "more")
     empty = {"a": {"moves": Cell({}, {})}, "b": {"moves": Cell({}, {}, "no coupling")}}
-    assert shown(empty) == {"a": {"moves": None}, "b": {"moves": "no coupling"}}
+    assert shown(empty) == {"a": {"moves": None}, "b": {"moves": "no routing"}}
     assert list(frame(empty).why) == ["not run", "no coupling"]
     assert rank_correlations(empty, [column, replace(column, paper="5 G")]) == []
 
@@ -158,10 +233,19 @@ def test_the_picture_tells_effects_from_what_is_open_or_missing():
     figure = plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], controls=("control",))
     (ax,) = figure.axes  # both groups in one
     texts = [text.get_text() for text in ax.texts]
-    assert texts[:4] == ["+.50", "", "-12", "none"] and {"Lin", "Gu"} <= set(texts)
+    assert texts[:4] == ["+.50", "", "-12", "no poses"] and {"Lin", "Gu"} <= set(texts)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["capsules", "control"]
     assert "interval excludes zero" in plot.describe(figure)
     assert len(plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], most=1).axes) == 2
+
+
+def test_a_turned_picture_has_measures_down_and_the_same_cells():
+    cells = {"control": {"a": None, "b": "no poses"}, "capsules": {"a": (0.5, True), "b": (-12.0, False)}}
+    (ax,) = plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], controls=("control",), turned=True).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["capsules", "control"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    placed = {text.get_position(): text.get_text() for text in ax.texts}
+    assert (placed[0, 0], placed[0, 1], placed[1, 0], placed[1, 1]) == ("+.50", "-12", "", "no poses")
 
 
 def test_the_command_adds_a_strangers_row_and_writes_every_cell(tmp_path):

@@ -221,45 +221,68 @@ def survey_results(number: str, profile: str, seeds: int | None, jobs: int | Non
 @NEEDS_PROJECT
 @click.option("--profile", type=click.Choice(PROFILES), default="long", show_default=True)
 @click.option("--routing", "routings", metavar="NAME=MODULE:CLASS", multiple=True, help="A row for your own, trained.")
+@click.option("--grid", "grids", type=file(exists=True), multiple=True, help="A row for each case of a recorded grid.")
 @click.option("--out", type=file(), help="Where to draw it (.png, .svg) or write every cell (.csv).")
 @JOBS
 @DATA
-def scorecard(profile: str, routings: tuple[str, ...], out: Path | None, jobs: int | None, data: Path | None) -> None:
+def scorecard(
+    profile: str,
+    routings: tuple[str, ...],
+    grids: tuple[Path, ...],
+    out: Path | None,
+    jobs: int | None,
+    data: Path | None,
+) -> None:
     """Print the scorecard: every network over its null in the measures of five papers, a star where zero is excluded.
 
     At long and full the evidence store has the numbers. A routing of your own is trained in place of agreement's, with
-    all seeds, measured and shown as a row of its own.
+    all seeds, measured and shown as a row of its own. With --grid the networks are those of the grids alone, which have
+    no controls.
+
+    A .csv has a row per cell: effect, interval (low, high), null and number of seeds, or why there is none; and what it
+    is traced by: source (notebook or grid), observation (measure, version, settings), number (which of its values),
+    over (which null), and runs, a file of results/observations for each seed.
 
     \b
     capsnb scorecard
     capsnb scorecard --routing sparse=my_routings:Sparse --out card.png
+    capsnb scorecard --grid notebooks/sweeps/competition.toml --out deep.csv
     """
     from capsnb import plot
-    from capsnb.evidence import plans
     from capsnb.evidence import scorecard as cards
-    from capsnb.evidence.columns import COLUMNS
 
     if out is not None and out.suffix not in (".png", ".svg", ".csv"):
         raise click.UsageError(f"--out {out}: a name that ends in .png, .svg or .csv is needed.")
+    if routings and grids:
+        raise click.UsageError(
+            "--routing adds a row to notebook 08's networks, --grid shows others: give one of the two."
+        )
     if routings:
         _show(routings)
-    plan = plans.plan("08", profile, data=data)
-    guests = [spec for name in plan.guests for spec in plan.specs[name]]
-    if failed := plan.train(guests, jobs=jobs, tell=lambda text: click.echo(text, err=True)) if guests else []:
-        raise click.ClickException(f"{len(failed)} trainings failed: {failed[0]}")
-    controls = plan.settings["controls"]
-    card = cards.scorecard(plan.specs, cards.of_plan(plan), controls=controls)
-    names = [column.name for column in COLUMNS]
-    print_columns(("", *names), [[name, *(_cell(cells[column]) for column in names)] for name, cells in card.items()])
+    page = cards.of_recorded(grids) if grids else _trained(profile, data, jobs)
+    names = [column.name for column in page.columns]
+    rows = [[name, *(_cell(cells[column]) for column in names)] for name, cells in page.card.items()]
+    print_columns(("", *names), rows)
     if out is not None:
         disk.make_folder(out.parent)
         with disk.replacing(out) as temporary:
             if out.suffix == ".csv":
-                cards.frame(card).to_csv(temporary)
+                page.frame().to_csv(temporary)
             else:
-                groups = [(column.name, column.author) for column in COLUMNS]
-                figure = plot.scorecard(cards.shown(card), groups, controls=controls)
+                figure = plot.scorecard(cards.shown(page.card), page.groups, controls=page.controls)
                 figure.savefig(temporary, format=out.suffix[1:], dpi=150)
+
+
+def _trained(profile: str, data: Path | None, jobs: int | None) -> Any:
+    """The page of notebook 08's plan, a reader's own routings trained."""
+    from capsnb.evidence import plans
+    from capsnb.evidence import scorecard as cards
+
+    plan = plans.plan("08", profile, data=data)
+    guests = [spec for name in plan.guests for spec in plan.specs[name]]
+    if failed := plan.train(guests, jobs=jobs, tell=lambda text: click.echo(text, err=True)) if guests else []:
+        raise click.ClickException(f"{len(failed)} trainings failed: {failed[0]}")
+    return cards.of_sets(plan)
 
 
 def _cell(cell: Any) -> str:

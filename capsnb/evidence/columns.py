@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from capsnb.measure.compactness import VALUES
@@ -13,7 +13,39 @@ from capsnb.measure.observe import UNTRAINED
 from capsnb.measure.protocol import GU, LIN, MITTERREITER, RENZULLI, TAWALBEH
 
 CONTROLS, CHANCE = "controls", "chance"
-Read = Callable[[Mapping[str, Any]], float]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The mean of the numbers at the ends of ways among a measure's values: names, places in lists.
+
+    nan where the measure found one of them not.
+    """
+
+    ways: tuple[tuple[str | int, ...], ...]
+
+    def __call__(self, values: Mapping[str, Any]) -> float:
+        return statistics.fmean(_end(values, way) for way in self.ways)
+
+    def __str__(self) -> str:
+        return ("mean of " if len(self.ways) > 1 else "") + "; ".join(" > ".join(map(str, way)) for way in self.ways)
+
+
+def _end(values: Mapping[str, Any], way: tuple[str | int, ...]) -> float:
+    found: Any = values
+    for step in way:
+        found = found[step]
+    return math.nan if found is None else float(found)
+
+
+def at(*way: str | int) -> Read:
+    """The number at the end of one way."""
+    return Read((way,))
+
+
+def mean_of(*names: str) -> Read:
+    """The mean of several numbers."""
+    return Read(tuple((name,) for name in names))
 
 
 @dataclass(frozen=True)
@@ -22,7 +54,8 @@ class Column:
 
     value: reads the number among the values of `measure`; None for GROUPS, whose number two seeds have. null: reads it
     there, too, or UNTRAINED, the number of the network as its seed draws it; CONTROLS, the mean of the plan's controls;
-    CHANCE, 0 by what the number is. up: what a number above its null says.
+    CHANCE, 0 by what the number is. up: what a number above its null says. why: there is no such measure of a trained
+    network, and why not.
     """
 
     name: str
@@ -33,28 +66,12 @@ class Column:
     unit: str
     up: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
 
     @property
     def author(self) -> str:
         """The first of the paper's."""
         return self.paper.split()[1]
-
-
-def at(*way: str | int) -> Read:
-    """The number at the end of a way: names, places in lists; nan where the measure found none."""
-
-    def read(values: Mapping[str, Any]) -> float:
-        found: Any = values
-        for step in way:
-            found = found[step]
-        return math.nan if found is None else float(found)
-
-    return read
-
-
-def mean_of(*names: str) -> Read:
-    """The mean of several numbers; nan where one of them is missing."""
-    return lambda values: statistics.fmean(at(name)(values) for name in names)
 
 
 GROUPS = "key groups"  # the measure whose values two seeds have between them
@@ -110,6 +127,16 @@ COLUMNS = (
         "poses follow shifts better than pixels do",
     ),
     Column(
+        "transfer cost",
+        LIN,
+        "",
+        None,
+        CHANCE,
+        "points",
+        "layers learned elsewhere serve less well than layers learned here",
+        why="not measurable here: it asks for trainings of its own, which the plan declares",
+    ),
+    Column(
         "keys",
         RENZULLI,
         "keys",
@@ -162,4 +189,41 @@ COLUMNS = (
         )
         for name in ("rotation", "shifts", "scale")
     ),
+    *(
+        Column(
+            f"lost by {name}",
+            GU,
+            "warp by place",
+            at(f"points lost by {name}, near"),
+            CONTROLS,
+            "points",
+            "more accuracy is lost than by networks without capsules",
+        )
+        for name in ("shear", "warp")
+    ),
+    Column(
+        "warp elsewhere",
+        GU,
+        "warp by place",
+        at("points lost by warp, far"),
+        at("points lost by warp, near"),
+        "points",
+        "a warped digit is lost more often where no digit of the training lay",
+    ),
+)
+# where no network without capsules stands beside and the survey alone was taken: costs for themselves, and compactness
+# over the untrained network's
+SURVEYED: dict[str, Any] = {
+    "measure": "compactness",
+    "value": at("compactness, mean of six factors, nats"),
+    "null": UNTRAINED,
+    "settings": {},
+}
+ALONE = tuple(
+    replace(each, **SURVEYED)
+    if each.name == "compact"
+    else replace(each, null=CHANCE)
+    if each.null == CONTROLS
+    else each
+    for each in COLUMNS
 )

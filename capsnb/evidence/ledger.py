@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from capsnb.evidence import records
+from capsnb.evidence import findings, records
 from capsnb.evidence.notebook_files import PATTERN, load, outputs
 from capsnb.evidence.notebooks import duration
 from capsnb.evidence.tables import MIME, current
@@ -260,16 +260,23 @@ def _mean(values: Sequence[float]) -> str:
 def filled(readme: Path, notebooks: Path) -> dict[Path, str]:
     """The README with the summary and, in `LEDGER` beside it, the whole ledger, each between its marks.
 
+    Where `findings.PAGE` lies beside it, the README has what that opens with, too.
     What `capsnb results` writes; ValueError where the marks are missing.
     """
     texts = {}
     for file, table in ((readme, summary(notebooks)), (readme.parent / LEDGER, whole(notebooks))):
-        text = file.read_text(encoding="utf-8")
-        start, end = text.find(MARKS[0]), text.find(MARKS[1])
-        if start < 0 or end < start:
-            raise ValueError(f"{file} lacks the marks {MARKS[0]} and {MARKS[1]}.")
-        texts[file] = f"{text[:start]}{MARKS[0]}\n{table}\n{text[end:]}"
+        texts[file] = _between(MARKS, file, file.read_text(encoding="utf-8"), table)
+    if (page := readme.parent / findings.PAGE).exists():
+        opening = findings.opening(page.read_text(encoding="utf-8"))
+        texts[readme] = _between(findings.MARKS, readme, texts[readme], f"\n{opening}\n")
     return texts
+
+
+def _between(marks: tuple[str, str], file: Path, text: str, new: str) -> str:
+    start, end = map(text.find, marks)
+    if start < 0 or end < start:
+        raise ValueError(f"{file} lacks the marks {marks[0]} and {marks[1]}.")
+    return f"{text[:start]}{marks[0]}\n{new}\n{text[end:]}"
 
 
 def _read(notebooks: Path) -> Iterator[tuple[Path, nbformat.NotebookNode]]:

@@ -1,6 +1,7 @@
 """The report on executed notebooks: an index, and a page for each that is readable offline."""
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -8,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from capsnb.disk import make_folder, replacing
-from capsnb.evidence import ledger, notebooks, tables
+from capsnb.evidence import findings, ledger, notebooks, tables
 from capsnb.evidence.notebook_files import ERROR_MARK, EXPECTED, PATTERN, load, outputs, strip
 from capsnb.evidence.offline import ASSETS, cells, prose, readable
-from capsnb.installation import extra
+from capsnb.installation import extra, has_project, project
 
 with extra("notebooks"):
     import jinja2
     import nbformat
+    from bs4 import BeautifulSoup
     from markupsafe import Markup
     from pygments.formatters import HtmlFormatter
 
 NOT_SHOWN = {"injected-parameters", ERROR_MARK}
 ITALICS = re.compile(r"\*[^*].*\*", re.DOTALL)
 FAILED = "failed-cell"  # its anchor
+FINDINGS = "findings.html"  # in the folder of pages
+LINK = re.compile(r"\[([^]]+)\]\(([^)]+)\)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def write(source: Path, target: Path) -> Path:
     """Write the report on the notebooks of a folder, an index and a page for each, and return where the index lies.
 
     The pages lie beside it: those of report.html in report-pages. A notebook that cannot be read has a sentence in the
-    index. Raises FileNotFoundError when the folder has no executed notebook.
+    index, which opens with the project's findings where there is a project. Raises FileNotFoundError when the folder
+    has no executed notebook.
     """
     target = target.resolve()
     folder = target.with_name(f"{target.stem}-pages")
@@ -84,8 +89,15 @@ def write(source: Path, target: Path) -> Path:
         with replacing(folder / page.name) as fresh:
             fresh.write_text(html, encoding="utf-8")
     everything = [row for page in pages for row in page.rows]
+    opening = ""
+    if has_project() and (file := project() / findings.PAGE).exists():
+        opening, body = _findings(file, f"{folder.name}/")
+        html = templates.get_template("findings.html.j2").render(body=Markup(body), index=f"../{target.name}")
+        with replacing(folder / FINDINGS) as fresh:
+            fresh.write_text(html, encoding="utf-8")
     html = templates.get_template("report.html.j2").render(
         pages=pages,
+        opening=Markup(opening),
         folder=folder.name,
         summary=summary,
         counted=ledger.counted(everything),
@@ -94,6 +106,25 @@ def write(source: Path, target: Path) -> Path:
     with replacing(target) as fresh:
         fresh.write_text(html, encoding="utf-8")
     return target
+
+
+def _findings(file: Path, folder: str) -> tuple[str, BeautifulSoup]:
+    """What the index opens with, and the page of findings that it leads to, with their picture inside."""
+    text = file.read_text(encoding="utf-8")
+    drawn = findings.picture(text)
+    picture = f"data:image/png;base64,{b64encode((file.parent / drawn.file).read_bytes()).decode()}"
+
+    def inside(link: re.Match[str]) -> str:
+        """A link that leads somewhere in the report; of others the words alone."""
+        shown, address = link.groups()
+        address = picture if address == drawn.file else address.replace(f"{file.name}#", f"{folder}{FINDINGS}#")
+        return f"[{shown}]({address})" if address == picture or "#" in address else shown
+
+    page = BeautifulSoup(prose(LINK.sub(inside, text)), "html.parser")
+    anchors = {each.title: each.anchor for each in findings.findings(text)}
+    for heading in page.find_all("h2"):
+        heading["id"] = anchors.get(heading.get_text(), heading["id"])
+    return prose(LINK.sub(inside, findings.opening(text, ""))), page
 
 
 def read(path: Path) -> Page:

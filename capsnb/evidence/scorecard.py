@@ -15,29 +15,49 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from capsnb.evidence.columns import COLUMNS, CONTROLS, Column, Read
+from capsnb.evidence.columns import ALONE, COLUMNS, CONTROLS, Column, Read
 from capsnb.evidence.plans import Plan
-from capsnb.evidence.sweep import Grid
+from capsnb.evidence.sweep import Grid, read_grid
 from capsnb.evidence.verdicts import Sample, holm, sample
 from capsnb.measure.dictionary import grouped_alike
 from capsnb.measure.observe import UNTRAINED, observe
+from capsnb.measure.protocol import find
+from capsnb.training.runs import run_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BySeed = dict[int, float]
 Values = dict[int, Mapping[str, Any]]  # seed -> what a measure says
-Look = Callable[..., Values]  # (network, measure, null=..., **settings)
+
+
+class Seen(NamedTuple):
+    """What a measure says of a network's runs: names of the runs, and values, by seed; and what the store calls it."""
+
+    runs: dict[int, str]
+    values: Values
+    observation: str
+
+
+Look = Callable[..., Seen]  # (network, measure, null=..., **settings)
 
 
 class Cell(NamedTuple):
-    """A network in a column: numbers and nulls by seed, the sample of their differences, or why there are none."""
+    """A network in a column: numbers and nulls by seed, the sample of their differences, or why there are none.
+
+    runs: seed -> the run that was measured, whose file in the evidence store has the number. observation: the measure,
+    its version and its settings, "starvation@1", as the store has them.
+    """
 
     values: BySeed
     nulls: BySeed
     reason: str = ""
+    runs: Mapping[int, str] = MappingProxyType({})
+    observation: str = ""
 
     @property
     def sample(self) -> Sample:
@@ -60,10 +80,12 @@ def of_plan(plan: Plan) -> Look:
     """
     live, sizes = replace(plan, stored=False), plan.settings.get("sizes", {})
 
-    def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Values:
+    def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Seen:
         source = live if network in plan.guests else plan
-        found = source.observe(network, measure, null=null, **sizes.get(measure, settings))
-        return {seed: each.values for seed, each in found.items()}
+        settings = sizes.get(measure, settings)
+        found = source.observe(network, measure, null=null, **settings)
+        named = {spec.seed: run_name(spec, plan.data_dir) for spec in plan.specs[network] if spec.seed in found}
+        return Seen(named, {seed: each.values for seed, each in found.items()}, find(measure).column(**settings))
 
     return look
 
@@ -71,11 +93,13 @@ def of_plan(plan: Plan) -> Look:
 def of_grid(grid: Grid, name: Callable[[Mapping[str, Any]], str]) -> Look:
     """What the evidence store has of a grid's networks, called as `name` makes it of their settings."""
 
-    def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Values:
+    def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Seen:
         wanted = [(each, spec) for each, spec in zip(grid.settings, grid.specs, strict=True) if name(each) == network]
         specs = [spec for _, spec in wanted]
         found = observe(specs, measure, recorded=True, partial=True, null=null, **settings)
-        return {spec.seed: each.values for spec, each in zip(specs, found, strict=True) if each is not None}
+        there = {spec: each.values for spec, each in zip(specs, found, strict=True) if each is not None}
+        values = {spec.seed: each for spec, each in there.items()}
+        return Seen({spec.seed: run_name(spec) for spec in there}, values, find(measure).column(**settings))
 
     return look
 
@@ -97,19 +121,78 @@ def scorecard(
     return card
 
 
+class Page(NamedTuple):
+    """A card with what it takes to show it: its columns, the controls below a line, network -> notebook or grid."""
+
+    card: Card
+    columns: Sequence[Column]
+    controls: tuple[str, ...]
+    sources: Mapping[str, str]
+
+    def frame(self) -> pd.DataFrame:
+        return frame(self.card, self.columns, sources=self.sources)
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """The columns with their papers' authors, as `plot.scorecard` takes them."""
+        return [(column.name, column.author) for column in self.columns]
+
+
+def of_sets(plan: Plan, columns: Sequence[Column] = COLUMNS) -> Page:
+    """The networks of a plan beside its controls, then those on each other set of images beside that set's own.
+
+    plan.settings["apart"]: set -> {"networks": ..., "controls": ...}.
+    """
+    look, apart = of_plan(plan), plan.settings.get("apart", {}).values()
+    elsewhere = {name for each in apart for name in each["networks"]}
+    controls = tuple(plan.settings["controls"])
+    card = scorecard([name for name in plan.specs if name not in elsewhere], look, columns, controls=controls)
+    for each in apart:
+        card |= scorecard(each["networks"], look, columns, controls=each["controls"])
+        controls += tuple(each["controls"])
+    return Page(card, columns, controls, dict.fromkeys(card, f"notebook {plan.notebook} at {plan.profile}"))
+
+
+def of_recorded(files: Iterable[Path]) -> Page:
+    """What the evidence store has of grids' cases, a row each, without controls, in the columns that have a number.
+
+    Raises ValueError for a grid without cases, and as `read_grid`.
+    """
+    card: Card = {}
+    sources: dict[str, str] = {}
+    for file in files:
+        grid = read_grid(file)
+        if not all("case" in each for each in grid.settings):
+            raise ValueError(f"{file} has no cases, of which a scorecard has a row each.")
+        cases = list(dict.fromkeys(map(_case, grid.settings)))
+        card |= scorecard(cases, of_grid(grid, _case), ALONE)
+        sources |= dict.fromkeys(cases, file.name)
+    columns = [each for each in ALONE if any(cells[each.name].sample.n for cells in card.values())]
+    return Page(card, columns, (), sources)
+
+
+def _case(settings: Mapping[str, Any]) -> str:
+    return settings["case"]
+
+
 def _numbers(look: Look, network: str, column: Column) -> Cell:
-    found = look(network, column.measure, **column.settings)
+    if column.why:
+        return Cell({}, {}, column.why)
+    seen = look(network, column.measure, **column.settings)
+    found, empty = seen.values, Cell({}, {}, "", seen.runs, seen.observation)
     if reasons := [each["reason"] for each in found.values() if "reason" in each]:
-        return Cell({}, {}, reasons[0])
+        return empty._replace(reason=reasons[0])
     read, null = column.value, column.null
     if read is None:
-        return Cell(values := pairwise_alike(found), dict.fromkeys(values, 0.0))
+        return empty._replace(values=(alike := pairwise_alike(found)), nulls=dict.fromkeys(alike, 0.0))
     values = _finite(read, found)
     if found and not values:
-        return Cell({}, {}, f"{column.measure} finds nothing to count")
+        return empty._replace(reason=f"{column.measure} finds nothing to count")
     if null == UNTRAINED:
-        return Cell(values, _finite(read, look(network, column.measure, null=UNTRAINED, **column.settings)))
-    return Cell(values, _finite(null, found) if callable(null) else dict.fromkeys(values, 0.0))
+        before = look(network, column.measure, null=UNTRAINED, **column.settings).values
+        return empty._replace(values=values, nulls=_finite(read, before))
+    nulls = _finite(null, found) if isinstance(null, Read) else dict.fromkeys(values, 0.0)
+    return empty._replace(values=values, nulls=nulls)
 
 
 def _finite(read: Read, found: Mapping[int, Mapping[str, Any]]) -> BySeed:
@@ -141,14 +224,25 @@ def _means(several: Sequence[BySeed]) -> BySeed:
     return {seed: statistics.fmean(each[seed] for each in several) for seed in sorted(shared)}
 
 
-def frame(card: Card) -> pd.DataFrame:
-    """A row per network and column: "effect", the ends of its interval ("low", "high"), "null", "seeds", and "why"
-    where there is no number."""
+NUMBERS = ("effect", "low", "high", "null", "seeds")  # of a row of `frame`
+
+
+def frame(
+    card: Card, columns: Sequence[Column] = COLUMNS, *, sources: Mapping[str, str] = MappingProxyType({})
+) -> pd.DataFrame:
+    """A row per network and column: `NUMBERS`, the effect with the ends of its interval, and "why" where there is none.
+
+    And what it is traced by: "source", its network's among `sources`; "observation", the measure, its version and its
+    settings; "number", which of its values; "over", which null; "runs", the names of the evidence store's files of all
+    seeds, in one text.
+    """
     import pandas as pd
 
-    rows = {}
+    rows, known = {}, {column.name: column for column in columns}
     for name, cells in card.items():
         for column, cell in cells.items():
+            if column not in known:
+                continue
             found = cell.sample
             low, high = found.interval or (None, None)
             null = statistics.fmean(cell.nulls.values()) if cell.nulls else None
@@ -161,15 +255,35 @@ def frame(card: Card) -> pd.DataFrame:
                 "null": null,
                 "seeds": found.n,
                 "why": why,
+                "source": sources.get(name, ""),
+                "observation": cell.observation,
+                "number": str(known[column].value or ""),
+                "over": str(known[column].null),
+                "runs": " ".join(cell.runs[seed] for seed in sorted(cell.runs)),
             }
     return pd.DataFrame(rows).T.rename_axis(["network", "measure"])
 
 
+WORDS = {  # what a reason speaks of -> what a cell has room for
+    "trainings of its own": "trainings",
+    "decoder": "no decoder",
+    "distribution": "no shares",
+    "coupling": "no routing",
+    "capsule layers": "no layers",
+    "room": "no room",
+    "nothing to count": "no count",
+}
+
+
 def shown(card: Card) -> dict[str, dict[str, tuple[float, bool] | str | None]]:
-    """What `plot.scorecard` draws: (effect, zero excluded), why there is none, or None where it was not run."""
+    """What `plot.scorecard` draws: (effect, zero excluded), one of `WORDS` where there is none, None: not run."""
+
+    def word(reason: str) -> str | None:
+        return next((short for part, short in WORDS.items() if part in reason), "none") if reason else None
+
     return {
         name: {
-            column: (cell.sample.mean, cell.decided) if cell.sample.n else cell.reason or None
+            column: (cell.sample.mean, cell.decided) if cell.sample.n else word(cell.reason)
             for column, cell in cells.items()
         }
         for name, cells in card.items()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from capsnb.data import ImageSet, Split
 from capsnb.data.pixels import centre, ink_box, rotate_shear_scale, warp, window
 from capsnb.data.transforms import Affine, Translated, counters
-from capsnb.measure.protocol import GU, measurement
+from capsnb.measure.protocol import GU, first, measurement
 from capsnb.measure.robustness import derived_split, percent
 
 WARP = ("rotation", "shear", "scale")
@@ -87,6 +87,44 @@ def parts(data: ImageSet, *, images: int) -> dict[str, Split]:
             moved, room = placed(made, above * unit, up_to * unit)
             found[f"{distortion}, {place}"] = Split(moved, test.labels[room])
     return found
+
+
+NEAR, FAR = "near", "far"
+
+
+def near_and_far(data: ImageSet, *, images: int) -> dict[str, Split]:
+    """The first test images, each distortion where digits of the training lay and shifted: "shear, near" and so on.
+
+    For sets whose digits lie in the middle of their own canvas. Far: by more than 1/14 and at most 1/7 of the canvas,
+    along one axis at least, 3 or 4 pixels of 28. The same digits in every set: those that have room, however distorted.
+    Raises ValueError for images that are not square, for pairs, and where no digit has room.
+    """
+    split, (_, size, width) = first(data.test, images), data.image_shape
+    if size != width:
+        raise ValueError(f"images of {size} x {width} pixels are not square, as those that are distorted must be")
+    made = {name: distorted(split.images, names, size) for name, names in DISTORTIONS.items()}
+    moved = {name: placed(each, size // 14, size // 7) for name, each in made.items()}
+    room = torch.stack([fits for _, fits in moved.values()]).all(0)
+    if not room.any():
+        raise ValueError("no image has room to be shifted: its ink reaches the border")
+    labels = split.labels[room]
+    found = {f"{name}, {NEAR}": Split(each[room], labels) for name, each in made.items()}
+    return found | {f"{name}, {FAR}": Split(each[room[fits]], labels) for name, (each, fits) in moved.items()}
+
+
+@measurement("warp by place", paper=GU)
+def warp_by_place(model: nn.Module, data: ImageSet, *, images: int = 500) -> dict[str, float]:
+    """Percent right of each set of `near_and_far`, and what distortions cost: "points lost by shear, near" and so on,
+    against the undistorted digits at the same places; "digits", how many of the images have room."""
+    sets = near_and_far(data, images=images)
+    right = {name: percent(model, split) for name, split in sets.items()}
+    lost = {
+        f"points lost by {name}, {place}": right[f"none, {place}"] - right[f"{name}, {place}"]
+        for name in DISTORTIONS
+        for place in (NEAR, FAR)
+        if name != "none"
+    }
+    return right | lost | {"digits": len(sets[f"none, {NEAR}"])}
 
 
 @measurement("affine parts", paper=GU)
