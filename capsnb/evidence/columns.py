@@ -134,7 +134,7 @@ COLUMNS = (
         CHANCE,
         "points",
         "layers learned elsewhere serve less well than layers learned here",
-        why="not measurable here: it asks for trainings of its own, which the plan declares",
+        why="not measurable here: it asks for trainings of its own, which notebook 02 has",
     ),
     Column(
         "keys",

@@ -12,10 +12,6 @@ even couplings, whose difference is what routing does, and the ConvNet of their 
 stand. A step takes what it takes on MNIST, 0.1 s of agreement (195 steps of seed 100; no epoch was finished): 15
 networks, about ten epochs each, some 3 core-hours.
 
-Transfer (notebook 02's schemes) is no measure of a trained network: it asks for nine trainings of each network and
-seed. `transfers` declares them for the same three kinds, as `settings["transfer"]`; at 0.1 s a step and 1,560 steps
-each, 135 networks take some 5 core-hours.
-
 Said before any of these numbers was looked at: where dead capsules were revived, the routings between hidden layers
 move more than where they stayed dead ("revived, hidden": over the untrained networks, five seeds that the evidence
 store has); and REM's couplings are less even than agreement's ("REM, certain").
@@ -27,9 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from capsnb.data import Augment, DataSpec
-from capsnb.data.transforms import Pairs
 from capsnb.evidence.columns import COLUMNS
-from capsnb.measure import transfer
 from capsnb.measure.survey import surveyed
 from capsnb.nn.em import EM
 from capsnb.nn.models import (
@@ -56,7 +50,6 @@ CONTROLS = ("ConvNet, lengths", "ConvNet, linear", "ConvNet, averaged")
 FASHION = "Fashion-MNIST"
 FASHION_TARGET = 0.88
 TELLING = (AGREEMENT, "not routed", "ConvNet, lengths")  # what routing does, and what capsules do
-PAIRS = DataSpec(name="mnist", crop=20, derive=Pairs(size=28, train=20_000, validation=1_000, test=2_000))
 DECAY = 1e-3  # coupled, on every weight: what notebook 04's grids kill capsules with
 AVERAGE = Uniform(value="1/I")
 CONVOLVED = {"width": 64, "kernel": 9, "stride": 3, "padding": 0, "types": 4, "layers": ((8, 3, 2),)}
@@ -101,7 +94,6 @@ def content(profile: str) -> dict[str, Any]:
             "sizes": sizes,
             "controls": tuple(name for name in CONTROLS if name in variants),
             "apart": apart,
-            "transfer": transfers(variants) if apart else {},
         },
     }
 
@@ -117,16 +109,6 @@ def fashioned(variants: dict[str, Spec]) -> dict[str, Spec]:
     for name in TELLING:
         recipe = replace(variants[name].recipe, target_accuracy=FASHION_TARGET)
         found[on_fashion(name)] = replace(variants[name], data=DataSpec(name="fashion-mnist"), recipe=recipe)
-    return found
-
-
-def transfers(variants: dict[str, Spec]) -> dict[str, Spec]:
-    """network/scheme -> Spec, of the most telling kinds, for five epochs on either half of the pairs of digits."""
-    halves, found = transfer.domains(PAIRS), {}
-    for name in TELLING:
-        recipe = replace(variants[name].recipe, epochs=5, target_accuracy=None)
-        schemes = transfer.schemes(replace(variants[name], recipe=recipe), halves)
-        found |= {f"{name}/{scheme}": spec for scheme, spec in schemes.items()}
     return found
 
 
