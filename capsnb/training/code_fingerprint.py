@@ -41,7 +41,7 @@ def digest(data: Any) -> str:
 
 def code_fingerprint(value: Any) -> str | None:
     """Twelve hex digits for the code of all classes in a configuration that are not capsnb's; None without such."""
-    kinds = sorted({kind for kind in _classes(value) if _package(kind) not in OTHERS}, key=str)
+    kinds = sorted({kind for kind in _classes(value) if _package(kind) not in OTHERS}, key=_name)
     if not kinds:
         return None
     reader = _Reader({_package(kind) for kind in kinds}, _bytecode)
@@ -160,6 +160,11 @@ def _classes(value: Any) -> Iterator[type]:
 
 def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
+
+
+def _name(kind: type) -> str:
+    # keys on disk rest on this order: by another one, classes of a module and of its sub-module would change places
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _inside(cell: Any) -> Any:
