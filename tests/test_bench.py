@@ -9,10 +9,12 @@ import torch
 from torch.testing import assert_close
 
 import jobs
+import routing
 import speed
 import stopwatch
 import textbook
 import textbook_em
+from capsnb.measure.routing_cost import Cost
 from capsnb.nn import losses
 from capsnb.nn.layers import RoutedCapsules
 from capsnb.nn.models import ZOO, CapsNetConfig, MatrixCapsNetConfig, StridedStem
@@ -148,3 +150,19 @@ def test_busy_processes_are_there_for_the_block_alone():
     with jobs.busy(2) as others:
         assert len(others) == 2 and all(each.poll() is None for each in others)
     assert all(each.poll() is not None for each in others)
+
+
+def test_exponents_of_a_routing_layer_are_those_of_its_times(monkeypatch):
+    """Times that grow with n squared and with d, of both layers: 2 and 1 in every round."""
+
+    def measured(sizes, *, rounds, batch):
+        costs = [Cost(seconds=n**2 * d * batch, kept=1, parameters=1) for n, d in sizes]
+        return {"agreement": costs, "attention": costs}
+
+    monkeypatch.setattr(routing.routing_cost, "measure_together", measured)
+    found = routing.timed([2, 4, 8], [16, 32], rounds=2, batch=3)
+    assert list(found) == ["agreement-n", "agreement-d", "attention-n", "attention-d"]
+    assert found["attention-n"]["sizes"] == [2, 4, 8]
+    assert found["attention-n"]["seconds"] == [[3 * n**2 * 8 for n in (2, 4, 8)]] * 2
+    assert found["agreement-n"]["exponents"] == pytest.approx([2, 2])
+    assert found["agreement-d"]["exponents"] == pytest.approx([1, 1])

@@ -581,6 +581,7 @@ STEMS = {
     "capsnet": {"channels": 4, "kernel": 4, "types": 3, "dim": 2, "depth": 2},
     "global": {
         "widths": (3, 5), "kernels": (3, 2, 2), "strides": (1, 2, 2), "capsules": 4, "dim": 3, "pointwise": False,
+        "standard": (0.06, 0.2),
     },
 }  # fmt: skip
 ROUTINGS = {
@@ -679,6 +680,24 @@ def test_a_wrong_value_is_named(name, bad, said):
 def test_a_stem_of_unequal_lists_is_named():
     with pytest.raises(ValueError, match="kernels"):
         DepthwiseStem(widths=(3, 4), kernels=(3, 3), strides=(1, 1, 2))
+
+
+def test_standardised_pixels_are_what_the_stem_sees():
+    """The network on pixels (x - mean) / deviation is the plain one on pixels that were changed by hand."""
+    plain = TINY["global"]
+    changed = replace(plain, stem=replace(plain.stem, standard=(0.25, 0.5)))
+    one, other = make(plain).eval(), make(changed).eval()
+    pixels = images_for(plain)
+    with torch.no_grad():
+        poses = other(pixels).poses
+        by_hand = one.through((*one.stages, "primary", *one.layers), (pixels - 0.25) / 0.5)
+    assert_close(poses, by_hand)
+
+
+@pytest.mark.parametrize("standard", [(0.1,), (0.1, 0.0), (0.1, -1.0)])
+def test_a_deviation_is_above_zero(standard):
+    with pytest.raises(ValueError, match=r"standard = .*\(mean, deviation\) of pixels, the deviation above 0"):
+        DepthwiseStem(standard=standard)
 
 
 def test_lengths_are_the_scores():
