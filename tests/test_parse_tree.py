@@ -1,6 +1,7 @@
 """Parse-tree statistics of Mitterreiter et al. 2023: known answers, slow loops, refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -125,6 +126,19 @@ def test_no_target_or_one_leaves_no_choice():
     assert dynamics(source, lonely, Conventions("live", "live", "all")) == (2, 0.0, 0.0)
     dead = layer(mean=(0.0, 0.0), std=(0.0, 0.0), coupling_std=std)
     assert dynamics(dead, lonely, Conventions("all", "all", "live")) == (0, 0.0, 0.0)
+
+
+def test_what_dead_parents_get_by_hand():
+    """Of three children one is dead; of four parents the last two are. The living give them 0.3 and 0.5 of all."""
+    source = layer("caps1", (0.5, 0.4, 0.0), (0.1, 0.1, 0.0), torch.zeros(3, 4))
+    coupling = torch.tensor([[0.6, 0.1, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 1.0, 0.0]])
+    source = replace(source, coupling_mean=2 * coupling)  # whatever they add up to
+    target = layer("caps2", (0.5, 0.2, 0.0, 0.01), (0.1, 0.2, 0.0, 0.01))
+    assert parse_tree.lost(source, target) == pytest.approx((0.3 + 0.5) / 2)
+    silent = replace(source, norm_mean=torch.zeros(3), norm_std=torch.zeros(3))
+    assert math.isnan(parse_tree.lost(silent, target))
+    with pytest.raises(ValueError, match="caps2 is the last layer"):
+        parse_tree.lost(replace(target, coupling_mean=None), source)
 
 
 # --- activation

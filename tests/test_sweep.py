@@ -573,6 +573,8 @@ def test_invariance_of_silent_layers_is_none(folder):
     kept = sweep.find("invariance")(model, data)["kept"]
     assert kept[1:] == [None, None]
     assert -1 < kept[0] < 1
+    lost = sweep.find("dead parents")(model, data)
+    assert lost["dead"][0] == 1 and lost["given"] == [1.0, None]
 
 
 def test_pictures_have_no_cell_in_a_table_of_rows(monkeypatch, tmp_path):

@@ -223,6 +223,18 @@ def tree(model: nn.Module, data: ImageSet) -> dict[str, list]:
     }
 
 
+@measurement("dead parents", paper=MITTERREITER)
+def dead_parents(model: nn.Module, data: ImageSet) -> dict[str, list]:
+    """Over the test images, for each layer that routes: "dead", the share of its parents that are dead, and "given",
+    the share of its living capsules' coupling that goes to them; None where the whole layer is dead."""
+    layers = parse_tree.trace(model, _batches(model, data, None, size=500), thresholds=())
+    given = [parse_tree.lost(*pair) for pair in itertools.pairwise(layers)]
+    return {
+        "dead": [float(layer.dead().double().mean()) for layer in layers[1:]],
+        "given": [None if math.isnan(share) else share for share in given],
+    }
+
+
 TURNED = "first capsules keep of a turn, share", "class capsules keep of a turn, share"
 
 

@@ -185,6 +185,18 @@ def dynamics(layer: Layer, following: Layer, conventions: Conventions = TABLE_1)
     return Dynamics(int(live.sum()), rate, reach * rate)
 
 
+def lost(layer: Layer, following: Layer) -> float:
+    """The share of its coupling that a living capsule of a layer gives to dead ones of `following`, mean over both
+    capsules and images, 0 to 1; NaN where all of the layer is dead. As many as are dead get it where routing is even.
+
+    Raises ValueError for the last layer.
+    """
+    if layer.coupling_mean is None:
+        raise ValueError(f"{layer.name} is the last layer: nothing is routed from it.")
+    given = layer.coupling_mean[~layer.dead()]
+    return float((given[:, following.dead()].sum(1) / given.sum(1)).mean())  # of none: NaN
+
+
 def activation(layer: Layer, threshold: float) -> Activation:
     """Norms, active and dead capsules of one layer; Table 2 of the paper. threshold: one that was traced."""
     if threshold not in layer.active:
