@@ -16,6 +16,7 @@ import torch
 from capsnb.evidence.plans import plan
 from capsnb.installation import project
 from capsnb.measure import routing_cost
+from capsnb.training.cpu_settings import keep_pages
 from capsnb.training.provenance import circumstances
 from speed import save
 
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file; results/bench_routing.json at long")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_pages()  # as trainings do: else new pages of memory cost more than the sums
     settings = plan("04", given.profile).settings
     out = given.out or (project() / "results" / "bench_routing.json" if given.profile == "long" else None)
     record = circumstances() | {"threads": 1, "batch": given.batch, "few": FEW, "short": SHORT}
