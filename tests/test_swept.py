@@ -54,6 +54,21 @@ def test_who_died_and_was_seen_again():
     assert [swept.came_back(life(*each)) for each in rows] == [1, 0]
 
 
+def test_a_training_and_what_went_on_from_its_end_are_one():
+    """Three of four are dead at the end of two epochs, two of them are back an epoch later, one returns and dies."""
+    whole = swept.joined(life((0, 0, 0, 0), (1, 1, 1, 0)), life((0, 0, 0, 0), (0, 0, 1, 0)))
+    assert whole["epoch"] == [1, 2, 3, 4]
+    assert swept.returned(whole, 2) == (3, 2)
+
+
+def test_who_is_dead_where_a_network_is_first_right():
+    series = life((0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 1))
+    curve = {"validation accuracy": [0.5, 0.992, 0.99]}
+    assert swept.dead_when_right(series, curve, 99.2) == (2, 25.0)
+    assert swept.dead_when_right(series, curve, 50) == (1, 0.0)
+    assert swept.dead_when_right(series, curve, 99.3) is None
+
+
 def test_numbers_of_the_dead_and_of_the_living():
     series = life((0, 0, 0, 0), (1, 0, 0, 1), (0, 0, 0, 0), (0, 0, 0, 0))
     values = [[[n, n + 1], [n + 2, n + 3], [100]] for n in (0, 10, 20, 30)]

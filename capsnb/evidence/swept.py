@@ -68,6 +68,28 @@ def returned(life: Series, at: float) -> tuple[int, int]:
     return sum(before), sum(was and not now for was, now in zip(before, after, strict=True))
 
 
+def joined(first: Series, then: Series) -> dict[str, list]:
+    """Epochs and deaths of a training and of the one that went on from its end, as of one."""
+    end = first["epoch"][-1]
+    return {
+        "epoch": [*first["epoch"], *(end + each for each in then["epoch"])],
+        "dead": [*first["dead"], *then["dead"]],
+    }
+
+
+def dead_when_right(life: Series, curve: Series, level: float) -> tuple[float, float] | None:
+    """Where `level` percent of the validation images are first right: the epoch, and percent of hidden capsules dead.
+
+    life, curve: of one training, with the same records. None where it never is as right.
+    """
+    right = curve["validation accuracy"]
+    place = next((place for place, share in enumerate(right) if 100 * share >= level - 1e-9), None)
+    if place is None:
+        return None
+    hidden = sum(map(len, life["dead"][place][1:-1]))
+    return life["epoch"][place], 100 * dead_hidden(life)[place] / hidden
+
+
 def came_back(life: Series) -> int:
     """How many hidden capsules died and were seen alive again, over a series of `life`: a lower bound.
 
