@@ -44,9 +44,10 @@ def test_ranges_of_poses_and_activations_by_a_loop_over_images(model, digits):
         kinds["activations"].setdefault(label, []).append(output.scores[0, label].item())
     for kind, values in kinds.items():
         low, high = ([end(values[label]) for label in range(10)] for end in (min, max))
-        assert found[kind]["low"] == pytest.approx(low, abs=1e-6)
-        assert found[kind]["high"] == pytest.approx(high, abs=1e-6)
-        assert found[kind]["alpha"] == pytest.approx([min(low), max(high)], abs=1e-6)
+        # float32 adds fifty images in another order than one: some 10 units in the last place on some CPUs
+        assert found[kind]["low"] == pytest.approx(low, abs=5e-6)
+        assert found[kind]["high"] == pytest.approx(high, abs=5e-6)
+        assert found[kind]["alpha"] == pytest.approx([min(low), max(high)], abs=5e-6)
 
 
 def test_with_all_dimensions_in_turn_the_curve_is_that_of_all_perturbed_pictures(model, digits):

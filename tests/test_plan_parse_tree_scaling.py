@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from helpers import changes
 
-from capsnb.evidence import plans
+from capsnb.evidence import plans, published
 from capsnb.measure import viewpoint
 from capsnb.nn.models import ZOO
 from capsnb.training.hooks import DecoupledDecay
@@ -19,13 +19,38 @@ PLANS = {profile: plans.plan("04", profile) for profile in plans.PROFILES}
 def test_the_papers_network_on_the_papers_digits(profile):
     plan = PLANS[profile]
     spec = plan.specs["agreement"][0]
-    assert replace(spec.model, stem=ZOO["deep-rba-40"].config.stem) == ZOO["deep-rba-40"].config
+    paper = ZOO["deep-rba-40"].config
+    assert replace(spec.model, stem=paper.stem) == (paper if profile == "long" else replace(paper, init="uniform"))
     assert [spec.model.stem.capsules, *(n for n, _ in spec.model.hidden), spec.model.classes] == [16, 16, 16, 16, 10]
     assert (spec.data.name, spec.data.derive.kind, spec.data.derive.size) == ("mnist", "c", 40)
     recipe = spec.recipe
     assert (recipe.learning_rate, recipe.decay, recipe.decay_unit, recipe.weight_decay) == (1e-3, 0.96, "epochs", 1e-5)
     assert recipe.reconstruction_weight * 1600 == pytest.approx(0.005)
     assert len(plan.seeds) == {"long": 5, "full": 10}[profile]
+
+
+def test_full_stops_where_the_paper_does_and_sees_its_pixels():
+    spec = PLANS["full"].specs["agreement"][0]
+    assert spec.recipe.target_accuracy == published.find("mitterreiter2023/training")["target"].value / 100
+    assert spec.model.stem == replace(ZOO["deep-rba-40"].config.stem, standard=(0.0641, 0.2257))
+    assert PLANS["full"].specs["CIFAR-10"][0].model.stem.standard is None, "those are the digits' numbers"
+
+
+def test_cifar_has_the_decay_of_the_digits():
+    for profile in ("long", "full"):
+        one, other = (PLANS[profile].specs[name][0].recipe for name in ("agreement", "CIFAR-10"))
+        assert one.weight_decay == other.weight_decay
+
+
+def test_what_goes_on_starts_from_the_networks_end():
+    specs = PLANS["long"].specs
+    for name, decay in (("decay off from then on", 0.0), ("decay kept", 1e-5)):
+        for before, after in zip(specs["agreement"], specs[name], strict=True):
+            assert after.start == before and after.recipe.weight_decay == decay
+            assert after.recipe.learning_rate == before.recipe.learning_rate_at(0, 12)
+    assert changes(specs["agreement, the authors' start"][0], specs["agreement, the authors' start, 30 epochs"][0]) == {
+        "recipe.epochs"
+    }
 
 
 @pytest.mark.parametrize("profile", list(PLANS))
@@ -39,17 +64,25 @@ def test_the_pair_differs_in_weight_decay_alone(profile):
 def test_every_other_variant_changes_one_thing(profile):
     plan = PLANS[profile]
     base = plan.specs["agreement"][0]
-    wide = {"Sabour's network", "CIFAR-10"}
+    wide = {"Sabour's network", "CIFAR-10", "decay off from then on", "decay kept"}
+    two = {
+        "our start halved": {"model.init", "model.init_scale"},
+        "our start doubled": {"model.init", "model.init_scale"},
+    }
+    two["no weight decay, the authors' start"] = {"recipe.weight_decay", "model.init"}
+    two["agreement, the authors' start, 30 epochs"] = {"recipe.epochs", "model.init"}
     for name, specs in plan.specs.items():
         found = changes(base, specs[0])
         if name == "decoupled decay":
             assert found == {"recipe.weight_decay", "recipe.hooks"}
             assert specs[0].recipe.hooks == (DecoupledDecay(weight_decay=0.01),)
-        elif name == "no weight decay, the authors' start":
-            assert found == {"recipe.weight_decay", "model.init"}
+        elif name in two:
+            assert found == two[name]
         elif name != "agreement" and name not in wide:
             assert len(found) == 1, (name, found)
-    assert wide <= set(plan.specs) or profile == "long"
+    assert (wide - set(plan.specs)) == (
+        {"Sabour's network"} if profile == "long" else wide & {"decay off from then on", "decay kept"}
+    )
     assert plan.specs["CIFAR-10"][0].data.name == "cifar10"
     assert [len(plan.specs[name][0].model.hidden) + 2 for name in ("3 layers", "agreement", "8 layers")] == [3, 5, 8]
 
