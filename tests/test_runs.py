@@ -559,6 +559,14 @@ def test_a_forecast_makes_the_images_of_one_seed_for_all(tmp_path, monkeypatch):
     assert others == [first, first] and made == [derived]
 
 
+def test_what_one_forecast_has_tried_the_next_one_knows(tmp_path, monkeypatch):
+    tried = {}
+    first = runs.forecast([SPEC], root_folder=tmp_path, tried=tried)
+    for name in ("seconds_per_image", "prepare"):
+        monkeypatch.setattr(runs, name, lambda *given, **how: pytest.fail("tried again"))
+    assert runs.forecast([replace(SPEC, seed=7)], root_folder=tmp_path, tried=tried) == first
+
+
 def test_forecast_counts_of_an_unfinished_run_what_is_left(tmp_path):
     spec = replace(SPEC, recipe=replace(SPEC.recipe, epochs=4))
     cut(spec, tmp_path)

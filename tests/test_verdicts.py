@@ -321,28 +321,24 @@ def test_open_claims_and_networks_that_were_not_observed(tmp_path):
 
 
 def test_networks_that_were_not_observed_are_told_by_set_since_one_may_have_no_images_here(tmp_path, monkeypatch):
-    def forecast(specs):
+    def forecast(specs, tried):
         if specs[0].data.name == "svhn":
             raise FileNotFoundError
         return [3600.0] * len(specs)
 
     monkeypatch.setattr("capsnb.training.runs.forecast", forecast)
-    ledger._forecast.cache_clear()
     (tmp_path / "sweeps").mkdir()
     grid = '[base]\nmodel = {type = "capsnet", size = 28}\n[grid]\nseed = [100, 101]\n"data.name" = ["mnist", "svhn"]\n'
     (tmp_path / "sweeps" / "two.toml").write_text(grid)
-    assert ledger.unobserved(tmp_path, cost=True) == [
+    assert ledger.unobserved(tmp_path, costs=ledger.Costs()) == [
         ("two, mnist", "2", "2", "2 hours"),
         ("two, svhn", "2", "2", "its images are not here"),
     ]
-    ledger._forecast.cache_clear()
 
 
 def test_the_cost_of_the_seeds_that_are_missing(monkeypatch):
-    ledger._forecast.cache_clear()
-    monkeypatch.setattr("capsnb.training.runs.forecast", lambda specs: [3600.0] * len(specs))
-    row = {"notebook": "04", "variants": ["agreement", "no weight decay"]}
-    assert ledger._cost(row, "3", "7") == "8 hours"  # four seeds of two networks
-    assert ledger._cost(row, "3", "another rule") == "2 hours a seed"
-    assert ledger._cost(row | {"variants": ["layer-1"]}, "3", "7") == "-"  # no network of that name is trained
-    ledger._forecast.cache_clear()
+    monkeypatch.setattr("capsnb.training.runs.forecast", lambda specs, tried: [3600.0] * len(specs))
+    row, costs = {"notebook": "04", "variants": ["agreement", "no weight decay"]}, ledger.Costs()
+    assert ledger._cost(row, "3", "7", costs) == "8 hours"  # four seeds of two networks
+    assert ledger._cost(row, "3", "another rule", costs) == "2 hours a seed"
+    assert ledger._cost(row | {"variants": ["layer-1"]}, "3", "7", costs) == "-"  # no network of that name is trained

@@ -192,9 +192,10 @@ def open_results(numbers: tuple[str, ...], cost: bool) -> None:
     from capsnb.evidence import ledger
 
     numbers, notebooks = tuple(number.zfill(2) for number in numbers), _notebooks()
-    click.echo(ledger.markdown(ledger.COLUMNS, ledger.open_claims(notebooks, numbers, cost=cost)))
+    costs = ledger.Costs() if cost else None
+    click.echo(ledger.markdown(ledger.COLUMNS, ledger.open_claims(notebooks, numbers, costs=costs)))
     head = ("networks of", "not observed", "of", "cost here")
-    click.echo("\n" + ledger.markdown(head, ledger.unobserved(notebooks, numbers, cost=cost)))
+    click.echo("\n" + ledger.markdown(head, ledger.unobserved(notebooks, numbers, costs=costs)))
 
 
 @results.command("survey")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +92,36 @@ def decided(rows: Iterable[Mapping[str, Any]], whose: str) -> tuple[str, str]:
     return f"{found['decided'].total()} of {total}", "; ".join(rest)
 
 
-def open_claims(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = False) -> Table:
-    """The claims that the record leaves open, a line each as `COLUMNS` says. cost: forecast it by trying steps."""
+class Costs:
+    """What trainings cost here, in words, by trying a few steps of each kind of network once."""
+
+    def __init__(self) -> None:
+        self._tried: dict[Any, Any] = {}
+
+    def __call__(self, specs: Iterable[Any], times: int = 1) -> str:
+        from capsnb.training import runs  # imports torch
+
+        try:
+            return duration(times * sum(runs.forecast(specs, tried=self._tried)))
+        except FileNotFoundError:
+            return UNKNOWN[1]
+        except ValueError:
+            return UNKNOWN[0]
+
+
+def open_claims(notebooks: Path, numbers: Sequence[str] = (), *, costs: Costs | None = None) -> Table:
+    """The claims that the record leaves open, a line each as `COLUMNS` says; the cost by `costs`."""
     lines: Table = []
     for row in displayed(notebooks):
         if row["recorded verdict"] in OPEN and (not numbers or row["notebook"] in numbers):
             seeds, asked = (str(row[f"recorded {name}"] or "-") for name in ("n", "asked"))
-            spent = _cost(row, seeds, asked) if cost else "-"
+            spent = _cost(row, seeds, asked, costs) if costs else "-"
             lines.append((row["notebook"], row["claim"], row["of"], why(row), seeds, asked, spent))
     return lines
 
 
-def unobserved(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = False) -> Table:
-    """Plans and grids whose networks the evidence store lacks: name, how many, of how many, and the cost here."""
+def unobserved(notebooks: Path, numbers: Sequence[str] = (), *, costs: Costs | None = None) -> Table:
+    """Plans and grids whose networks the evidence store lacks: name, how many, of how many, and the cost by `costs`."""
     from capsnb.evidence import plans, sweep  # import torch
     from capsnb.training.runs import run_name
 
@@ -126,11 +142,11 @@ def unobserved(notebooks: Path, numbers: Sequence[str] = (), *, cost: bool = Fal
             missing = [spec for spec in each if not (store_folder() / f"{run_name(spec)}.jsonl").exists()]
             label = name if len(sets) == 1 else f"{name}, {images}"
             if missing:
-                lines.append((label, str(len(missing)), str(len(each)), _forecast(tuple(missing)) if cost else "-"))
+                lines.append((label, str(len(missing)), str(len(each)), costs(missing) if costs else "-"))
     return lines
 
 
-def _cost(row: Mapping[str, Any], seeds: str, asked: str) -> str:
+def _cost(row: Mapping[str, Any], seeds: str, asked: str, costs: Costs) -> str:
     """Of the seeds that are missing, or of one where nobody knows how many: "about 2 hours", "40 min a seed"."""
     from capsnb.evidence import plans  # imports torch
 
@@ -145,20 +161,8 @@ def _cost(row: Mapping[str, Any], seeds: str, asked: str) -> str:
     if not named or any(len(found) != 1 for found in named.values()):
         return "-"
     more = int(asked) - int(seeds) if asked.isdecimal() and seeds.isdecimal() else 0
-    spent = _forecast(tuple(spec for (spec,) in named.values()), more or 1)
+    spent = costs([spec for (spec,) in named.values()], more or 1)
     return spent if more or spent in UNKNOWN else f"{spent} a seed"
-
-
-@cache
-def _forecast(specs: tuple[Any, ...], times: int = 1) -> str:
-    from capsnb.training import runs  # imports torch
-
-    try:
-        return duration(times * sum(runs.forecast(specs)))
-    except FileNotFoundError:
-        return UNKNOWN[1]
-    except ValueError:
-        return UNKNOWN[0]
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

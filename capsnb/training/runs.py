@@ -300,12 +300,16 @@ def forecast(
     root_folder: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device | None = None,
+    tried: dict[Any, Any] | None = None,
 ) -> list[float]:
     """About how many seconds each spec will train on one thread: 0 for a finished one, else measured on a few steps.
 
-    Raises what `prepare` raises when the data is not there. An unfinished run counts as far as it is not trained yet.
+    tried: what earlier calls with this dictionary have measured is not measured again. Raises what `prepare` raises
+    when the data is not there. An unfinished run counts as far as it is not trained yet.
     """
-    seconds, per_image, sizes = [], {}, {}
+    seconds: list[float] = []
+    tried = {} if tried is None else tried
+    per_image, sizes = tried.setdefault("seconds per image", {}), tried.setdefault("sizes", {})
     prepared = lru_cache(1)(partial(prepare, data_dir=data_dir, device=pick_device(device)))  # one in memory at a time
     for spec in specs:
         folder = folder_of(spec, root_folder=root_folder, data_dir=data_dir)
