@@ -44,6 +44,8 @@ def test_cifar_has_the_decay_of_the_digits():
 
 def test_what_goes_on_starts_from_the_networks_end():
     specs = PLANS["long"].specs
+    unsatisfied = specs[parse_tree_scaling.UNSATISFIED][0]
+    assert changes(specs["decay off from then on"][0], unsatisfied) == {"recipe.loss"}
     for name, decay in (("decay off from then on", 0.0), ("decay kept", 1e-5)):
         for before, after in zip(specs["agreement"], specs[name], strict=True):
             assert after.start == before and after.recipe.weight_decay == decay
@@ -64,7 +66,8 @@ def test_the_pair_differs_in_weight_decay_alone(profile):
 def test_every_other_variant_changes_one_thing(profile):
     plan = PLANS[profile]
     base = plan.specs["agreement"][0]
-    wide = {"Sabour's network", "CIFAR-10", "decay off from then on", "decay kept"}
+    on = {"decay off from then on", "decay kept", parse_tree_scaling.UNSATISFIED}
+    wide = {"Sabour's network", "CIFAR-10"} | on
     two = {
         "our start halved": {"model.init", "model.init_scale"},
         "our start doubled": {"model.init", "model.init_scale"},
@@ -80,9 +83,7 @@ def test_every_other_variant_changes_one_thing(profile):
             assert found == two[name]
         elif name != "agreement" and name not in wide:
             assert len(found) == 1, (name, found)
-    assert (wide - set(plan.specs)) == (
-        {"Sabour's network"} if profile == "long" else wide & {"decay off from then on", "decay kept"}
-    )
+    assert wide - set(plan.specs) == ({"Sabour's network"} if profile == "long" else on)
     assert plan.specs["CIFAR-10"][0].data.name == "cifar10"
     assert [len(plan.specs[name][0].model.hidden) + 2 for name in ("3 layers", "agreement", "8 layers")] == [3, 5, 8]
 

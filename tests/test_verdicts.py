@@ -266,6 +266,8 @@ def test_nulls_and_conditions_reach_the_table_and_the_record(tmp_path):
         "reproduced: +2 [+1.75, +2.25] (n=3)",
     )
     assert first["rule"].endswith("; 3 seeds declared") and second["rule"].endswith("100 test images; 5 seeds declared")
+    (capsules,) = table("00", claims[1:], {}, images=97, counted="capsules", root=tmp_path).rows
+    assert capsules["rule"].endswith("; of 97 capsules")
     assert (second["of"], second["verdict"], second["reason"]) == ("ours", "undecided", "3 of 5 declared seeds")
     assert "this run: reproduced: +2" in shown.html()
     record("00", {"c": first["values"]}, seeds=[0, 1, 2], settings={}, device="a CPU", root=tmp_path)

@@ -48,8 +48,9 @@ class Claim:
     without a number; then `source` says where it stands, "ours" for a hypothesis of our own. Keys unknown, or too few
     or many, and printed numbers of our own raise ValueError.
     images, unit: of values that are accuracies, of how many test images and whether in percent or as a share: no
-    interval is then narrower than so many images allow. declared: how many seeds the plan says; a verdict on fewer is
-    undecided. null: "by construction" for what is true of any network. explained: what explains a contradiction.
+    interval is then narrower than so many allow. counted: what `images` counts, where it is something else.
+    declared: how many seeds the plan says; a verdict on fewer is undecided. null: "by construction" for what is true
+    of any network. explained: what explains a contradiction.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Claim:
     published: str | tuple[str, ...] = ()
     source: str = ""
     images: int | None = None
+    counted: str = "test images"
     unit: Literal["percent", "share"] = "percent"
     declared: int | None = None
     null: Literal["", "by construction"] = ""

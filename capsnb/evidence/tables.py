@@ -56,6 +56,7 @@ def table(
     nulls: Mapping[str, Measured] | None = None,
     explaining: Mapping[str, Measured] | None = None,
     images: int | Mapping[str, int] | None = None,
+    counted: str = "test images",
     declared: int | Mapping[str, int] | None = None,
     not_run: str | Mapping[str, str] = "not in this profile",
     stored: bool = False,
@@ -80,7 +81,12 @@ def table(
     `capsnb results record` can keep it.
     """
     claims = [
-        replace(claim, images=_own(claim, "images", images), declared=_own(claim, "declared", declared))
+        replace(
+            claim,
+            images=_own(claim, "images", images),
+            counted=claim.counted if claim.images else counted,
+            declared=_own(claim, "declared", declared),
+        )
         for claim in claims
     ]
     names = [claim.name for claim in claims]
@@ -135,7 +141,7 @@ def _own(claim: Claim, name: str, given: int | Mapping[str, int] | None) -> int 
 
 
 def _conditions(claim: Claim) -> str:
-    images = f"; of {claim.images:,} test images" if claim.images else ""
+    images = f"; of {claim.images:,} {claim.counted}" if claim.images else ""
     return images + (f"; {claim.declared} seeds declared" if claim.declared else "")
 
 
