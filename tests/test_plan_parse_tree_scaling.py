@@ -46,6 +46,7 @@ def test_what_goes_on_starts_from_the_networks_end():
     specs = PLANS["long"].specs
     unsatisfied = specs[parse_tree_scaling.UNSATISFIED][0]
     assert changes(specs["decay off from then on"][0], unsatisfied) == {"recipe.loss"}
+    assert changes(unsatisfied, specs[parse_tree_scaling.KEPT][0]) == {"recipe.weight_decay"}
     for name, decay in (("decay off from then on", 0.0), ("decay kept", 1e-5)):
         for before, after in zip(specs["agreement"], specs[name], strict=True):
             assert after.start == before and after.recipe.weight_decay == decay
@@ -66,7 +67,7 @@ def test_the_pair_differs_in_weight_decay_alone(profile):
 def test_every_other_variant_changes_one_thing(profile):
     plan = PLANS[profile]
     base = plan.specs["agreement"][0]
-    on = {"decay off from then on", "decay kept", parse_tree_scaling.UNSATISFIED}
+    on = {"decay off from then on", "decay kept", parse_tree_scaling.UNSATISFIED, parse_tree_scaling.KEPT}
     wide = {"Sabour's network", "CIFAR-10"} | on
     two = {
         "our start halved": {"model.init", "model.init_scale"},
