@@ -62,7 +62,7 @@ AUTHORS = ", the authors' start"
 LATER = ", 30 epochs"  # declared when the first seed of twelve had left chance in the fifth and nobody was dead yet
 # declared when in two seeds without decay none of the dead had returned: the margin loss of 99 % leaves little gradient
 UNSATISFIED = "decay off, a loss never satisfied"
-KEPT = "decay kept, a loss never satisfied"  # declared when in two seeds of the former all had returned: is decay to blame?
+KEPT = "decay kept, a loss never satisfied"  # declared when in two seeds of the former all had returned
 SETTINGS = {
     "threshold": 0.1,
     "test images": 10_000,
