@@ -57,7 +57,8 @@ def test_who_died_and_was_seen_again():
 def test_a_training_and_what_went_on_from_its_end_are_one():
     """Three of four are dead at the end of two epochs, two of them are back an epoch later, one returns and dies."""
     whole = swept.joined(life((0, 0, 0, 0), (1, 1, 1, 0)), life((0, 0, 0, 0), (0, 0, 1, 0)))
-    assert whole["epoch"] == [1, 2, 3, 4]
+    assert whole["epoch"] == [1, 2, 3, 4] and whole["step"] == [0, 10, 10, 20]
+    assert len(whole["dead"]) == 4
     assert swept.returned(whole, 2) == (3, 2)
 
 

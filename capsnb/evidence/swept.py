@@ -69,11 +69,12 @@ def returned(life: Series, at: float) -> tuple[int, int]:
 
 
 def joined(first: Series, then: Series) -> dict[str, list]:
-    """Epochs and deaths of a training and of the one that went on from its end, as of one."""
-    end = first["epoch"][-1]
+    """The series of a training and of the one that went on from its end as one: epochs and steps count on."""
+    ends = {name: first[name][-1] if name in ("epoch", "step") else None for name in first}
     return {
-        "epoch": [*first["epoch"], *(end + each for each in then["epoch"])],
-        "dead": [*first["dead"], *then["dead"]],
+        name: [*first[name], *(then[name] if end is None else (end + each for each in then[name]))]
+        for name, end in ends.items()
+        if name in then
     }
 
 
