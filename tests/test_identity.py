@@ -307,6 +307,7 @@ def test_a_set_that_is_not_here_has_the_name_of_its_true_content(tmp_path):
     spec = replace(SPEC, data=DataSpec(name="mnist"))
     found = identity.identity(spec, tmp_path)
     assert found["spec"]["data"] == {"type": "data@1", "name": f"mnist {data.true_digest('mnist')}"}
+    assert data.true_digest("cifar10") != "unknown", "evidence is found without its images"
     assert data.true_digest("mnist") != "unknown"
     assert key(spec, tmp_path) != key(spec, made(tmp_path / "made", 3)), "these are not MNIST's true images"
     assert data.true_digest("nowhere/at/all") == "unknown"

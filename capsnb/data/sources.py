@@ -57,7 +57,10 @@ def short_name(name: str | os.PathLike) -> str:
 
 
 def true_digest(name: str) -> str:
-    """The `digest` of a known set's true content, whether it is here or not; "unknown" where it has none."""
+    """The `digest` of a known set's true content, or of that which recorded runs saw, whether it is here or not.
+
+    "unknown" where nobody has told it.
+    """
     return (SOURCES[name].digest if name in SOURCES else None) or "unknown"
 
 
