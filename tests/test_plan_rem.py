@@ -9,6 +9,7 @@ import torch
 from capsnb.data import prepare
 from capsnb.evidence import plans
 from capsnb.evidence.sweep import read_grid
+from capsnb.measure.protocol import find
 from capsnb.measure.quantisation import Quantiser
 from capsnb.nn import taps
 from capsnb.nn.models import ZOO, CapsNetConfig
@@ -21,18 +22,31 @@ DECODERS, STACKED = {"decoder", "rem and decoder"}, {"stacked", "rem stacked"}
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))
-def test_every_profile_has_the_pair_and_watches_sparsity_and_trees(profile):
+def test_every_profile_has_the_pair_and_watches_its_keys(profile):
     plan = plans.plan("03", profile)
-    assert {"mnist/plain", "mnist/rem"} <= set(plan.specs)
-    images = {"smoke": 60, "quick": 1000, "long": 10_000, "full": 10_000}[profile]
-    assert plan.watch == {"sparsity": ("sparsity", {}), plan.settings["trees"]: ("trees", {"images": images})}
-    assert plan.settings["trees"] == f"trees of {images:,} test images"
+    assert {"mnist/plain", "mnist/rem"} <= set(plan.specs) and plan.opens == "long"
+    images = {"smoke": {"images": 60}, "quick": {"images": 1000}}.get(profile, {})
+    assert plan.watch == {"curve": ("curve", {}), "keys": ("keys in training", images)}
+    sizes = plan.settings["sizes"]
+    assert set(sizes.get("bins", {}).items()) == set(images.items())
     plain, rem = plan.specs["mnist/plain"][0], plan.specs["mnist/rem"][0]
     (hook,) = rem.recipe.hooks
     assert isinstance(hook, Lobster) and not plain.recipe.hooks
     assert replace(rem.recipe, hooks=()) == plain.recipe and plain.recipe.keep == "last" and rem.model == plain.model
     names = [runs.folder_of(spec).name for spec in plan.all_specs()]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("profile", list(plans.PROFILES))
+def test_what_is_measured_takes_its_settings_and_decoders_are_asked_what_they_redraw(profile):
+    plan = plans.plan("03", profile)
+    assert plan.measures.keys() == plan.specs.keys()
+    for variant, measured in plan.measures.items():
+        for name, settings in measured:
+            find(name).settings(**settings)
+        names = {name for name, _ in measured}
+        assert ("beyond the class" in names) == (variant.split("/")[1] in DECODERS | STACKED)
+        assert {"trees by class", "keys by levels", "key information", "ideal tree"} <= names
 
 
 def test_the_full_pair_is_the_released_protocol():
@@ -57,7 +71,7 @@ def test_long_is_the_full_width_pair_with_all_of_the_paper_s_dose_and_smaller_on
     plan = plans.plan("03", "long")
     groups = {name: {key for key in plan.specs if key.startswith(f"{name}/")} for name in ("mnist", "fashion-mnist")}
     assert groups["mnist"] == {"mnist/plain", "mnist/rem"} and len(groups["fashion-mnist"]) == 2
-    assert len(plan.seeds) == 3 and plan.settings["trees"] == "trees of 10,000 test images"
+    assert len(plan.seeds) == 3
     for name in groups["mnist"]:
         spec = plan.specs[name][0]
         assert spec.model == ZOO["rem-28"].config and spec.recipe.epochs == 12
@@ -68,13 +82,16 @@ def test_long_is_the_full_width_pair_with_all_of_the_paper_s_dose_and_smaller_on
     assert plan.specs["mnist/rem"][0].recipe.hooks[0].penalty.strength == 8.8e-4
 
 
-def test_decoders_at_long_are_stacked_on_networks_of_the_grid(project):
+def test_small_networks_at_long_are_those_of_the_grid_and_decoders_are_stacked_on_them(project):
     plan, grid = plans.plan("03", "long"), read_grid(project / "notebooks/sweeps/rem_dose.toml")
     known = {(row["case"], row["seed"]): spec for row, spec in zip(grid.settings, grid.specs, strict=True)}
-    for ours, theirs in {"plain": "plain", "rem": "REM"}.items():
-        specs = plan.specs[f"mnist 14x14/{ours}"]
+    assert {name.split("/")[1] for name in plan.specs if name.startswith("mnist 14")} == MODELS | DECODERS | STACKED
+    for theirs in ("plain", "REM", "pull alone", "pruning alone"):
+        specs = plan.specs[f"mnist 14x14/{theirs.lower()}"]
         assert [known[theirs, seed] for seed in plan.seeds] == list(specs)
     assert plan.specs["mnist 14x14/rem stacked"][0].start == known["REM", 0]
+    watched = sorted((measure, dict(settings)) for measure, settings in plan.watch.values())
+    assert watched == [(name, {}) for name in sorted(grid.watch)], "a run of the one is found by the other"
 
 
 def test_the_grids_differ_in_pull_and_pruning_alone(project):
@@ -103,8 +120,7 @@ def test_small_profiles_have_every_variant_of_mnist_and_each_fits_its_images(pro
         assert specs[0].data == plan.all_specs()[0].data
         with torch.no_grad():
             assert specs[0].build()(data.test.batch(torch.arange(2)).images).scores.shape == (2, 10)
-    assert len(data.test) >= plan.settings["test images"] and len(data.train) >= plan.settings["training images"]
-    assert plan.settings["agreement seeds"] == 2  # one pair of networks to compare, although the plan has one seed
+    assert len(data.test) >= plan.settings["sizes"]["bins"]["images"]
 
 
 def test_a_control_changes_one_thing_alone():
@@ -130,11 +146,10 @@ def test_each_seed_of_a_stacked_decoder_starts_from_its_own_encoder():
     assert [spec.start for spec in plan.specs["mnist/stacked"]] == list(plan.specs["mnist/plain"])
 
 
-def test_published_places_of_the_perturbation_and_levels():
-    settings = plans.plan("03", "full").settings
-    assert settings["perturbation"][0] == -0.05 and settings["perturbation"][-1] == 0.05
-    assert len(settings["perturbation"]) == 11 and 11 in settings["levels"]
-    assert settings["quantiser"] == Quantiser() and settings["sparsity"] == 0.8553
+def test_the_printed_sparsity_and_the_released_number_of_levels():
+    chosen = plans.plan("03", "full").specs["mnist/magnitude"][0].recipe.hooks[0]
+    assert chosen.schedule[-1] == 0.8553
+    assert 11 in find("keys by levels").defaults["levels"] and Quantiser() == Quantiser.released(10)
 
 
 # ---------------------------------------------------------------- models

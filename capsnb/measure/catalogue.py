@@ -26,7 +26,8 @@ from capsnb.measure import (
     gradients,
     ideal_tree,  # noqa: F401  registers its measures itself
     intervals,
-    key_statistics,  # noqa: F401  so does this one
+    key_contents,  # noqa: F401  so do these two
+    key_statistics,  # noqa: F401
     manifold,
     overlap,
     parse_tree,

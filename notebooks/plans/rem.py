@@ -1,8 +1,8 @@
 """Notebook 03: few and stable parse trees by pruning (REM, Renzulli, Tartaglione & Grangetto 2022).
 
 Variants are named set/variant, the sets as in the paper's tables: mnist (Tables 2 to 5, figures 4 to 8), fashion-mnist,
-cifar10, tiny-imagenet (Table 6), affnist and "affnist, under-trained" (Table 7); "mnist 14x14" are networks of
-sweeps/rem_dose.toml, on which decoders are stacked. Of MNIST:
+cifar10, tiny-imagenet (Table 6), affnist and "affnist, under-trained" (Table 7); at long also "mnist 14x14", the
+networks of sweeps/rem_dose.toml with more controls, and decoders stacked on them. Of MNIST:
 
 plain, rem        the paper's pair: without and with LOBSTER
 pull alone        REM's pull, nothing pruned: is it the weights that are gone, or those that are small?
@@ -30,13 +30,14 @@ from typing import Any
 
 from capsnb.data import Augment, DataSpec
 from capsnb.data.transforms import Affine, Translated
-from capsnb.measure.quantisation import Quantiser
+from capsnb.evidence.plans import Watched
 from capsnb.nn.models import ZOO, StridedStem
 from capsnb.nn.models.backbone import BackboneStem
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity, ramp
 from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 
+OPENS = "long"
 ENCODER = ("conv1", "primary", "class")
 # "epochs: 100" of the released configurations stops nothing: a run ends when 200 epochs have not lowered the loss
 PAPER = Recipe(
@@ -55,7 +56,21 @@ HALF = replace(
 )
 EIGHTH = StridedStem(channels=32, types=4)
 SMALLEST = replace(HALF, stem=StridedStem(channels=8, kernel=5, types=2, dim=4), decoder_widths=(16, 32))
-LEVELS = (2, 3, 4, 5, 6, 8, 11, 16, 21, 32, 64, 128)
+# of every network: those of rem_dose.toml, and what the tables of single networks show
+MEASURES = (
+    "trees by class",
+    "keys by levels",
+    "bins",
+    "key information",
+    "key groups",
+    "known keys",
+    "images of a key",
+    "ideal tree",
+    "why couplings stay open",
+    "mean couplings",
+    "sparsity",
+)
+OF_DECODERS = ("beyond the class", "redrawn")
 DOSE = 4.26  # what all pulls of the released schedule add up to, however long, in steps of MNIST
 # released: 0.0005 times the sum of squares of pixels in units of their standard deviation, 0.3081; ours are in [0, 1]
 RECONSTRUCTION = 5e-4 / 0.3081**2
@@ -121,28 +136,14 @@ def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
     return {f"{group}/{name}": spec for name, spec in specs.items()}
 
 
-def settings(images: int, **changes: Any) -> dict[str, Any]:
-    """Sizes of the measurements.
-
-    trees: the column that each row's entropy and accuracy stand in. quantiser, levels: K of the dictionaries, and those
-    that are compared. training images: whose keys the test images are looked up among. sparsity: that of the controls.
-    agreement seeds: of the pair, at least, to compare how two networks sort images; more than the plan's are trained.
-    perturbation: added to a pose's dimensions (figure 8). affnist: the released set, and the affNIST-like one that
-    stands in where it is not there, both as a `DataSpec` (the second one derived from MNIST's test digits).
-    """
+def measured(variants: dict[str, Spec], sizes: dict[str, dict[str, Any]]) -> dict[str, tuple[Watched, ...]]:
+    """Of each variant, what is measured besides the survey."""
     return {
-        "trees": _column(images),
-        "quantiser": Quantiser(),
-        "levels": LEVELS,
-        "test images": 10_000,
-        "training images": 55_000,
-        "sparsity": SPARSITY,
-        "agreement seeds": 1,
-        "cluster classes": (0, 7, 9),
-        "perturbation": tuple(round(0.01 * step - 0.05, 2) for step in range(11)),
-        "affnist": DataSpec(name="affnist"),
-        "affnist-like": replace(MNIST, derive=Affine(kind="a")),
-    } | changes
+        name: tuple(
+            (each, sizes.get(each, {})) for each in (*MEASURES, *(OF_DECODERS if spec.model.decoder != "none" else ()))
+        )
+        for name, spec in variants.items()
+    }
 
 
 def content(profile: str) -> dict[str, Any]:
@@ -151,14 +152,28 @@ def content(profile: str) -> dict[str, Any]:
     return small[profile]() if profile in small else _long() if profile == "long" else _full()
 
 
-def _plan(images: int, variants: dict[str, Spec], seeds: int, **changes: Any) -> dict[str, Any]:
-    """images: test images whose trees are watched."""
-    watch = {"sparsity": ("sparsity", {}), _column(images): ("trees", {"images": images})}
-    return {"seeds": seeds, "variants": variants, "watch": watch, "settings": settings(images, **changes)}
+def _plan(
+    variants: dict[str, Spec], seeds: int, *, images: int | None = None, levels: tuple[int, ...] | None = None
+) -> dict[str, Any]:
+    """images: test images of every measure, levels: numbers of them that are compared; where not the measures' own.
 
-
-def _column(images: int) -> str:
-    return f"trees of {images:,} test images"
+    Its settings: sizes: measure -> settings. affnist: the released set, and the affNIST-like one that stands in where
+    it is not there, both as a `DataSpec` (the second one derived from MNIST's test digits).
+    """
+    sizes: dict[str, dict[str, Any]] = {
+        name: {"images": images} for name in (*MEASURES, "keys in training") if images and name != "sparsity"
+    }
+    if levels:
+        sizes["keys by levels"] = sizes.get("keys by levels", {}) | {"levels": levels}
+    watch = {"curve": ("curve", {}), "keys": ("keys in training", sizes.get("keys in training", {}))}
+    affnist = {"affnist": DataSpec(name="affnist"), "affnist-like": replace(MNIST, derive=Affine(kind="a"))}
+    return {
+        "seeds": seeds,
+        "variants": variants,
+        "watch": watch,
+        "measures": measured(variants, sizes),
+        "settings": {"sizes": sizes} | affnist,
+    }
 
 
 def _smoke() -> dict[str, Any]:
@@ -167,8 +182,7 @@ def _smoke() -> dict[str, Any]:
     lobster = Lobster(penalty=Penalty(strength=0.01), above=0.0, trials=6)
     specs = pair(base, lobster)
     specs |= controls(base, lobster, ramp(0.5, 1)) | with_decoders(specs) | with_stacked(specs, 1)
-    sizes = {"levels": (3, 11), "test images": 60, "training images": 100, "sparsity": 0.5, "agreement seeds": 2}
-    return _plan(60, named("mnist", specs), 1, **sizes)
+    return _plan(named("mnist", specs), 1, images=60, levels=(3, 11))
 
 
 def _quick() -> dict[str, Any]:
@@ -178,16 +192,17 @@ def _quick() -> dict[str, Any]:
     lobster = Lobster(penalty=Penalty(strength=3e-3), images=250, trials=12)
     specs = pair(base, lobster)
     specs |= controls(base, lobster, ramp(0.5, 8)) | with_decoders(specs)
-    sizes = {"test images": 1000, "training images": 3500, "sparsity": 0.5, "agreement seeds": 2}
-    return _plan(1000, named("mnist", specs), 1, **sizes)
+    return _plan(named("mnist", specs), 1, images=1000)
 
 
 def _long() -> dict[str, Any]:
     base = Spec(model=ZOO["rem-28"].config, data=MNIST, recipe=replace(PAPER, epochs=12, patience=None))
     variants = named("mnist", pair(base, Lobster(penalty=dosed(12, 426), images=2_000, trials=12)))
     recipe = replace(base.recipe, epochs=60, augment=Augment(shift=1))
-    specs = pair(Spec(model=HALF, data=replace(MNIST, resize=14), recipe=recipe), Lobster())
-    variants |= named("mnist 14x14", specs | with_decoders(specs) | with_stacked(specs, 60))
+    small = Spec(model=HALF, data=replace(MNIST, resize=14), recipe=recipe)
+    specs = pair(small, Lobster())
+    specs |= controls(small, Lobster(), ramp(SPARSITY, 50)) | with_decoders(specs) | with_stacked(specs, 60)
+    variants |= named("mnist 14x14", specs)
     fashion = replace(base, model=replace(base.model, stem=EIGHTH), data=replace(MNIST, name="fashion-mnist"))
     fashion = replace(fashion, recipe=replace(base.recipe, augment=Augment(shift=2, flip=True)))
     variants |= named("fashion-mnist", pair(fashion, Lobster(penalty=dosed(12, 426))))
@@ -195,7 +210,7 @@ def _long() -> dict[str, Any]:
     data = DataSpec(name="cifar10", resize=24, validation=5500)
     cifar = Spec(model=model, data=data, recipe=replace(base.recipe, augment=Augment(flip=True)))
     variants |= named("cifar10", pair(cifar, Lobster(penalty=dosed(12, 348))))
-    return _plan(10_000, variants, 3, levels=(2, 3, 5, 8, 11, 16, 32, 128))
+    return _plan(variants, 3)
 
 
 def _full() -> dict[str, Any]:
@@ -224,4 +239,4 @@ def _full() -> dict[str, Any]:
     for group, base in {"fashion-mnist": fashion, "cifar10": cifar, "tiny-imagenet": tiny, "affnist": affnist}.items():
         variants |= named(group, pair(base, Lobster()))
     variants |= named("affnist, under-trained", pair(replace(affnist, recipe=early), Lobster()))
-    return _plan(10_000, variants, 5)
+    return _plan(variants, 5)
