@@ -11,20 +11,17 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb.data import ImageSet, Split
+from capsnb.data import Split
 from capsnb.measure.dictionary import (
-    Keys,
     adjusted_rand,
-    agreement,
     clusters,
     collect,
     entropy,
+    grouped_alike,
     known,
     mean_couplings,
-    quantised_trees,
     trees,
 )
-from capsnb.measure.protocol import find
 from capsnb.measure.quantisation import Quantiser, fewest_levels, quantised_accuracy
 from capsnb.nn import taps
 from capsnb.nn.layers import length
@@ -285,39 +282,21 @@ def test_adjusted_rand_by_hand_and_as_sklearn_has_it():
     assert adjusted_rand([0, 1, 2], [5, 6, 7]) is None and adjusted_rand([0, 0], [1, 1]) is None
 
 
-def keys_of(codes, owners):
-    codes, owners = np.array(codes), np.array(owners)
-    digests = tuple(bytes([owner, code]) for code, owner in enumerate(owners.tolist()))
-    return Keys(codes, owners[codes], digests, owners, np.zeros((len(owners), 1), np.uint8), 2)
-
-
-def test_agreement_of_two_dictionaries():
-    first = keys_of([0, 0, 0, 1, 1, 1, 2, 2], [0, 0, 1])
-    same = agreement(first, first)
-    assert same == (1.0, 1.0, 1.0)
+def test_how_alike_two_networks_sort_images():
+    first = [0, 0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0, 1, 1]
+    assert grouped_alike(first, first) == 1.0
     # other numbers for the same clusters, and one image of class 1 that the second predicts as class 0
-    second = keys_of([1, 1, 1, 0, 0, 0, 2, 0], [0, 0, 1])
-    found = agreement(first, second)
-    assert found.same_class == 7 / 8 and found.same_key == 1 / 8 and found.rand == 1.0
-    assert agreement(keys_of([0, 1], [0, 0]), keys_of([0, 1], [0, 0])).rand is None
+    second = [1, 1, 1, 0, 0, 0, 2, 0], [0, 0, 0, 0, 0, 0, 1, 0]
+    assert grouped_alike(first, second) == 1.0
+    # within class 0 the pairs of the six images above, class 1 the same image alone: it says nothing
+    third = [0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 0, 0, 1, 1]
+    assert grouped_alike(first, third) == pytest.approx(adjusted_rand([0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]))
+    assert grouped_alike(([0, 1], [0, 0]), ([0, 1], [0, 0])) is None
     with pytest.raises(ValueError, match="8 and 2 images cannot be the same ones"):
-        agreement(first, keys_of([0, 1], [0, 0]))
+        grouped_alike(first, ([0, 1], [0, 0]))
 
 
-# ---------------------------------------------------------------- trees of a test split, refusals
-
-
-def test_trees_are_counted_on_a_balanced_part_of_the_test_split():
-    model, split = build(), pictures()
-    data = ImageSet("noise", "", ("a", "b", "c"), split, split, split)
-    row = quantised_trees(model, data, images=12)
-    assert find("trees")(model, data, images=12) == row
-    assert find("trees").column(images=12) == 'trees@1 {"images": 12}'
-    assert sum(row["images"]) == 12 and 0 <= row["entropy"] <= row["bound"]
-    whole = quantised_trees(model, data, images=1000)
-    keys = collect(model, split)
-    assert whole["entropy"] == trees(keys).mean_entropy and whole["accuracy"] == keys.accuracy
-    assert whole["keys"] == list(trees(keys).keys)
+# ---------------------------------------------------------------- refusals
 
 
 def test_refusals():

@@ -9,7 +9,7 @@ from test_dictionary import Transparent, six
 from test_key_statistics import coupled, image_set
 
 from capsnb.data import DataSpec, prepare
-from capsnb.measure import key_contents, perturbation
+from capsnb.measure import dictionary, key_contents, perturbation
 from capsnb.measure.protocol import find
 from capsnb.nn.models import CapsNetConfig, StridedStem
 
@@ -25,6 +25,15 @@ def test_images_keys_entropy_and_bound_of_each_class():
     assert values["images"] == [3, 1] and values["keys"] == [2, 1]
     assert values["entropy"] == pytest.approx([two_thirds, 0]) and values["bound"] == pytest.approx([math.log2(3), 0])
     assert values["accuracy"] == 3 / 4 and values["share"] == pytest.approx(two_thirds / math.log2(3))
+
+
+def test_trees_are_those_of_a_part_of_the_test_images_balanced_by_class():
+    split = FOUR.select(torch.tensor([0, 0, 0, 3, 3]))
+    values = find("trees by class")(Transparent(), image_set(split), images=4)
+    assert values["images"] == [2, 2] and values["keys"] == [1, 1] and values["share"] == 0
+    found = dictionary.trees(dictionary.collect(Transparent(), split))
+    whole = find("trees by class")(Transparent(), image_set(split))
+    assert {name: tuple(values) for name, values in whole.items() if isinstance(values, list)} == found._asdict()
 
 
 def test_quantiles_of_mean_couplings_by_hand_and_a_class_without_images():

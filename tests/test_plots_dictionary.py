@@ -12,7 +12,6 @@ from capsnb.plot import (
     dose_response,
     entropy_by_class,
     key_clusters,
-    layer_sparsity,
     level_curves,
     training_path,
 )
@@ -129,13 +128,3 @@ def test_clusters_stand_in_rows_with_their_sizes():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "7"]
     with pytest.raises(ValueError, match="none of the classes 0, 7 has a cluster"):
         key_clusters({0: [], 7: []})
-
-
-def test_sparsity_of_each_layer_against_the_epoch():
-    rows = [{"epoch": n, "sparsity": {"conv1": 0.1 * n, "class": 0.2 * n, "total": 0.15 * n}} for n in (1, 2)]
-    ax = layer_sparsity([{"epoch": 0}, *rows])
-    drawn = np.array([line.get_ydata() for line in ax.lines])
-    assert drawn == pytest.approx(np.array([[10, 20], [20, 40], [15, 30]]))
-    assert texts(ax.get_legend()) == ["conv1", "class", "all"]
-    with pytest.raises(ValueError, match="no column 'sparsity'"):
-        layer_sparsity([{"epoch": 0}])

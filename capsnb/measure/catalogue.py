@@ -195,9 +195,6 @@ def keys(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, fl
     }
 
 
-measurement("trees", paper=RENZULLI)(dictionary.quantised_trees)  # to be watched
-
-
 @measurement("starvation", paper=MITTERREITER, rows=("dead capsules, %", "dyr of the routing to classes, 0 to 1"))
 def starved(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
     """Dead capsules of all layers, and how much the last routing moves (Tables 1 and 2)."""

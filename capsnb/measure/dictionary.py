@@ -3,8 +3,8 @@
 Renzulli et al. 2022, sec. 3.1. An image's key are the bins of the couplings of all primary capsules to its predicted
 class; each class has a dictionary, key -> number of images. Few keys and a low entropy: recurrent, stable trees. A
 class's entropy cannot exceed log2 of its images: at 100 images 6.6 bits, at 1,000 10.0, so that it means little
-without that bound. Images of one key share a parse tree: `clusters` lays them over each other, `agreement` says whether
-two networks put the same ones together.
+without that bound. Images of one key share a parse tree: `clusters` lays them over each other, `grouped_alike` says
+whether two networks put the same ones together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from capsnb.data import ImageSet, Split, balanced_order
+from capsnb.data import Split, balanced_order
 from capsnb.measure.quantisation import COUPLING, Quantiser
 from capsnb.nn import taps
 from capsnb.nn.layers import length
@@ -99,14 +99,6 @@ class Cluster(NamedTuple):
     label: int  # the predicted class
     positions: Tensor  # (n,) of its images in the split
     overlay: Tensor  # (C, H, W) mean of its images, [0, 1]
-
-
-class KeyAgreement(NamedTuple):
-    """How alike two networks sort the same images."""
-
-    same_class: float  # share of images that both predict alike
-    same_key: float  # share of images with one key in both
-    rand: float | None  # adjusted Rand index of the clusters within classes: 1 alike, 0 as by chance
 
 
 def collect(
@@ -207,25 +199,17 @@ def clusters(keys: Keys, split: Any, label: int, *, top: int | None = 6, thresho
     return found
 
 
-def agreement(first: Keys, second: Keys) -> KeyAgreement:
-    """How alike two networks, or one at two times, sort the same images into keys.
-
-    Capsules of two seeds stand in no order to each other, so that their keys cannot be compared, but their clusters
-    can: by the adjusted Rand index (Hubert and Arabie 1985) among the images that both predict as the same class, mean
-    over images. It is None where nothing can be said: in both one cluster, or all images apart. Raises ValueError for
-    other numbers of images.
-    """
-    if len(first.codes) != len(second.codes):
-        raise ValueError(f"{len(first.codes):,} and {len(second.codes):,} images cannot be the same ones.")
-    alike = first.predicted == second.predicted
-    names = [np.array(keys.digests, dtype=object)[keys.codes] for keys in (first, second)]
-    rand = grouped_alike((first.codes, first.predicted), (second.codes, second.predicted))
-    return KeyAgreement(float(alike.mean()), float((names[0] == names[1]).mean()), rand)
-
-
 def grouped_alike(first: tuple[Any, Any], second: tuple[Any, Any]) -> float | None:
-    """The adjusted Rand index of `agreement`, of groups (N,) and predicted classes (N,) of the same images."""
+    """How alike two networks, or one at two times, sort the same images into keys: 1 alike, 0 as by chance.
+
+    first, second: of each image the number of its key and its predicted class, (N,) each. Capsules of two seeds stand
+    in no order to each other, so that their keys cannot be compared, but their clusters can: by the adjusted Rand index
+    (Hubert and Arabie 1985) among the images that both predict as the same class, mean over images. None where nothing
+    can be said: in both one cluster, or all images apart. Raises ValueError for other numbers of images.
+    """
     groups, predicted = zip(*((np.asarray(each[0]), np.asarray(each[1])) for each in (first, second)), strict=True)
+    if len(groups[0]) != len(groups[1]):
+        raise ValueError(f"{len(groups[0]):,} and {len(groups[1]):,} images cannot be the same ones.")
     alike, parts = predicted[0] == predicted[1], []
     for label in np.unique(predicted[0][alike]):
         own = alike & (predicted[0] == label)
@@ -256,16 +240,3 @@ def balanced(split: Any, images: int) -> Split:
         raise ValueError("the images are pairs, with two labels each, and keys need images with one")
     chosen = np.sort(balanced_order(split.labels)[:images])
     return split.select(torch.from_numpy(chosen).to(split.labels.device))
-
-
-def quantised_trees(
-    model: nn.Module, data: ImageSet, *, images: int = 1000, quantiser: Quantiser | None = None
-) -> dict[str, Any]:
-    """Entropy, bound, keys and accuracy, all of "+Q", on so many test images, the first of an order balanced by class.
-
-    quantiser: that of the released code for so many classes when None.
-    """
-    keys = collect(model, balanced(data.test, images), quantiser or Quantiser.released(len(data.classes)))
-    found = trees(keys)
-    numbers = {"accuracy": keys.accuracy, "entropy": found.mean_entropy, "bound": found.mean_bound}
-    return numbers | {"keys": list(found.keys), "images": list(found.images)}

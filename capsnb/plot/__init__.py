@@ -18,7 +18,6 @@ from capsnb.plot.images import image_grid, key_clusters, overlap_maps, picture_r
 from capsnb.plot.life import (
     dose_response,
     hidden_gradients,
-    layer_sparsity,
     network_life,
     revival,
     starving,

@@ -13,9 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from capsnb.plot.layout import (
     BESIDE,
-    axes,
     distinct,
-    finished,
     labelled,
     layer_names,
     legend_above,
@@ -169,25 +167,6 @@ def _capsules(ax: Axes, steps: Sequence[int], values: np.ndarray, dead: Sequence
     """A thin line per capsule, values (rows, I): green, those dead at the end red and in front."""
     for capsule, gone in enumerate(dead):
         ax.plot(steps, values[:, capsule], color=RED if gone else GREEN, linewidth=1, alpha=0.6, zorder=2 + gone)
-
-
-@describes("Share of pruned weights of each layer during training")
-def layer_sparsity(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
-    """Share of pruned weights of each layer, and of all, against the epoch.
-
-    history: rows of a run that watched `capsnb.training.pruning.sparsity` as "sparsity".
-    """
-    rows = observed(history, "sparsity")
-    ax = axes(ax, 6.0, 3.4)
-    epochs = [row["epoch"] for row in rows]
-    for name, _, look in distinct(rows[0]["sparsity"]):
-        if name == "total":
-            look = {"color": INK, "linewidth": 2.2, "linestyle": "--"}
-        shares = [100 * row["sparsity"][name] for row in rows]
-        ax.plot(epochs, shares, label="all" if name == "total" else name, **look)
-    ax.set_ylim(-2, 102)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return finished(ax, "epoch", "weights pruned (%)")
 
 
 @describes("Entropy, and accuracy below it, as networks train")

@@ -91,9 +91,9 @@ def coupling_distributions(
 ) -> Figure:
     """How the mean couplings of primary capsules to each class are distributed, a panel per model (figs. 4 and 6).
 
-    models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings`, of which the first five classes are drawn.
-    names: what each class is called. Cumulative: the percentage of capsules with at most this coupling, which no width
-    of bins decides; 1/J is marked.
+    models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings` or as many quantiles of it, of which the first
+    five classes are drawn. names: what each class is called. Cumulative: the percentage of capsules with at most this
+    coupling, which no width of bins decides; 1/J is marked.
     """
     figure, (found,) = panels(min(11, 1 + 4.0 * len(models)), 3.4, columns=len(models), sharex=True, sharey=True)
     most = min(1.0, 1.1 * max(float(np.nanmax(array(coupling))) for coupling in models.values()))
