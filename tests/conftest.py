@@ -68,6 +68,16 @@ def figures_closed() -> Iterator[None]:
 
 
 @pytest.fixture
+def double() -> Iterator[None]:
+    """Numbers so exact that neither rounding nor another order of a sum moves an image or a key over a threshold."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def project() -> Path:
     return PROJECT
 

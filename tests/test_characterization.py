@@ -33,14 +33,6 @@ def model(request):
     return request.param.build().eval()
 
 
-@pytest.fixture
-def double():
-    """float32 adds fifty images in another order than one, which some CPUs show in the sixth decimal."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def test_ranges_of_poses_and_activations_by_a_loop_over_images(model, digits, double):
     model = copy.deepcopy(model).double()
     found = find("class ranges")(model, digits, images=50)

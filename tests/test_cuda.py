@@ -34,14 +34,6 @@ def full_precision():
         yield
 
 
-@pytest.fixture
-def double():
-    """Numbers so exact that no rounding moves an image, a unit or a key over its threshold."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def differences(name, dtype, device):
     """Of each of a model's results its distance from the CPU's, relative to its norm."""
     config = ZOO[name].config
