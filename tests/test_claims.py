@@ -349,6 +349,19 @@ def test_what_rests_on_the_store_alone_is_the_recorded_run_at_every_profile(best
         table("00", [best], {}, kept={"eror": {}}, root=tmp_path)
 
 
+def test_networks_too_far_from_the_papers_judge_nothing_neither_now_nor_on_the_record(best, helps, tmp_path):
+    record("00", {"error": {"capsnet": [9.0]}}, seeds=[0], settings={}, device="a CPU", root=tmp_path)
+    values = {"error": {"capsnet": [9.0, 9.1, 9.2]}}
+    far = {"error": "too far: 91 % right"}
+    for stored in (True, False):
+        first, second = table("00", [best, helps], values, far=far, stored=stored, root=tmp_path).rows
+        assert (first["recorded verdict"], first["recorded reason"]) == ("not run", "too far: 91 % right")
+        assert (first["verdict"], first["reason"], first["recorded origin"]) == ("not run", "too far: 91 % right", "")
+        assert second["recorded reason"] != "too far: 91 % right"
+    with pytest.raises(ValueError, match=r"Values for \['eror'\]"):
+        table("00", [best], {}, far={"eror": "too far"}, root=tmp_path)
+
+
 def test_table_is_a_mime_bundle_that_a_notebook_accepts(best, tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="comes with Jupyter")
     bundle = table("00", [best], {}, not_run={"error": "<profile>"}, root=tmp_path)._repr_mimebundle_()

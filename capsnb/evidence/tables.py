@@ -61,6 +61,7 @@ def table(
     not_run: str | Mapping[str, str] = "not in this profile",
     stored: bool = False,
     kept: Mapping[str, Measured] | None = None,
+    far: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
@@ -75,6 +76,7 @@ def table(
     nothing to show; claims without values fall back on what was recorded of them before. Where they do not, the
     recorded run is what the notebook as it is committed shows of the store, so that a page says one thing of it.
     kept: in a notebook that trains, what the store says of claims that rest on grids alone: their recorded run.
+    far: why claims are not judged whose networks are too far from the paper's to speak of it; neither is their record.
     committed: the folder of those notebooks, the project's by default, unless the records have a folder of their own.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
     settings, made: what names this run in a record (`Plan.protocol()`) and what made it (`Plan.made()`); with both,
@@ -90,20 +92,24 @@ def table(
         for claim in claims
     ]
     names = [claim.name for claim in claims]
-    kept = kept or {}
-    if unknown := {*measured, *kept, *(nulls or {}), *(explaining or {})} - set(names):
+    kept, far = kept or {}, far or {}
+    if unknown := {*measured, *kept, *far, *(nulls or {}), *(explaining or {})} - set(names):
         raise ValueError(f"Values for {sorted(unknown)}, but the claims are: {', '.join(names)}.")
     marked = (("", measured), (NULL, nulls or {}), (EXPLAINING, explaining or {}))
     history = recorded(notebook, root)
     rows: list[dict[str, Any]] = []
     found: dict[str, list[Verdict]] = {run: [] for run in RUNS}
     for claim in claims:
+        away = claim.name in far
         why = not_run if isinstance(not_run, str) else not_run.get(claim.name, "not in this profile")
-        values = {f"{mark}{v}": each for mark, given in marked for v, each in given.get(claim.name, {}).items()}
+        why = far.get(claim.name, why)
+        given = () if away else marked
+        values = {f"{mark}{v}": each for mark, of in given for v, each in of.get(claim.name, {}).items()}
         now = verdict(claim, values, why)
         earlier = replace(claim, declared=None) if stored else claim  # an earlier plan declared its own number of seeds
-        then = verdict(earlier, history.measured(claim.name), why if stored else "no run recorded")
-        origin = history.origin(claim.name)
+        before = {} if away else history.measured(claim.name)
+        then = verdict(earlier, before, why if stored or away else "no run recorded")
+        origin = "" if away else history.origin(claim.name)
         if not stored and claim.name in kept:
             then, origin = verdict(claim, kept[claim.name], "no run recorded"), "evidence store"
         if stored:
