@@ -2,7 +2,8 @@
 
 import pytest
 
-from capsnb.evidence.comparison import apart_at_level, at_level, bands, best_elsewhere, inner_peak
+from capsnb.evidence.comparison import apart_at_level, at_level, bands, best_elsewhere, inner_peak, too_far
+from capsnb.evidence.published import Published
 
 LEVELS = {name: {0: level, 1: level + 0.01} for name, level in zip("abcde", (0.0, 0.1, 0.4, 0.8, 0.9), strict=True)}
 
@@ -64,3 +65,12 @@ def test_seeds_are_averaged_where_all_have_a_row():
     assert path["std"] == pytest.approx([0.02**0.5, 0.08**0.5])
     assert bands({"one": {0: seeds[0]}}, "a") == {"one": {"x": [1, 2, 3], "mean": [0.2, 0.4, 1.0], "std": [0, 0, 0]}}
     assert bands({"none": {}}, "a") == {"none": {"x": [], "mean": [], "std": []}}
+
+
+def test_networks_more_than_so_many_points_from_the_printed_accuracy_are_too_far():
+    printed = Published(90.0, None, "% accuracy", "a paper", "Table 1")
+    assert too_far({0: 80.0, 1: 81.0}, printed, 1.0) == "too far from the paper's network: 80.5 % right, printed 90 %"
+    assert too_far({0: 92.5}, printed, 2.0)
+    assert not too_far({0: 89.0, 1: 91.5}, printed, 1.0)
+    assert not too_far({0: 91.0}, printed, 1.0)
+    assert not too_far({}, printed, 1.0)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from capsnb.evidence.plans import Plan
+    from capsnb.evidence.published import Published
 
 
 def finals(plan: Plan, variant: str, measure: str, value: str, **settings: Any) -> dict[int, float]:
@@ -156,6 +157,17 @@ def paired(values: Mapping[str, Mapping[int, float]], variant: str, against: str
     differences = [a - b for a, b in zip(first, second, strict=True)]
     enough = len(differences) >= MINIMUM_SEEDS
     return {"differences": differences, "interval": interval(differences) if enough else None}
+
+
+def too_far(right: Mapping[int, float], printed: Published, within: float) -> str:
+    """Why networks say nothing of a paper's: how right they are and the printed one is, both in percent.
+
+    right: seed -> test accuracy in percent. "" where their mean is within so many points, or none is there.
+    """
+    reached = statistics.fmean(right.values()) if right else printed.value
+    if abs(reached - printed.value) <= within:
+        return ""
+    return f"too far from the paper's network: {reached:.1f} % right, printed {printed.value:g} %"
 
 
 def compare(

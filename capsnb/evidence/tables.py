@@ -110,7 +110,7 @@ def table(
         before = {} if away else history.measured(claim.name)
         then = verdict(earlier, before, why if stored or away else "no run recorded")
         origin = "" if away else history.origin(claim.name)
-        if not stored and claim.name in kept:
+        if not stored and not away and claim.name in kept:
             then, origin = verdict(claim, kept[claim.name], "no run recorded"), "evidence store"
         if stored:
             then, origin = (now, named(settings or {}, made)) if values and made else (then, origin)
