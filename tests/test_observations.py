@@ -252,7 +252,7 @@ def test_it_is_measured_once_and_kept_beside_the_run(root, counted):
     assert first.values == {"sum": weight_sum(runs.get(SPEC, root_folder=root).model), "null: zero": 0.0}
     assert (first.measure, first.version, first.settings, first.null) == ("sum of weights", 1, {}, None)
     assert first.made["date"] == runs.read_made(runs.folder_of(SPEC, root_folder=root))["date"]
-    assert first.made["measured"].keys() == {"code", "device", "date"}
+    assert first.made["measured"].keys() == {"code", "device", "date", "seconds"}
     assert observe([SPEC], "sum of weights", root_folder=root) == [first]
     assert counted == [1]
     (double,) = observe([SPEC], "sum of weights", root_folder=root, times=2)
@@ -394,6 +394,26 @@ def test_a_run_is_measured_by_many_at_once_and_only_by_those_that_are_missing(ro
     assert [each.measure for each in found] == ["sum of weights", "sum of weights", "accuracy"]
     assert found[0] == first and counted == [1, 3]
     assert take_all(SPEC, run, iter(wanted)) == found and counted == [1, 3]
+    assert all(each.made["measured"]["seconds"] >= 0 for each in found)
+
+
+def test_a_measuring_that_is_cut_off_goes_on_behind_what_it_had(tmp_path, counted):
+    run, cut = runs.get(SPEC, root_folder=tmp_path, progress=False), [KeyboardInterrupt]
+
+    @measurement("cut off once")
+    def cut_off_once(model, data):
+        if cut:
+            raise cut.pop()
+        return {"value": 1.0}
+
+    wanted = [(find("sum of weights"), {}), (find("cut off once"), {})]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            take_all(SPEC, run, wanted)
+        assert [each.measure for each in take_all(SPEC, run, wanted)] == ["sum of weights", "cut off once"]
+    finally:
+        MEASURES.pop("cut off once")
+    assert counted == [1], "what was measured before the cut is not measured again"
 
 
 # --- what is watched

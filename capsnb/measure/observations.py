@@ -31,7 +31,8 @@ class Observation:
 
     settings: those that are not the measure's default. null: None, or the level that was measured in the network's
     place ("untrained"). watched: taken at the training's reports; `values` then holds "step" and a list for each value.
-    made: code, device, threads, versions and date of the training, and under "measured" those of the measuring.
+    made: code, device, threads, versions and date of the training, and under "measured" those of the measuring,
+    with its seconds.
     """
 
     measure: str

@@ -6,6 +6,7 @@ for each in observe(specs, "life", recorded=True):      # the committed ones; a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,14 @@ def take_all(
     wanted = [(null, each) for null in ((None, UNTRAINED) if nulls else (None,)) for each in measures]
     keys = _keys(measures, nulls)
     missing = [each for each, key in zip(wanted, keys, strict=True) if _newest(file, key) is None]
-    found: list[Observation] = []
     if missing:
         data = prepare(spec.data, data_dir=data_dir, device=pick_device())
         models = {None: run.model, UNTRAINED: spec.build().to(pick_device()) if nulls else None}
-        found = [_measured(models[null], data, *each, made=made, null=null) for null, each in missing]
+        for null, each in missing:  # each is kept before the next: at full width they take a third of the training
+            write(file, header(spec, data_dir), [_measured(models[null], data, *each, made=made, null=null)])
     columns = files.watched_columns(run.folder)
     # else it was begun unwatched, and is to be made again
-    found += [_watched(run.folder, *each) for each in watched if each[0].column(**each[1]) in columns]
-    if found:
+    if found := [_watched(run.folder, *each) for each in watched if each[0].column(**each[1]) in columns]:
         write(file, header(spec, data_dir), found)
     newest = [_newest(file, key) for key in keys]
     return [each for each in newest if each is not None]  # all of them: what was missing has been written
@@ -195,6 +195,7 @@ def _take(spec: Spec, measure: Measure, settings: dict, *, null: str | None, wat
 def _measured(
     model: Any, data: ImageSet, measure: Measure, settings: dict, *, made: dict[str, Any], null: str | None = None
 ) -> Observation:
+    begun = time.perf_counter()
     try:
         values = measure(model, data, **settings)
     except ValueError as error:
@@ -202,7 +203,8 @@ def _measured(
     now = circumstances() | {"cpu": cpu_name()}
     # versions and CPU of the training, which are long, are not said twice
     named = [name for name in now if name in ("code", "device", "date") or now[name] != made.get(name)]
-    made = made | {"measured": {name: now[name] for name in named}}
+    took = {"seconds": round(time.perf_counter() - begun, 1)}
+    made = made | {"measured": {name: now[name] for name in named} | took}
     return Observation(measure.name, measure.version, measure.settings(**settings), null, values=values, made=made)
 
 
