@@ -16,13 +16,14 @@ from capsnb.measure.dictionary import (
     adjusted_rand,
     clusters,
     collect,
+    collect_all,
     entropy,
     grouped_alike,
     known,
     mean_couplings,
     trees,
 )
-from capsnb.measure.quantisation import Quantiser, fewest_levels, quantised_accuracy
+from capsnb.measure.quantisation import Quantiser, fewest_levels, quantised_accuracies, quantised_accuracy
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
@@ -235,6 +236,18 @@ def test_collect_against_a_loop_with_text_keys(quantiser, quantised):
     for label in range(3):
         own = {text(keys, c): int(keys.counts[c]) for c in range(len(keys.digests)) if keys.owners[c] == label}
         assert own == expected[label]
+
+
+def test_several_quantisers_at_once_find_what_each_finds_alone():
+    model, split = build(), pictures()
+    quantisers = [Quantiser(levels=count) for count in (2, 3, 11, 64)]
+    for keys, quantiser in zip(collect_all(model, split, quantisers, batch=7), quantisers, strict=True):
+        alone = collect(model, split, quantiser, batch=7)
+        assert keys.digests == alone.digests and keys.codes.tolist() == alone.codes.tolist()
+    found = quantised_accuracies(model, split, quantisers, batch=7)
+    assert found == [quantised_accuracy(model, split, quantiser) for quantiser in quantisers]
+    with pytest.raises(ValueError, match="no images"):
+        quantised_accuracies(model, split.select(slice(0, 0)), quantisers)
 
 
 def test_quantised_accuracy_is_measured_with_quantised_couplings():

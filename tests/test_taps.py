@@ -1,3 +1,4 @@
+import contextlib
 import weakref
 
 import pytest
@@ -268,3 +269,55 @@ def test_stream_cleans_up_after_an_error(model):
     assert model.training and taps.find(model, "doubled").idle
     with pytest.raises(ValueError, match="nothing"):
         taps.stream(model, batches(1), "nothing", fold)
+
+
+# --- many edits of one batch
+
+
+class Counting(nn.Module):
+    """Doubles, and counts how often."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return 2 * x
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.layer, self.last = Counting(), Layer(), Counting()
+
+    def forward(self, x):
+        return self.last(self.layer(self.first(x + 0)))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_lies_before_an_edit_is_computed_once(times):
+    model = Two()
+    with contextlib.ExitStack() as stack:
+        for _ in range(times):
+            stack.enter_context(taps.once(model))
+        for amount in range(3):
+            with taps.edit(model, {"layer": lambda x, amount=amount: x + amount}):
+                assert torch.equal(model(X), 2 * (2 * X + 1 + amount))
+        assert (model.first.calls, model.last.calls) == (1, 3)
+        assert torch.equal(model(-X), 2 * (-2 * X + 1)), "of another batch nothing is remembered"
+        with taps.record(model, "layer.votes") as seen:
+            assert torch.equal(model(-X), 2 * (-2 * X + 1))
+        assert torch.equal(seen["layer.votes"], -2 * X), "a part that is read runs again"
+        assert (model.first.calls, model.last.calls) == (2, 4)
+    model(-X), model(-X)
+    assert (model.first.calls, model.last.calls) == (4, 6), "outside the block it runs as ever"
+
+
+def test_a_part_with_a_forward_of_its_own_keeps_it():
+    model = Two()
+    model.first.forward = mine = lambda x: 3 * x
+    with pytest.raises(RuntimeError, match="stop"), taps.once(model):
+        assert torch.equal(model(X), 2 * (3 * X + 1))
+        raise RuntimeError("stop")
+    assert model.first.forward is mine and "forward" not in vars(model.last)

@@ -19,7 +19,7 @@ from capsnb.data import ImageSet, Split
 from capsnb.measure import dictionary
 from capsnb.measure.dictionary import Keys
 from capsnb.measure.protocol import RENZULLI, measurement
-from capsnb.measure.quantisation import COUPLING, Quantiser, fewest_levels, quantised_accuracy
+from capsnb.measure.quantisation import COUPLING, Quantiser, fewest_levels, quantised_accuracies
 from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.training import pruning
@@ -63,14 +63,13 @@ def keys_by_levels(
     "share": mean entropy over mean bound, the mean over all K, 0 to 1. "lowest K": the paper's rule, the fewest levels
     that cost no accuracy on the validation images; None where all do.
     """
-    split, found = dictionary.balanced(data.test, images), {}
-    for count in levels:
-        keys = dictionary.collect(model, split, Quantiser(levels=count))
+    quantisers, found = [Quantiser(levels=count) for count in levels], []
+    for keys in dictionary.collect_all(model, dictionary.balanced(data.test, images), quantisers):
         trees = dictionary.trees(keys)
-        found[count] = (keys.accuracy, trees.mean_entropy, trees.mean_bound, sum(trees.keys), trees.share)
-    *columns, shares = zip(*found.values(), strict=True)
-    held = {count: quantised_accuracy(model, data.validation, Quantiser(levels=count)) for count in levels}
-    lowest = fewest_levels(held, evaluate(model, data.validation).accuracy)
+        found.append((keys.accuracy, trees.mean_entropy, trees.mean_bound, sum(trees.keys), trees.share))
+    *columns, shares = zip(*found, strict=True)
+    held = quantised_accuracies(model, data.validation, quantisers)
+    lowest = fewest_levels(dict(zip(levels, held, strict=True)), evaluate(model, data.validation).accuracy)
     named = dict(zip(("accuracy", "entropy", "bound", "keys"), map(list, columns), strict=True))
     return {"levels": list(levels), **named, "share": float(np.mean(shares)), "lowest K": lowest}
 

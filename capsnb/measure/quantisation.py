@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from capsnb.data.image_set import spans
 from capsnb.nn import taps
 from capsnb.training.evaluation import evaluate
 
@@ -68,8 +69,23 @@ def quantised_accuracy(model: nn.Module, split: Any, quantiser: Quantiser | None
 
     Raises ValueError for a model without the tap COUPLING.
     """
-    with taps.edit(model, {COUPLING: quantiser or Quantiser()}):
-        return evaluate(model, split, batch=batch).accuracy
+    return quantised_accuracies(model, split, [quantiser or Quantiser()], batch=batch)[0]
+
+
+def quantised_accuracies(
+    model: nn.Module, split: Any, quantisers: Sequence[Quantiser], *, batch: int = 250
+) -> list[float]:
+    """`quantised_accuracy` with each of several quantisers, in little more than the time of one."""
+    if not len(split):
+        raise ValueError("the split has no images, so a model has no accuracy on it")
+    right = [0] * len(quantisers)
+    with taps.once(model):
+        for start, end in spans(len(split), batch):
+            part = split.select(slice(start, end))
+            for place, quantiser in enumerate(quantisers):
+                with taps.edit(model, {COUPLING: quantiser}):
+                    right[place] += round(evaluate(model, part).accuracy * len(part))
+    return [count / len(split) for count in right]
 
 
 def fewest_levels(accuracies: Mapping[int, float], plain: float) -> int | None:
