@@ -301,6 +301,7 @@ def test_what_the_record_leaves_open_is_listed(bad, monkeypatch):
     output = call("results", "open").output
     assert output.startswith("| notebook | claim | of | why it is open | seeds | seeds asked for | cost here |")
     assert "| networks of | not observed | of | cost here |" in output
+    assert "With --cost each is forecast" in output
 
 
 def test_results_record_says_where(bad, monkeypatch):

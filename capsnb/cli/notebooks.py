@@ -176,6 +176,9 @@ def record_results(number: str, source: Path, only: tuple[str, ...]) -> None:
     click.echo(f"Recorded in {recording.record(source, number, only=only)}")
 
 
+MEASURING = "A cost is that of training; measuring the networks afterwards comes on top."
+
+
 @results.command("open")
 @NEEDS_PROJECT
 @click.argument("numbers", metavar="[NN]...", nargs=-1)
@@ -196,6 +199,7 @@ def open_results(numbers: tuple[str, ...], cost: bool) -> None:
     click.echo(ledger.markdown(ledger.COLUMNS, ledger.open_claims(notebooks, numbers, costs=costs)))
     head = ("networks of", "not observed", "of", "cost here")
     click.echo("\n" + ledger.markdown(head, ledger.unobserved(notebooks, numbers, costs=costs)))
+    click.echo("\n" + (MEASURING if cost else "With --cost each is forecast, by trying a few steps."))
 
 
 @results.command("survey")
