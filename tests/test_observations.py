@@ -305,6 +305,7 @@ def test_the_same_of_the_untrained_network(tmp_path, root, counted):
     empty = tmp_path / "empty"
     (again,) = observe([SPEC], "sum of weights", null="untrained", root_folder=empty)
     assert again.values == null.values, "it needs no training"
+    assert {"code", "device", "date", "versions"} <= again.made.keys(), "and says all the same what made it"
     assert runs.list_runs(empty) == []
     with pytest.raises(ValueError, match=r"has no sum of weights@1 of 1 of 1 runs.*: measuring alone would bring it"):
         observe([SPEC], "sum of weights", null="untrained", recorded=True, store=empty, root_folder=empty)

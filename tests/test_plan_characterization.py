@@ -107,7 +107,7 @@ def test_long_has_both_routings_of_each_network_and_the_paper_s_validation_and_t
 
 
 @pytest.mark.parametrize("name", ["mnist", *characterization.LATER])
-def test_the_released_variants_differ_by_their_routing_alone(name):
+def test_the_released_variants_differ_by_their_routing_and_dr_by_its_start(name):
     plan = PLANS["long"]
     assert changes(first(plan, f"{name}/em"), first(plan, f"{name}/em-cancelled")) == {"model.routing"}
     ours, theirs = first(plan, f"{name}/dr"), first(plan, f"{name}/dr-children")

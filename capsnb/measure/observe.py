@@ -186,7 +186,7 @@ def _take(spec: Spec, measure: Measure, settings: dict, *, null: str | None, wat
             raise ValueError(f"null {null!r} is unknown; allowed: {UNTRAINED!r}. Others stand among a measure's values")
         model = runs.get(spec, **where).model if null is None else spec.build().to(pick_device())
         data = prepare(spec.data, data_dir=where["data_dir"], device=pick_device())
-        made = runs.read_made(folder) if null is None else {"date": circumstances()["date"]}
+        made = runs.read_made(folder) if null is None else circumstances() | {"cpu": cpu_name()}
         found = _measured(model, data, measure, settings, made=made, null=null)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / OBSERVATIONS, header(spec, where["data_dir"]), [found])

@@ -81,7 +81,7 @@ def _networks(prefix: str, models: dict[str, Any], data: DataSpec, recipes: dict
 
 
 def _both_routings(prefix: str, models: dict[str, Any], data: DataSpec, recipes: dict[str, Recipe]) -> dict[str, Spec]:
-    """Each network as its inventors route it and as the released code does, alike in all else."""
+    """Each network as its inventors route it and as the released code does; DR there has another start, too."""
     both = models | {RELEASED[name]: released(name, model) for name, model in models.items()}
     recipes = recipes | {RELEASED[name]: recipes[name] for name in models}
     return _networks(prefix, both, data, recipes)
