@@ -349,6 +349,26 @@ def test_what_rests_on_the_store_alone_is_the_recorded_run_at_every_profile(best
         table("00", [best], {}, kept={"eror": {}}, root=tmp_path)
 
 
+def test_what_was_committed_before_the_grids_were_run_does_not_hide_what_they_found(best, helps, tmp_path):
+    folder = committed(tmp_path, table("00", [best, helps], {}, stored=True, root=tmp_path))
+    kept = {"error": {"capsnet": [0.26, 0.27, 0.25]}}
+    (first,) = table("00", [best], {}, kept=kept, root=tmp_path, committed=folder).rows
+    assert (first["recorded run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
+    assert first["recorded origin"] == "evidence store"
+    (empty,) = table("00", [best], {}, kept={"error": {"capsnet": []}}, root=tmp_path, committed=folder).rows
+    assert (empty["recorded verdict"], empty["recorded reason"]) == ("not run", "not in this profile")
+
+
+def test_values_of_the_store_count_at_profiles_that_make_no_record_of_a_run(best, helps, tmp_path):
+    values = {"error": {"capsnet": {0: 0.26, 1: 0.27, 2: 0.25}}}
+    shown = table("00", [best, helps], values, stored=True, made={}, root=tmp_path)
+    first, second = shown.rows
+    assert (first["recorded run"], first["recorded verdict"]) == ("0.26 ± 0.01 (n=3)", "reproduced")
+    assert (first["recorded origin"], first["this run"], first["verdict"]) == ("evidence store", "", "reproduced")
+    assert second["verdict"] == "not run"
+    assert "application/vnd.capsnb.run+json" not in shown._repr_mimebundle_(), "nothing that could be recorded as a run"
+
+
 def test_networks_too_far_from_the_papers_judge_nothing_neither_now_nor_on_the_record(best, helps, tmp_path):
     record("00", {"error": {"capsnet": [9.0]}}, seeds=[0], settings={}, device="a CPU", root=tmp_path)
     values = {"error": {"capsnet": [9.0, 9.1, 9.2]}}

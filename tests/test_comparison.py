@@ -2,7 +2,19 @@
 
 import pytest
 
-from capsnb.evidence.comparison import apart_at_level, at_level, bands, best_elsewhere, inner_peak, too_far
+from capsnb.evidence.comparison import (
+    apart_at_level,
+    apart_from_means,
+    at_level,
+    bands,
+    best_elsewhere,
+    contrast,
+    correlations,
+    inner_peak,
+    late_gain,
+    mean_std,
+    too_far,
+)
 from capsnb.evidence.published import Published
 
 LEVELS = {name: {0: level, 1: level + 0.01} for name, level in zip("abcde", (0.0, 0.1, 0.4, 0.8, 0.9), strict=True)}
@@ -16,6 +28,33 @@ def test_the_best_of_the_other_seeds():
     found = best_elsewhere({"low": {0: 9, 1: 1, 2: 2}, "high": {0: 0, 1: 3, 2: 3}})
     assert found == {0: "high", 1: "low", 2: "low"}, "seed 0 alone likes low, and has no say for itself"
     assert best_elsewhere({"low": {0: 9}, "high": {0: 1}}) == {} == best_elsewhere({})
+
+
+def test_what_arms_differ_by_is_taken_away():
+    values = {"a": {0: 1.0, 1: 3.0}, "b": {0: 10.0, 1: 14.0, 2: 99.0}}
+    assert apart_from_means(values) == {"a": {0: -1.0, 1: 1.0}, "b": {0: -2.0, 1: 2.0}}, "seed 2 only b has"
+    assert apart_from_means({}) == {}
+    # arms alone make the order: starving and accuracy agree over arms in every seed, and not at all within them
+    starving = {"a": {0: 0.1, 1: 0.2}, "b": {0: 0.5, 1: 0.4}, "c": {0: 0.9, 1: 0.9}}
+    right = {"a": {0: 56.1, 1: 56.0}, "b": {0: 58.2, 1: 58.3}, "c": {0: 60.0, 1: 60.3}}
+    whole, within = (
+        correlations([*one.values()], [*other.values()])
+        for one, other in ((starving, right), (apart_from_means(starving), apart_from_means(right)))
+    )
+    assert whole == {0: 1.0, 1: 1.0} and within == {0: pytest.approx(-0.5), 1: pytest.approx(-0.5)}
+
+
+def test_what_the_last_passes_brought():
+    epochs = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    found = {0: {"epoch": epochs, "right": [9.0, 9.0, 1.0, 3.0, 4.0, 6.0]}, 1: {"epoch": [0.5], "right": [1.0]}}
+    assert late_gain(found, "right", 1) == {0: 3.0}, "seed 1 was too short"
+    thirds = {0: {"epoch": [1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3, 2.0], "right": [0.0, 0.0, 3.0, 3.0, 3.0, 6.0]}}
+    assert late_gain(thirds, "right", 1) == {0: 3.0} and late_gain(thirds, "right") == {}
+
+
+def test_seeds_in_a_table():
+    assert mean_std({0: 60.0, 1: 62.0, 2: 64.0}) == "62.0 ± 2.0" and mean_std({0: 1 / 3}, 3) == "0.333"
+    assert mean_std({}) == ""
 
 
 def test_an_inner_peak_by_hand():
@@ -74,3 +113,17 @@ def test_networks_more_than_so_many_points_from_the_printed_accuracy_are_too_far
     assert not too_far({0: 89.0, 1: 91.5}, printed, 1.0)
     assert not too_far({0: 91.0}, printed, 1.0)
     assert not too_far({}, printed, 1.0)
+
+
+def test_a_contrast_is_the_mean_over_pairs_of_cells_that_differ_in_one_factor_alone():
+    cells = {
+        ("linear", "yes"): {0: 5.0, 1: 6.0},
+        ("sum", "yes"): {0: 1.0, 1: 1.0, 2: 9.0},
+        ("linear", "no"): {0: 3.0, 1: 3.0},
+        ("sum", "no"): {0: 1.0, 1: 2.0},
+        ("length", "yes"): {0: 7.0, 1: 7.0},  # without its twin: no part of what a squash does
+    }
+    assert contrast(cells, 0, "linear", "sum") == {0: 3.0, 1: 3.0}  # (4 + 2) / 2, (5 + 1) / 2
+    assert contrast(cells, 0, "linear", "sum", {1: "yes"}) == {0: 4.0, 1: 5.0}
+    assert contrast(cells, 1, "yes", "no") == {0: 1.0, 1: 1.0}  # (2 + 0) / 2, (3 - 1) / 2
+    assert contrast(cells, 0, "length", "sum", {1: "no"}) == contrast({}, 0, "a", "b") == {}

@@ -73,7 +73,7 @@ def test_a_dose_has_arms_against_epochs_and_their_ends_against_the_pull():
     assert joined.get_xydata().tolist() == [pytest.approx(each) for each in ([0, 70], [1.25, 46], [3, 20])]
     assert paper.get_xdata()[0] == 3.7
     (legend,) = figure.legends
-    assert texts(legend) == ["plain", "REM", "twice", "the paper's dose"]
+    assert texts(legend) == ["plain", "REM", "twice", "the paper's dose, at least"]
     assert not dose_response({"plain": {}}).axes[0].lines, "nothing was run yet"
 
 

@@ -13,18 +13,24 @@ from click.testing import CliRunner
 
 from capsnb import cli, plot
 from capsnb.data import prepare
-from capsnb.evidence import plans, sweep, swept
+from capsnb.evidence import Claim, Correlation, plans, sweep, swept, verdict
 from capsnb.evidence.columns import CHANCE, COLUMNS, CONTROLS, GROUPS, Column, at
+from capsnb.evidence.effects import differences, drawn_survivors, effects, nulls, rank_correlations
 from capsnb.evidence.scorecard import (
+    BEFORE,
+    EVEN,
+    ITSELF,
     Cell,
     frame,
+    is_even,
     of_grid,
     of_plan,
+    of_recorded,
     of_sets,
     pairwise_alike,
-    rank_correlations,
     scorecard,
     shown,
+    untrained,
 )
 from capsnb.measure.dictionary import grouped_alike
 from capsnb.measure.observe import UNTRAINED
@@ -47,6 +53,10 @@ def card(plan):
     few = ("keeps of a turn", "lost by scale", "certain", "keys", "same trees", "moves")
     columns = [column for column in COLUMNS if column.name in few]
     return scorecard(plan.specs, of_plan(plan), columns, controls=plan.settings["controls"])
+
+
+def named(*names):
+    return [column for column in COLUMNS if column.name in names]
 
 
 def test_a_way_leads_through_names_and_places_and_to_nan_where_nothing_was_found():
@@ -130,6 +140,68 @@ def test_a_network_without_couplings_says_why_it_has_no_number(card):
         assert "coupling" in card["ConvNet, linear"][name].reason
     assert card["by agreement"]["moves"].sample.n == 3
     assert {shown(card)["ConvNet, linear"][name] for name in ("certain", "keys", "same trees")} == {"no routing"}
+
+
+def test_even_couplings_rank_no_units():
+    """Equal couplings are ties, which the first units win: a column of ranked units has no number there."""
+    whole = plans.plan("08", "smoke")
+    ranking = {column.name for column in COLUMNS if column.ranks}
+    assert ranking == {"few units", "set answers", "parts in wholes"}
+    even = {name for name, specs in plans.plan("08", "long").specs.items() if is_even(specs[0])}
+    assert even == {"not routed", "one transform", "not routed, Fashion-MNIST"}
+    both = replace(whole, specs={name: whole.specs[name] for name in ("by agreement", "not routed")})
+    card = scorecard(both.specs, of_plan(both), named("few units", "parts in wholes", "moves"))
+    assert {card["not routed"][name].reason for name in ("few units", "parts in wholes")} == {EVEN}
+    assert shown(card)["not routed"]["few units"] == "no ranks"
+    assert all(cell.sample.n == 1 for cell in card["by agreement"].values()) and card["not routed"]["moves"].sample.n
+
+
+def test_the_same_networks_before_training_stand_over_the_same_nulls(plan):
+    column, over = named("parts in wholes", "moves")
+    found = untrained(["by agreement"], of_plan(plan), [column, over])["by agreement"]
+    data, measure = prepare(plan.specs["by agreement"][0].data), find(column.measure)
+    values = measure(plan.specs["by agreement"][0].build(), data)
+    effect = values["part inside its whole (RMA), %"] - values["null: inside another image's, %"]
+    assert found[column.name].values[0] - found[column.name].nulls[0] == pytest.approx(effect)
+    assert found["moves"].reason == ITSELF and not found["moves"].values
+
+
+def test_a_page_of_grids_has_rows_before_training_that_are_the_nulls_of_claims():
+    page = of_recorded([GRIDS / "resurrection.toml"], before=True)
+    case = "never decayed"
+    (before,) = nulls(page.card, "parts in wholes", [case]).items()
+    assert (
+        before[0] == case and before[1] == effects(page.card, "parts in wholes", [f"{case}{BEFORE}"])[f"{case}{BEFORE}"]
+    )
+    assert page.card[f"{case}{BEFORE}"]["keys"].reason == ITSELF and nulls(page.card, "keys", [case]) == {}
+    assert page.sources[f"{case}{BEFORE}"] == "resurrection.toml"
+    assert BEFORE not in "".join(of_recorded([GRIDS / "resurrection.toml"]).card)
+
+
+def test_effects_are_there_for_all_networks_or_for_none():
+    card = {"a": {"x": Cell({0: 2.0, 1: 3.0}, {0: 0.5})}, "b": {"x": Cell({}, {}, "none")}}
+    assert effects(card, "x", ["a"]) == {"a": {0: 1.5}}
+    assert effects(card, "x", ["a", "b"]) == effects(card, "x", ["nobody"]) == effects(card, "y", ["a"]) == {}
+
+
+def test_differences_are_paired_by_seed_and_corrected_over_the_table():
+    """Of one network two more than of the other, give or take a little; of a second column nothing that is sure."""
+    one = {
+        "x": Cell({0: 3.0, 1: 4.1, 2: 4.9}, dict.fromkeys(range(3), 0.0)),
+        "y": Cell({0: 1, 1: -1, 2: 1}, dict.fromkeys(range(3), 0)),
+    }
+    two = {
+        "x": Cell({0: 1.0, 1: 2.0, 2: 3.0}, dict.fromkeys(range(3), 0.0)),
+        "y": Cell(dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 0)),
+    }
+    found = differences({"one": one, "two": two}, [("one", "two")], ["x", "y", "z"])
+    assert list(found.index) == [("one less two", "x"), ("one less two", "y")]
+    row = found.loc[("one less two", "x")]
+    half = 4.3027 * np.std([2.0, 2.1, 1.9], ddof=1) / 3**0.5
+    assert (row.difference, row.low, row.high) == pytest.approx((2.0, 2 - half, 2 + half), abs=1e-4)
+    assert list(found["beyond zero"]) == [True, False] and list(found.survives) == [True, False]
+    same = differences({"one": one, "two": one}, [("one", "two")], ["x"])
+    assert len(same) == 0  # nothing random was measured
 
 
 def test_each_set_of_images_has_controls_of_its_own(plan):
@@ -223,6 +295,63 @@ def test_columns_that_order_networks_alike_survive_holm_and_noise_does_not():
     best, *others = rank_correlations(card, columns)
     assert best.columns == ("first", "second") and best.rho == pytest.approx(1) and best.survives
     assert best.networks == 10 and not any(each.survives for each in others)
+
+
+def test_fewer_networks_at_random_leave_fewer_correlations():
+    random = np.random.default_rng(0)
+    size = random.normal(size=30)
+    means = {name: size + random.normal(size=30) for name in "abcd"}
+    columns = [Column(name, "1 A", "x", at("x"), CHANCE, "", "") for name in means]
+    card = {f"network {n}": {name: Cell({0: float(of[n])}, {0: 0.0}) for name, of in means.items()} for n in range(30)}
+    whole = drawn_survivors(card, columns, kinds=30, draws=2)
+    assert whole == [sum(each.survives for each in rank_correlations(card, columns))] * 2
+    drawn = drawn_survivors(card, columns, kinds=8)
+    assert len(drawn) == 40 and drawn == sorted(drawn) == drawn_survivors(card, columns, kinds=8)
+    assert np.median(drawn) < whole[0]
+
+
+@pytest.mark.parametrize(
+    ("direction", "other", "word"), [("higher", 1, "supported"), ("lower", 1, "refuted"), ("lower", -1, "supported")]
+)
+def test_a_rank_correlation_is_judged_over_kinds(direction, other, word):
+    """Ranks 1 to 10 against the same with two neighbours swapped: 1 - 6 * 2 / 990."""
+    places = [1, 0, *range(2, 10)]
+    kinds = {"a": dict(enumerate(range(10))), "b": {kind: other * place for kind, place in enumerate(places)}}
+    found = verdict(Claim("c", "t", Correlation("a", "b", direction), source="ours"), kinds)
+    rho, middle = 1 - 12 / 990, math.atanh(1 - 12 / 990)
+    half = 1.96 * ((1 + rho**2 / 2) / 7) ** 0.5
+    assert found.verdict == word and found.n == 10 and found.mean == pytest.approx(other * rho)
+    ends = sorted(other * math.tanh(middle + sign * half) for sign in (-1, 1))
+    assert found.interval == pytest.approx(ends) and found.p < 0.001
+
+
+def test_few_or_equal_kinds_say_nothing_of_a_rank_correlation():
+    claim = Claim("c", "t", Correlation("a", "b"), source="ours")
+    few = verdict(claim, {"a": dict(enumerate(range(5))), "b": dict(enumerate(range(5)))})
+    assert (few.verdict, few.reason) == ("undecided", "5 of at least 6 kinds")
+    flat = verdict(claim, {"a": dict(enumerate(range(8))), "b": dict.fromkeys(range(8), 1.0)})
+    assert flat.verdict == "undecided" and "alike" in flat.reason
+    noise = verdict(claim, {"a": dict(enumerate(range(8))), "b": dict(enumerate([3, 7, 1, 6, 2, 8, 4, 5]))})
+    assert (noise.verdict, noise.reason) == ("undecided", "the interval contains 0") and noise.p > 0.05
+    assert verdict(claim, {"a": {0: 1.0}}).verdict == "not run"
+
+
+def test_rem_has_its_whole_dose_wherever_others_stop():
+    """At each size all its pulls add up to the released schedule's, since nothing stops it early."""
+    from plans.rem import DOSE
+    from plans.scorecard import pull
+
+    for profile, steps in (("quick", 110), ("long", 860), ("full", 430)):
+        specs = plans.plan("08", profile).specs
+        recipe = specs["REM"][0].recipe
+        assert recipe.target_accuracy is None and specs["by agreement"][0].recipe.target_accuracy
+        assert pull(recipe, steps) == pytest.approx(DOSE, rel=0.01)
+        assert pull(specs["by agreement"][0].recipe, steps) == 0
+    pulled = sweep.read_grid(GRIDS / "rem_dose.toml")
+    recipe = next(
+        spec.recipe for each, spec in zip(pulled.settings, pulled.specs, strict=True) if each["case"] == "REM"
+    )
+    assert pull(recipe, 426) == pytest.approx(1.93, abs=0.005)  # as the grid says
 
 
 def test_the_picture_tells_effects_from_what_is_open_or_missing():

@@ -18,7 +18,7 @@ from typing import Any
 _NAMES = {
     "claims": ("Claim", "Explanation", "verdict"),
     "records": ("Record", "record", "recorded"),
-    "rules": ("Bound", "Difference", "Equivalence", "Exact", "Order", "Rule", "Value"),
+    "rules": ("Bound", "Correlation", "Difference", "Equivalence", "Exact", "Order", "Rule", "Value"),
     "tables": ("MIME", "ClaimsTable", "table"),
     "verdicts": ("WORDS", "Verdict", "holm", "interval"),
 }

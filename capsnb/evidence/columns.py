@@ -55,7 +55,8 @@ class Column:
     value: reads the number among the values of `measure`; None for GROUPS, whose number two seeds have. null: reads it
     there, too, or UNTRAINED, the number of the network as its seed draws it; CONTROLS, the mean of the plan's controls;
     CHANCE, 0 by what the number is. up: what a number above its null says. why: there is no such measure of a trained
-    network, and why not.
+    network, and why not. ranks: the number is of units chosen by their couplings, so that it says nothing of a network
+    whose couplings are even by construction: there all units tie, and the first ones are taken.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column:
     up: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
+    ranks: bool = False
 
     @property
     def author(self) -> str:
@@ -85,7 +87,8 @@ COLUMNS = (
         at("accuracy of its few best capsules, %"),
         at("null: of as many at random, %"),
         "points",
-        "a tenth of the units, well chosen, is enough",
+        "the tenth of the units with the largest couplings classifies better than a tenth at random",
+        ranks=True,
     ),
     Column(
         "set answers",
@@ -96,6 +99,7 @@ COLUMNS = (
         "points",
         "units of another class say that class, whatever the image",
         SWAPPED,
+        ranks=True,
     ),
     Column(
         "parts in wholes",
@@ -105,6 +109,7 @@ COLUMNS = (
         at("null: inside another image's, %"),
         "points",
         "a part looks where its whole does",
+        ranks=True,
     ),
     Column(
         "entangled",

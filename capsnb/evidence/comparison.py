@@ -68,6 +68,33 @@ def correlations(first: Sequence[Mapping[int, float]], second: Sequence[Mapping[
     }
 
 
+def apart_from_means(values: Values) -> dict[Any, dict[int, float]]:
+    """What is left of each setting when its own mean over seeds is taken away: only how its seeds differ.
+
+    Of the seeds that all settings have. Correlated (`correlations`), this says nothing of how settings differ.
+    """
+    seeds = sorted(set.intersection(*map(set, values.values()))) if values else []
+    means = {name: statistics.fmean(each[seed] for seed in seeds) for name, each in values.items() if seeds}
+    return {name: {seed: each[seed] - means[name] for seed in seeds} for name, each in values.items()}
+
+
+def late_gain(found: Mapping[int, Mapping[str, Sequence]], value: str, epochs: float = 2) -> dict[int, float]:
+    """What the last epochs brought: a value's mean over so many of them, less that over as many before: seed -> number.
+
+    found: seed -> a `series` with its epochs. Seeds whose training was too short to have records of both are left out.
+    """
+    gains = {}
+    for seed, each in found.items():
+        ages = [each["epoch"][-1] - epoch for epoch in each["epoch"]]  # a record ends the part of an epoch before it
+        late, before = (
+            [number for age, number in zip(ages, each[value], strict=True) if low - 1e-9 < age < low + epochs - 1e-9]
+            for low in (0, epochs)
+        )
+        if late and before:
+            gains[seed] = statistics.fmean(late) - statistics.fmean(before)
+    return gains
+
+
 def best_elsewhere(values: Values) -> dict[int, Any]:
     """For each seed the setting with the highest mean over the other seeds, so that no seed chooses for itself.
 
@@ -170,6 +197,13 @@ def too_far(right: Mapping[int, float], printed: Published, within: float) -> st
     return f"too far from the paper's network: {reached:.1f} % right, printed {printed.value:g} %"
 
 
+def mean_std(found: Mapping[int, float], digits: int = 1) -> str:
+    """Seeds in a table: "61.6 ± 1.4", the standard deviation over n - 1; of one seed its number, "" of none."""
+    numbers = list(found.values())
+    spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):.{digits}f}{spread}" if numbers else ""
+
+
 def compare(
     published: Mapping[str, Any], recorded: Mapping[str, Any], values: Mapping[str, Mapping[int, float]]
 ) -> pd.DataFrame:
@@ -200,3 +234,21 @@ def recorded_values(notebook: str, claims: Iterable[str]) -> dict[str, dict[int,
     for claim in claims:
         found |= record.measured(claim)
     return found
+
+
+def contrast(
+    cells: Mapping[tuple, Mapping[int, float]], place: int, one: Any, other: Any, held: Mapping[int, Any] | None = None
+) -> dict[int, float]:
+    """What one level of a factor is above another with all other factors held: seed -> mean over pairs of cells.
+
+    cells: the levels of all factors -> seed -> number; place: of the factor among them. A cell counts where its twin
+    is there; held: place -> level, of the factors that are not averaged over. Seeds that a cell lacks are left out.
+    """
+    twins = {key: (*key[:place], other, *key[place + 1 :]) for key in cells if key[place] == one}
+    pairs = [
+        (cells[key], cells[twin])
+        for key, twin in twins.items()
+        if twin in cells and all(key[at] == level for at, level in (held or {}).items())
+    ]
+    seeds = set.intersection(*(first.keys() & second.keys() for first, second in pairs)) if pairs else set()
+    return {seed: statistics.fmean(first[seed] - second[seed] for first, second in pairs) for seed in sorted(seeds)}

@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, ClassVar, Literal
 
-from capsnb.evidence.verdicts import MINIMUM_SEEDS, Floor, Sample, Size, Verdict, describe, sample, show, size, word
+from capsnb.evidence.verdicts import (
+    MINIMUM_SEEDS,
+    Floor,
+    Sample,
+    Size,
+    Verdict,
+    describe,
+    of_ranks,
+    sample,
+    show,
+    size,
+    word,
+)
 
 Values = float | Sequence[float] | Mapping[int, float]
 Measured = Mapping[str, Values]
@@ -276,6 +288,32 @@ class Bound(_Sampled):
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """Two numbers put kinds of network in one order ("lower": in opposite ones): Spearman's rho is above (below) zero.
+
+    A value is a kind's mean, under the kind's number: seeds of a kind are no independent rows.
+    """
+
+    first: str
+    second: str
+    direction: Direction = "higher"
+    published: ClassVar[tuple[int, ...]] = (0,)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.first, self.second)
+
+    @property
+    def text(self) -> str:
+        side = "one order" if self.direction == "higher" else "opposite orders"
+        return f"{self.first} and {self.second} put kinds of network in {side} (Spearman, a row per kind)"
+
+    def judge(self, measured: Measured, published: Sequence[float] = (), floor: Floor | None = None) -> Verdict:
+        """measured: each of the two -> kind -> mean."""
+        return of_ranks(*align(measured, *self.variants), higher=self.direction == "higher", reason=self.text)
+
+
+@dataclass(frozen=True)
 class Exact:
     """A count or a closed form equals the published number (or `value`) within `within`: rounding, not noise."""
 
@@ -307,4 +345,4 @@ class Exact:
         return Verdict("reproduced" if holds else "not reproduced", reason, holds=holds, size=agreement, **shared)
 
 
-Rule = Value | Difference | Equivalence | Order | Bound | Exact
+Rule = Value | Difference | Equivalence | Order | Bound | Correlation | Exact

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from capsnb.evidence.columns import ALONE, COLUMNS, CONTROLS, Column, Read
 from capsnb.evidence.plans import Plan
 from capsnb.evidence.sweep import Grid, read_grid
-from capsnb.evidence.verdicts import Sample, holm, sample
+from capsnb.evidence.verdicts import Sample, sample
 from capsnb.measure.dictionary import grouped_alike
 from capsnb.measure.observe import UNTRAINED, observe
 from capsnb.measure.protocol import find
 from capsnb.training.runs import run_name
+from capsnb.training.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,14 +37,21 @@ Values = dict[int, Mapping[str, Any]]  # seed -> what a measure says
 
 
 class Seen(NamedTuple):
-    """What a measure says of a network's runs: names of the runs, and values, by seed; and what the store calls it."""
+    """What a measure says of a network's runs: names of the runs, and values, by seed; and what the store calls it.
+
+    even: whether its couplings are even by construction (`is_even`).
+    """
 
     runs: dict[int, str]
     values: Values
     observation: str
+    even: bool = False
 
 
 Look = Callable[..., Seen]  # (network, measure, null=..., **settings)
+EVEN = "its couplings are even by construction, and even couplings rank no units"
+ITSELF = "the null of this column is the untrained network itself"
+BEFORE = ", untrained"  # after a network's name, the same before training
 
 
 class Cell(NamedTuple):
@@ -85,9 +93,15 @@ def of_plan(plan: Plan) -> Look:
         settings = sizes.get(measure, settings)
         found = source.observe(network, measure, null=null, **settings)
         named = {spec.seed: run_name(spec, plan.data_dir) for spec in plan.specs[network] if spec.seed in found}
-        return Seen(named, {seed: each.values for seed, each in found.items()}, find(measure).column(**settings))
+        values = {seed: each.values for seed, each in found.items()}
+        return Seen(named, values, find(measure).column(**settings), any(map(is_even, plan.specs[network])))
 
     return look
+
+
+def is_even(spec: Spec) -> bool:
+    """Whether a network's couplings are the same number for all votes: its routing says so itself."""
+    return hasattr(getattr(spec.model, "routing", None), "constant")
 
 
 def of_grid(grid: Grid, name: Callable[[Mapping[str, Any]], str]) -> Look:
@@ -99,9 +113,19 @@ def of_grid(grid: Grid, name: Callable[[Mapping[str, Any]], str]) -> Look:
         found = observe(specs, measure, recorded=True, partial=True, null=null, **settings)
         there = {spec: each.values for spec, each in zip(specs, found, strict=True) if each is not None}
         values = {spec.seed: each for spec, each in there.items()}
-        return Seen({spec.seed: run_name(spec) for spec in there}, values, find(measure).column(**settings))
+        named = {spec.seed: run_name(spec) for spec in there}
+        return Seen(named, values, find(measure).column(**settings), any(map(is_even, specs)))
 
     return look
+
+
+def before_training(look: Look) -> Look:
+    """What `look` sees, but of the same networks as their seeds draw them."""
+
+    def seen(network: str, measure: str, null: str | None = None, **settings: Any) -> Seen:
+        return look(network, measure, null=UNTRAINED, **settings)
+
+    return seen
 
 
 def scorecard(
@@ -119,6 +143,20 @@ def scorecard(
         for network, cell in found.items():
             card[network][column.name] = cell if column.null != CONTROLS else cell._replace(nulls=means)
     return card
+
+
+def untrained(
+    networks: Iterable[str], look: Look, columns: Sequence[Column] = COLUMNS, *, controls: Sequence[str] = ()
+) -> Card:
+    """The same networks before training, over the same nulls; a column whose null they are says so.
+
+    Arguments: `scorecard`'s.
+    """
+    networks = list(networks)
+    others = [column for column in columns if column.null != UNTRAINED]
+    card = scorecard(networks, before_training(look), others, controls=controls)
+    own = {column.name: Cell({}, {}, ITSELF) for column in columns if column.null == UNTRAINED}
+    return {name: own | cells for name, cells in card.items()}
 
 
 class Page(NamedTuple):
@@ -153,9 +191,10 @@ def of_sets(plan: Plan, columns: Sequence[Column] = COLUMNS) -> Page:
     return Page(card, columns, controls, dict.fromkeys(card, f"notebook {plan.notebook} at {plan.profile}"))
 
 
-def of_recorded(files: Iterable[Path]) -> Page:
+def of_recorded(files: Iterable[Path], *, before: bool = False) -> Page:
     """What the evidence store has of grids' cases, a row each, without controls, in the columns that have a number.
 
+    before: each case has a row before training, too, called "agreement, untrained".
     Raises ValueError for a grid without cases, and as `read_grid`.
     """
     card: Card = {}
@@ -165,8 +204,11 @@ def of_recorded(files: Iterable[Path]) -> Page:
         if not all("case" in each for each in grid.settings):
             raise ValueError(f"{file} has no cases, of which a scorecard has a row each.")
         cases = list(dict.fromkeys(map(_case, grid.settings)))
-        card |= scorecard(cases, of_grid(grid, _case), ALONE)
-        sources |= dict.fromkeys(cases, file.name)
+        look = of_grid(grid, _case)
+        card |= scorecard(cases, look, ALONE)
+        drawn = untrained(cases if before else (), look, ALONE)
+        card |= {f"{case}{BEFORE}": cells for case, cells in drawn.items()}
+        sources |= dict.fromkeys([*cases, *(f"{case}{BEFORE}" for case in drawn)], file.name)
     columns = [each for each in ALONE if any(cells[each.name].sample.n for cells in card.values())]
     return Page(card, columns, (), sources)
 
@@ -182,6 +224,8 @@ def _numbers(look: Look, network: str, column: Column) -> Cell:
     found, empty = seen.values, Cell({}, {}, "", seen.runs, seen.observation)
     if reasons := [each["reason"] for each in found.values() if "reason" in each]:
         return empty._replace(reason=reasons[0])
+    if column.ranks and seen.even:
+        return empty._replace(reason=EVEN)
     read, null = column.value, column.null
     if read is None:
         return empty._replace(values=(alike := pairwise_alike(found)), nulls=dict.fromkeys(alike, 0.0))
@@ -266,6 +310,8 @@ def frame(
 
 WORDS = {  # what a reason speaks of -> what a cell has room for
     "trainings of its own": "trainings",
+    "rank no units": "no ranks",
+    "network itself": "the null",
     "decoder": "no decoder",
     "distribution": "no shares",
     "coupling": "no routing",
@@ -288,38 +334,3 @@ def shown(card: Card) -> dict[str, dict[str, tuple[float, bool] | str | None]]:
         }
         for name, cells in card.items()
     }
-
-
-class Rank(NamedTuple):
-    """Spearman's correlation of two columns over networks, and whether it survives Holm's correction over the page."""
-
-    columns: tuple[str, str]
-    rho: float
-    networks: int
-    p: float
-    survives: bool = False
-
-
-def rank_correlations(card: Card, columns: Sequence[Column] = COLUMNS, *, least: int = 6) -> list[Rank]:
-    """Of each two columns over the networks that have both: effects' means, since seeds are no independent rows.
-
-    The surest first. Pairs with fewer than `least` networks, or a column without any spread, are left out.
-    """
-    from scipy.stats import spearmanr
-
-    effects = {
-        column.name: {
-            name: cells[column.name].sample.mean for name, cells in card.items() if cells[column.name].sample.n
-        }
-        for column in columns
-    }
-    found = []
-    for first, second in itertools.combinations(effects, 2):
-        both = [name for name in effects[first] if name in effects[second]]
-        sides = [[effects[column][name] for name in both] for column in (first, second)]
-        if len(both) >= least and all(len(set(side)) > 1 for side in sides):
-            result = spearmanr(*sides)
-            found.append(Rank((first, second), float(result.statistic), len(both), float(result.pvalue)))
-    kept = holm(found)
-    ranked = [each._replace(survives=bool(own)) for each, own in zip(found, kept, strict=True)]
-    return sorted(ranked, key=lambda each: each.p)

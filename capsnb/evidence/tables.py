@@ -75,7 +75,8 @@ def table(
     stored: the values come from the evidence store (`Plan.recorded`): they are the recorded run, of this run there is
     nothing to show; claims without values fall back on what was recorded of them before. Where they do not, the
     recorded run is what the notebook as it is committed shows of the store, so that a page says one thing of it.
-    kept: in a notebook that trains, what the store says of claims that rest on grids alone: their recorded run.
+    kept: in a notebook that trains, what the store says of claims that rest on grids alone: their recorded run,
+    whatever the committed notebook shows of them.
     far: why claims are not judged whose networks are too far from the paper's to speak of it; neither is their record.
     committed: the folder of those notebooks, the project's by default, unless the records have a folder of their own.
     not_run: why claims without values were not run (profile, data), for all or by claim. root: the records' folder.
@@ -99,6 +100,7 @@ def table(
     history = recorded(notebook, root)
     rows: list[dict[str, Any]] = []
     found: dict[str, list[Verdict]] = {run: [] for run in RUNS}
+    fresh: set[str] = set()
     for claim in claims:
         away = claim.name in far
         why = not_run if isinstance(not_run, str) else not_run.get(claim.name, "not in this profile")
@@ -112,8 +114,11 @@ def table(
         origin = "" if away else history.origin(claim.name)
         if not stored and not away and claim.name in kept:
             then, origin = verdict(claim, kept[claim.name], "no run recorded"), "evidence store"
+            # what was committed before these were run must not hide them
+            fresh |= {claim.name} if then.verdict != "not run" else set()
         if stored:
-            then, origin = (now, named(settings or {}, made)) if values and made else (then, origin)
+            if values:
+                then, origin = now, named(settings or {}, made) if made else "evidence store"
             now = then
         rows.append(
             {
@@ -138,7 +143,7 @@ def table(
         for row, survives in zip(rows, holm(verdicts), strict=True):
             row[f"{run}holm"] = survives
     shown = {} if stored or (root and not committed) else _of_store(notebook, committed)
-    rows = [row | shown.get(row["claim"], {}) for row in rows]
+    rows = [row if row["claim"] in fresh else row | shown.get(row["claim"], {}) for row in rows]
     return ClaimsTable(tuple(rows), dict(settings or {}), dict(made or {}), stored)
 
 

@@ -16,6 +16,7 @@ WORDS: tuple[Word, ...] = (*DECIDED, "met by null", *OPEN)
 OURS: dict[str, Word] = {"reproduced": "supported", "direction only": "undecided", "not reproduced": "refuted"}
 Size = Literal["agrees", "excluded", "open", "-"]
 MINIMUM_SEEDS = 3
+FEWEST_KINDS = 6  # of network, for a rank correlation
 MOST_SEEDS = 100  # a claim that would need more needs another rule
 FEW = "{n} of at least 3 seeds"
 DECLARED = "{n} of {declared} declared seeds"
@@ -146,6 +147,32 @@ def sample(values: Sequence[float], floor: float = 0.0) -> Sample:
     # differences of equal numbers may differ in their last bits
     still = half <= 1e-12 * max(map(abs, values))
     return Sample(mean, std, n, None if still else (mean - half, mean + half), floor)
+
+
+def of_ranks(first: Sequence[float], second: Sequence[float], *, higher: bool, reason: str) -> Verdict:
+    """Whether Spearman's rho of n pairs, a pair per kind of network, is above zero (`higher`) or below it.
+
+    Its 95 % interval is atanh(rho) give or take 1.96 sqrt((1 + rho^2 / 2) / (n - 3)) (Bonett & Wright 2000), and the p
+    of rho = 0 goes with it. reason: where it is as claimed.
+    """
+    from scipy.stats import spearmanr
+
+    n = len(first)
+    if n < FEWEST_KINDS:
+        return Verdict("undecided", f"{n} of at least {FEWEST_KINDS} kinds", n=n)
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return Verdict("undecided", "all kinds are alike in one of the two", n=n)
+    rho = float(spearmanr(first, second).statistic)
+    middle = math.atanh(max(-0.9999999, min(0.9999999, rho)))  # 1 has no finite one
+    error = math.sqrt((1 + rho * rho / 2) / (n - 3))
+    low, high = (math.tanh(middle + side * 1.96 * error) for side in (-1, 1))
+    p = math.erfc(abs(middle) / error / math.sqrt(2))
+    shown = f"{rho:+.4g} [{low:+.3g}, {high:+.3g}] (n={n})"
+    if low <= 0 <= high:
+        return Verdict("undecided", "the interval contains 0", rho, n=n, interval=(low, high), shown=shown, p=p)
+    holds = (rho > 0) == higher
+    reason = reason if holds else f"the whole interval lies {'above' if rho > 0 else 'below'} 0"
+    return Verdict(word(holds, "-"), reason, rho, n=n, interval=(low, high), shown=shown, holds=holds, p=p)
 
 
 def size(found: Sample, printed: float | None, tolerance: float | None, holds: bool | None) -> Size:

@@ -229,7 +229,7 @@ def dose_response(
         if joined:
             right.plot(*zip(*joined, strict=True), color=INK, linewidth=1.2, zorder=2)
         if published is not None:
-            right.axvline(published, color=INK, linestyle="--", linewidth=1.2, label="the paper's dose")
+            right.axvline(published, color=INK, linestyle="--", linewidth=1.2, label="the paper's dose, at least")
         left.set_ylabel(label)
         for ax in (left, right):
             ax.grid(color=GREY, alpha=0.25)
