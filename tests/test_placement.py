@@ -58,11 +58,25 @@ def test_one_distortion_is_the_same_at_every_place(data):
     found = placement.parts(data, images=60)
     assert list(found)[:4] == ["upright", *placement.GENERATORS]
     for name in placement.DISTORTIONS:
-        inner, middle = (found[f"{name}, {place}"] for place in ("inner", "middle"))
-        assert all(map(torch.equal, cut(inner.images), cut(middle.images)))
-        assert torch.equal(inner.labels, data.test.labels)
+        inner, *others = (found[f"{name}, {place}"] for place in placement.PLACES)
+        for other in others:
+            assert all(map(torch.equal, cut(inner.images), cut(other.images)))
     bare = [found[f"{name}, inner"].images for name in placement.DISTORTIONS]
     assert len({each.sum().item() for each in bare}) == len(bare)  # each changes something else
+
+
+def test_the_same_digits_at_every_place_and_those_without_room_are_left_out(data):
+    images = torch.zeros(4, 1, 20, 20, dtype=torch.uint8)
+    images[:3, :, 8:12, 9:11] = 200
+    images[3, :, 3:17, 3:17] = 200  # room in the middle alone
+    made = replace(data, test=Split(images, torch.arange(4)))
+    found = placement.parts(made, images=4)
+    sets = [found[f"{name}, {place}"] for name in placement.DISTORTIONS for place in placement.PLACES]
+    assert all(each.labels.tolist() == [0, 1, 2] for each in sets)
+    assert len(found["a"]) == len(found["upright"]) == 4
+    full = replace(made, test=Split(images[3:], torch.zeros(1, dtype=torch.long)))
+    with pytest.raises(ValueError, match="no digit has room at every place"):
+        placement.parts(full, images=1)
 
 
 class OneClass(nn.Module):

@@ -100,6 +100,13 @@ def test_quick_weighs_the_decoder_as_the_paper_does_per_pixel_and_draws_figure_5
     assert {model.dim for model in planes.values()} == {2}
 
 
+def test_a_recorded_profile_measures_what_its_figures_are_drawn_from():
+    for profile in ("long", "full"):
+        measures = plans.plan("05", profile).measures
+        assert "redrawn" in dict(measures["semantic/capsnet"]) and "pose clouds" in dict(measures["plane/capsnet"])
+        assert all("compactness by factor" in dict(each) for each in measures.values())
+
+
 # --- the grids: what is written in them is what the paper's models are at that scale
 
 
@@ -132,7 +139,7 @@ def test_tables_1_to_3_and_the_supplement_see_the_same_digits_by_one_recipe():
     assert all(len(each) == 1 for each in shares) and len({data for ((data, _),) in shares}) == 1
     assert {recipe.augment.shift for recipe in (spec.recipe for spec in named["affine"].specs)} == {3}
     ranges = arms(named["affine_ranges"])
-    assert ranges == {name: models[name] for name in ("capsnet-nor", "aff-capsnet", "convnet-avg")}
+    assert ranges == {name: models[name] for name in ("capsnet-nor", "convnet-avg")}
     assert {spec.recipe.augment.shift for spec in named["affine_ranges"].specs} == {1, 5}
     kernels = ablations.kernel_models(scale, (2, 6))
     found = arms(named["kernels"])
@@ -144,19 +151,38 @@ def test_tables_1_to_3_and_the_supplement_see_the_same_digits_by_one_recipe():
     assert small.build().primary.capsules == models["capsnet"][0].build().primary.capsules
 
 
-def test_groups_and_couplings_start_with_sums_of_one_size():
-    found = arms(grid("aff_capsnet")) | {"aff-capsnet": arms(grid("affine"))["aff-capsnet"]}
-    digits, sizes = prepare(DataSpec(resize=14, derive=Translated(size=20))).test, {}
-    for name, (config, _) in found.items():
+def sum_lengths(configs, digits, seeds):
+    """name -> length of the class capsules' vote sums, mean over untrained networks."""
+    sizes = {}
+    for name, config in configs.items():
         lengths = []
-        for seed in range(12):
+        for seed in range(seeds):
             torch.manual_seed(seed)
             with torch.no_grad():
-                poses = replace(config, decoder="none").build()(digits.images[:50]).poses.norm(dim=-1)
+                poses = replace(config, decoder="none").build()(digits).poses.norm(dim=-1)
             lengths.append((poses / (1 - poses)).sqrt().mean())  # before the squash
         sizes[name] = torch.stack(lengths).mean().item()
+    return sizes
+
+
+def test_groups_and_couplings_start_with_sums_of_one_size():
+    found = arms(grid("aff_capsnet")) | {"aff-capsnet": arms(grid("affine"))["aff-capsnet"]}
+    groups = ablations.group_models(robustness_ablations.GRID)
+    assert {name: found[name] for name in ("half-groups", "twice-groups")} == {
+        name: groups[name] for name in ("half-groups", "twice-groups")
+    }
+    digits = prepare(DataSpec(resize=14, derive=Translated(size=20))).test.images[:50]
+    sizes = sum_lengths({name: config for name, (config, _) in found.items()}, digits, 12)
     for name, size in sizes.items():
         assert size == pytest.approx(sizes["aff-capsnet"], rel=0.2), name
+
+
+def test_so_do_the_groups_at_the_paper_s_own_size():
+    found = ablations.group_models(ablations.PAPER, own=True)
+    digits = prepare(DataSpec(derive=Translated(size=40))).test.images[:3]
+    sizes = sum_lengths({name: config for name, (config, _) in found.items()}, digits, 24)
+    for name, size in sizes.items():
+        assert size == pytest.approx(sizes["own-groups"], rel=0.2), name
 
 
 def test_table_4_and_its_rivals():

@@ -148,6 +148,15 @@ def test_clouds_are_the_poses_of_the_true_class(data):
         measure.pose_clouds(build(), data.test, (0,))
 
 
+def test_clouds_as_a_measure_are_rounded_and_of_the_first_images(data):
+    model = build(CapsNetConfig(size=20, dim=2, stem=StridedStem(channels=8, types=1, kernel=5), decoder="none"))
+    found = find("pose clouds")(model, data, classes=(0, 3))
+    whole = measure.pose_clouds(model, data.test, (0, 3))
+    assert list(found) == ["0", "3"]
+    assert_close(torch.tensor(found["3"]), whole[3], atol=6e-4, rtol=0)
+    assert len(find("pose clouds")(model, data, classes=(0,), images=20)["0"]) < len(found["0"])
+
+
 def test_binary_cross_entropy_of_lengths_by_hand():
     lengths = torch.tensor([[0.9, 0.2, 0.4]], dtype=torch.float64)
     one = -(math.log(0.9) + math.log(0.8) + math.log(0.6))

@@ -294,6 +294,15 @@ def redrawn(model: nn.Module, data: ImageSet, *, label: int = 4, rows: int = 4) 
     return {"pictures": pictures, "change": change.tolist(), "reach": reach}
 
 
+@measurement("pose clouds", paper=GU)
+def pose_clouds(
+    model: nn.Module, data: ImageSet, *, images: int = 1000, classes: tuple[int, ...] = (0, 1, 4)
+) -> dict[str, list]:
+    """Figure 5: each class's own poses at its images among the first test images, "0" -> N lists of D numbers."""
+    found = robustness.pose_clouds(model, first(data.test, images), classes)
+    return {str(label): (1000 * poses).round().div(1000).tolist() for label, poses in found.items()}
+
+
 @measurement("robustness", paper=GU, rows=("points lost by rotation", "points lost by shifts", "points lost by scale"))
 def points_lost(model: nn.Module, data: ImageSet, *, images: int = 200) -> dict[str, float]:
     """What each of three transformations costs in accuracy, mean over its range."""

@@ -15,6 +15,9 @@ from capsnb.nn.routing import Uniform
 AVERAGE = Uniform(value="1/I")  # "NoR": the average of the votes, in the paper's words
 KERNELS = (3, 5, 7, 9, 11)
 SIX = ("convnet-fc", "capsnet", "capsnet-nor", "aff-capsnet-dr", "aff-capsnet", "convnet-avg")  # of Table 1
+# init_scale with which Aff-CapsNet, cut into other groups, starts from vote sums as long as its own: longer primary
+# poses have longer sums. Found by trial on untrained networks, of the grids' width and of the paper's.
+STARTS = {"quarter": 0.33, "half": 0.42, "twice": 0.7}
 Models = dict[str, tuple[Any, str]]  # variant -> (configuration, loss)
 
 
@@ -151,7 +154,10 @@ def group_models(scale: Scale, *, own: bool = False) -> Models:
     usual = scale.width // scale.dim
     counts = {"quarter": usual // 4, "half": usual // 2, "twice": 2 * usual} | ({"own": usual} if own else {})
     stems = {name: replace(aff.stem, types=types, dim=scale.width // types) for name, types in counts.items()}
-    return {f"{name}-groups": (replace(aff, stem=stem), "margin") for name, stem in stems.items()}
+    starts = STARTS | {"own": aff.init_scale}
+    return {
+        f"{name}-groups": (replace(aff, stem=stem, init_scale=starts[name]), "margin") for name, stem in stems.items()
+    }
 
 
 def uniform_models(scale: Scale) -> Models:

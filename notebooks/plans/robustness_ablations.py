@@ -1,14 +1,19 @@
 """Notebook 05: which component of a capsule network helps or harms its robustness (Gu, Tresp & Hu 2021).
 
-The evidence rests on grids, at every profile, five seeds each; in this order of worth, with hours of one free core:
+The evidence rests on grids, at every profile, five seeds each; in this order of worth, with hours of one free core, of
+the slow machine that the pilots ran on and of one about four times as fast, training alone:
 
-sweeps/affine.toml          10   Tables 1 and 2: the six models, each distortion at trained and at untrained places
-sweeps/affine_ranges.toml    5   three of them trained on nearer and on farther places
-sweeps/heads.toml            2   Table 5: head x squash x mask; heads_routed.toml, 1.5: with routing
-sweeps/kernels.toml          9   Table 3: small and large kernels, and small ones that see as far as large ones
-sweeps/overlap.toml          9   Table 4, ConvNet-Avg and ConvNet-FC(LK)
-sweeps/aff_capsnet.toml      4   supplement A, couplings, the decoder
-sweeps/overlap_rivals.toml   8   figure 3 and supplement B
+sweeps/heads.toml            2    0.6  Table 5: head x squash x mask
+sweeps/heads_routed.toml     1.5  0.4  the same with routing; the arm with squash and mask first, the paper's CapsNet
+sweeps/affine.toml          10    2    Tables 1 and 2: the six models, each distortion at trained and untrained places
+sweeps/affine_ranges.toml    3    0.8  two of them trained on nearer and on farther places
+sweeps/aff_capsnet.toml      4    1    the decoder first, then supplement A and couplings
+sweeps/kernels.toml          9    3    Table 3: small and large kernels, and small ones that see as far as large ones
+sweeps/overlap.toml          8.5  2    Table 4, ConvNet-Avg and ConvNet-FC(LK)
+sweeps/overlap_rivals.toml   8    2    figure 3 and supplement B
+
+This notebook may cost 20 core-hours: on the slow machine they end with aff_capsnet.toml, on the fast one all fit. What
+is left stays declared and is listed with its cost by `capsnb results open --cost`.
 
 smoke and quick train the same networks for minutes, to show what a measure does: nothing is judged by them. long has
 the networks of Table 5 on MNIST and Fashion-MNIST at 28 pixels, whose decoders learn (figures 4 and 5, supplement C).
@@ -19,7 +24,7 @@ kernel    the same with other kernel sizes: Table 3 (where a model's own size is
 uniform   Aff-CapsNet with other values of its uniform coupling; groups: with its 256 channels cut otherwise (supp. A)
 overlap   overlapping digits: Table 4, ConvNet-Avg, ConvNet-FC(LK), data sizes (figure 3), kernels (supp. B)
 semantic  the four networks with a decoder, on unmoved digits: Table 5, figure 4; fashion: supp. C
-plane     three of them with poses of two numbers: figure 5
+plane     the same with poses of two numbers: figure 5
 """
 
 from __future__ import annotations
@@ -45,11 +50,6 @@ from plans.ablations import (
     uniform_models,
 )
 
-# Figure 4: "a range of [-8, 8]" for the convolutional networks; CapsNet's has steps of 0.05
-WIDE = tuple(2.0 * step for step in range(-4, 5))
-PERTURBATIONS = {"convnet-r": WIDE, "convnet-cr": WIDE, "convnet-cr-sf": WIDE} | {
-    "capsnet": tuple(round(0.05 * step, 2) for step in range(-4, 5))
-}
 RIVALS = ("capsnet", "convnet-fc-lk")  # on overlapping digits: figure 3, supplement B
 HALF = Scale(side=14, canvas=20, pair_canvas=18, width=24, kernel=5, fc_kernel=3, fc_widths=(24, 24, 12))
 QUICK = replace(HALF, hidden=(82, 48), decoder=(64, 128))
@@ -79,7 +79,7 @@ def placed(scale: Scale, **limits: Any) -> tuple[DataSpec, Augment]:
 
 
 def settings(scale: Scale, **changes: Any) -> dict[str, Any]:
-    """Sizes of what is shown of trained networks: figure 4's ranges, how many images a curve of one factor takes."""
+    """Sizes of what is shown of trained networks: ranges of one factor, how many images its curve takes."""
     unit = scale.side / 28  # pixels shrink with the digit
     shown = {
         "rotation": (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0),
@@ -87,8 +87,7 @@ def settings(scale: Scale, **changes: Any) -> dict[str, Any]:
         "scale": (0.6, 0.7, 0.8, 1.0, 1.2, 1.3, 1.4),
         "trans-x": tuple(step * unit for step in (-8.0, -6.0, -4.0, 0.0, 4.0, 6.0, 8.0)),
     }
-    values = {"scale": scale, "surface values": shown, "surface images": 500, "perturbations": PERTURBATIONS}
-    return values | changes
+    return {"scale": scale, "surface values": shown, "surface images": 500} | changes
 
 
 def content(profile: str) -> dict[str, Any]:
@@ -138,8 +137,15 @@ def _long() -> dict[str, Any]:
     variants = specs("semantic", semantic_models(scale), plain, near)
     variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
     variants |= specs("plane", semantic_models(scale, dim=2), plain, near)
-    own = {"measures": dict.fromkeys(variants, (("compactness by factor", {}),))}
+    own = {"measures": _drawn(variants, ("compactness by factor", {}))}
     return own | {"seeds": 5, "watch": {"curve": ("curve", {})}, "variants": variants, "settings": settings(scale)}
+
+
+def _drawn(variants: dict[str, Spec], *measures: tuple[str, dict[str, Any]]) -> dict[str, tuple]:
+    """variant -> these measures, and what figure 4 needs of networks with a decoder, figure 5 of flat poses."""
+    more = {"semantic": ("redrawn", {}), "plane": ("pose clouds", {})}
+    groups = {name: name.split("/")[0] for name in variants}
+    return {name: (*measures, more[group]) if group in more else measures for name, group in groups.items()}
 
 
 def _shown(scale: Scale) -> Models:
@@ -169,11 +175,11 @@ def _full() -> dict[str, Any]:
     variants |= specs("semantic", semantic_models(scale), plain, near)
     variants |= specs("fashion", semantic_models(scale), replace(plain, name="fashion-mnist"), near)
     variants |= specs("plane", semantic_models(scale, dim=2), plain, near)
-    measured = ("affine parts", {}), ("compactness by factor", {"images": 10_000})
+    measured = _drawn(variants, ("affine parts", {}), ("compactness by factor", {"images": 10_000}))
     return {
         "seeds": 5,
         "every": 215,  # about twice per pass over MNIST
         "variants": variants,
-        "measures": dict.fromkeys(variants, measured),
+        "measures": measured,
         "settings": settings(scale, **{"surface images": 10_000}),
     }
