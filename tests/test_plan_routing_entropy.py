@@ -63,8 +63,10 @@ def test_every_profile_can_test_every_claim(profile):
     plan = PLANS[profile]
     specs = {name: found[0] for name, found in plan.specs.items()}
     assert {"iterations/1", "iterations/3", "iterations/6", "iterations/7", "rate/0.01", "cnn", "average"} <= set(specs)
-    assert {f"other/{routing_entropy.HALVED[0]}/iterations/{count}" for count in (3, 7)} <= set(specs)
-    assert specs["sabour"].model.hidden == () and specs["sabour"].data.derive is None
+    others = {f"other/{routing_entropy.HALVED[0]}/iterations/{count}" for count in (3, 7)} | {"sabour"}
+    assert others.isdisjoint(specs) if profile == "long" else others <= set(specs), "no claim rests on them"
+    if profile != "long":
+        assert specs["sabour"].model.hidden == () and specs["sabour"].data.derive is None
     for network in ("capsnet", "cnn"):
         assert {f"transfer/{network}/{scheme}" for scheme in ("source", *SCHEMES)} <= set(specs)
     hard = specs["iterations/6"]
@@ -81,6 +83,21 @@ def test_every_profile_can_test_every_claim(profile):
             assert hook.field == value and hook.end == getattr(hard.model.routing, value)
     assert changes(specs["cnn"], specs["average"]) == {"model"}
     assert changes(hard, specs["cnn"]) == {"model", "recipe.loss"}
+
+
+def test_what_transfers_start_from_trains_as_many_steps_at_long_as_the_main_networks():
+    for name, specs in PLANS["long"].specs.items():
+        if name.startswith("transfer/"):
+            begun = name.rpartition("/")[2] in ("source", "base")
+            assert specs[0].recipe.epochs == (20 if begun else 10) and 2 * specs[0].data.derive.train in (30_888,)
+            assert begun or specs[0].start.recipe == replace(specs[0].recipe, epochs=20)
+    assert all(spec.recipe.epochs == 20 for name in PLANS["full"].specs for spec in PLANS["full"].specs[name][:1])
+
+
+def test_seeds_seen_before_some_claims_are_those_of_long_alone():
+    assert {profile: plan.settings["seen"] for profile, plan in PLANS.items()} == {
+        "smoke": (), "quick": (), "long": (0, 1, 2), "full": ()
+    }  # fmt: skip
 
 
 def test_another_choice_changes_that_alone():

@@ -72,6 +72,12 @@ def test_certainty_against_fitness_joins_rows_of_one_step():
     alone = certainty_against_fitness({"soft": ([], []), "hard": ([0.1, 0.2], [1.0, 0.9])})
     assert texts(alone.get_legend()) == ["hard"]
     assert alone.lines[-1].get_color() == ax.lines[-1].get_color(), "what was not run keeps its colour"
+    spread = {"hard": ([0.01, 0.02], [0.1, 0.3])}
+    barred = certainty_against_fitness({"hard": ([0.1, 0.2], [1.0, 0.9])}, spread=spread)
+    ends = [bar.get_segments() for bar in barred.collections[1:]]
+    across = [[list(map(list, segment)) for segment in bar] for bar in ends]
+    assert across[0] == [[[pytest.approx(9), 1.0], [pytest.approx(11), 1.0]], [[18, 0.9], [22, 0.9]]]
+    assert across[1] == [[[10, pytest.approx(0.9)], [10, 1.1]], [[20, pytest.approx(0.6)], [20, pytest.approx(1.2)]]]
     with pytest.raises(ValueError, match="soft needs as many accuracies as entropies"):
         certainty_against_fitness({"soft": ([0.1], [1.0, 2.0])})
 

@@ -97,6 +97,11 @@ def test_schemes_keep_reset_and_train_what_their_names_say():
     again = transfer.schemes(SPEC, halves, fresh=False)["A1B"]
     assert again == replace(found["A1B"], reset=(), redraw=0)
     assert "B1B+" not in transfer.schemes(SPEC, halves, fresh=False), "it would be base, continued"
+    longer = replace(SPEC.recipe, epochs=3)
+    first = transfer.schemes(SPEC, halves, first=longer)
+    assert {name for name, spec in first.items() if spec.recipe == longer} == {"source", "base"}
+    for name in set(first) - {"source", "base"}:
+        assert first[name] == replace(found[name], start=replace(found[name].start, recipe=longer))
 
 
 def test_what_becomes_of_each_layer():

@@ -1,9 +1,9 @@
 """Are the layers of a network coupled, and do they fit another task? Schemes of Lin, Li & Ma 2018, sec. 3.3.
 
 After Yosinski et al. 2014: a network is trained on pairs of digits, its lower layers are kept, the layers above start
-afresh and learn domain B. "B1B" keeps one layer that was trained on B itself. Layers that start afresh have had half of
-the steps of base trained twice, so that what breaking costs is told by Yosinski's "B1B+": the same layers start afresh
-from the same network for as many steps, and nothing is kept still. What B1B loses against it is due to layers that had
+afresh and learn domain B. "B1B" keeps one layer that was trained on B itself. Layers that start afresh have had fewer
+steps than base going on, so that what breaking costs is told by Yosinski's "B1B+": the same layers start afresh from
+the same network for as many steps, and nothing is kept still. What B1B loses against it is due to layers that had
 grown to fit each other. "A1B" keeps one trained on A, whose pairs of digits are other ones: what it loses beyond B1B is
 due to the other task.
 
@@ -22,9 +22,10 @@ import torch
 
 from capsnb.data import DataSpec
 from capsnb.data.transforms import Pairs, pair_splits
+from capsnb.training.recipe import Recipe
 from capsnb.training.spec import Spec
 
-CONTINUED = "continued"  # ours: base, trained for as long again, as long as BnB has seen domain B in all
+CONTINUED = "continued"  # ours: base going on, trained as long as BnB has seen domain B in all
 Blocks = tuple[tuple[str, ...], ...]  # names of a model's parts, lowest layer first
 DOMAINS = "A", "B"
 
@@ -78,19 +79,22 @@ def blocks(config: Any, *, above: int = 2) -> Blocks:
     return (tuple(layers[:-above]), *((name,) for name in upper), (last, *decoder))
 
 
-def schemes(spec: Spec, data: Domains, *, fresh: bool = True) -> dict[str, Spec]:
+def schemes(spec: Spec, data: Domains, *, fresh: bool = True, first: Recipe | None = None) -> dict[str, Spec]:
     """A run for each scheme and for CONTINUED by its name, after "source", the same network trained on A.
 
     spec: model, recipe and seed of all of them. Layers are the model's `blocks`. fresh: the layers above start anew, by
-    another draw than at first, else they go on from where they were.
+    another draw than at first, else they go on from where they were. first: the recipe of the networks trained first,
+    source and base, where it is another.
     """
     layers = blocks(spec.model)
-    trained = {"A": replace(spec, data=data.a), "B": replace(spec, data=data.b)}
-    found = {"source": trained["A"], "base": trained["B"], CONTINUED: replace(trained["B"], start=trained["B"])}
+    begun = replace(spec, recipe=first or spec.recipe)
+    trained = {"A": replace(begun, data=data.a), "B": replace(begun, data=data.b)}
+    again = replace(spec, data=data.b)
+    found = {"source": trained["A"], "base": trained["B"], CONTINUED: replace(again, start=trained["B"])}
     for domain in ("B", "A"):
         for kept in range(1, len(layers)):
             below, above = (tuple(name for layer in part for name in layer) for part in (layers[:kept], layers[kept:]))
-            start = replace(trained["B"], start=trained[domain], frozen=below)
+            start = replace(again, start=trained[domain], frozen=below)
             scheme = found[f"{domain}{kept}B"] = replace(start, reset=above, redraw=spec.redraw + 1) if fresh else start
             if fresh and domain == "B":
                 found[f"B{kept}B+"] = replace(scheme, frozen=())

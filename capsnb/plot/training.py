@@ -157,6 +157,7 @@ def trial_bands(
 def certainty_against_fitness(
     paths: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
+    spread: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     ylabel: str = "mean entropy (nats)",
     ax: Axes | None = None,
 ) -> Axes:
@@ -164,6 +165,7 @@ def certainty_against_fitness(
 
     paths: variant -> (accuracies in shares, entropies), one value per row of the run; one without any is left out and
     keeps its colour. Grey lines join the variants at the same row, as far as all have it.
+    spread: variant -> standard deviations of both over its seeds, drawn as thin bars.
     """
     ax = axes(ax, 6.0, 3.8)
     curves = {name: (100 * array(x).astype(float), array(y).astype(float)) for name, (x, y) in paths.items()}
@@ -178,5 +180,8 @@ def certainty_against_fitness(
             continue
         ax.plot(x, y, color=look["color"], linewidth=1, alpha=0.5, zorder=2)
         ax.scatter(x, y, s=26, alpha=np.linspace(0.25, 1, len(x)), zorder=3, **look)
+        if spread and name in spread:
+            across, along = (array(each).astype(float) for each in spread[name])
+            ax.errorbar(x, y, along, 100 * across, fmt="none", ecolor=look["color"], alpha=0.3, linewidth=0.8, zorder=2)
         ax.plot([], [], label=name, **look)
     return finished(ax, "accuracy (%)", ylabel, grid=None)
