@@ -204,9 +204,8 @@ def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
 def whole(notebooks: Path, root: Path | None = None) -> str:
     """Every recorded claim as Markdown, a table per notebook.
 
-    What was published and the verdict are those of the executed notebooks, which know the rules; a claim that no
-    notebook has shown since it was recorded has the mean of every variant instead. What only earlier records hold
-    and no notebook states any more is left out.
+    What was published and the verdict are those of the executed notebooks, which know the rules; without a notebook a
+    recorded claim has the mean of every variant instead. Recorded claims that a notebook states no more are named.
     """
     sections, shown = [], {path.name[:2]: (path, notebook) for path, notebook in _read(notebooks)}
     for number in sorted({*shown, *records.notebooks(root)}):
@@ -221,10 +220,12 @@ def whole(notebooks: Path, root: Path | None = None) -> str:
 def _section(stated: Mapping[str, Mapping[str, Any]], record: records.Record) -> str:
     lines: list[tuple[str, ...]] = []
     idle: list[str] = []
+    withdrawn: list[str] = []
     origins: dict[str, str] = {}
     for name in dict.fromkeys((*stated, *record.claims)):
         row = stated.get(name, {})
-        if stated and not row and not record.newest(name):
+        if stated and not row:
+            withdrawn += [name] if record.newest(name) else []
             continue
         measured = row.get("recorded run")
         # without an origin the notebook knew of no record; with one alone, only some of the variants were trained
@@ -241,6 +242,7 @@ def _section(stated: Mapping[str, Mapping[str, Any]], record: records.Record) ->
     parts = [markdown(HEAD, lines)] if lines else []
     parts += legend(origins)
     parts += [f"Not run: {'; '.join(idle)}."] if idle else []
+    parts += [f"Recorded, but not stated by the notebook as it is: {'; '.join(withdrawn)}."] if withdrawn else []
     parts += counted(row for row in stated.values() if "recorded verdict" in row)
     return "\n\n".join(parts)
 
