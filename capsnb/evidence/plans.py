@@ -194,12 +194,12 @@ class Plan:
             known = [each for spec in self.specs[name] for each in self._stored(spec) if "seconds" in each.made]
             seconds += len(specs) * statistics.fmean([each.made["seconds"] for each in known]) if known else 0
             unknown += [name] if specs and not known else []
-        more = f"; {len(unknown)} variants, such as {unknown[0]}, nobody has run yet" if unknown else ""
-        return (
-            f"The evidence store has {total - count} of {total} declared runs; those it lacks of variants that were "
-            f"run would take about {seconds / 3600:.2g} core-hours{more}. A seed more: "
-            f"capsnb campaign --hours 2 {self.notebook}"
-        )
+        parts = [f"The evidence store has {total - count} of {total} declared runs"]
+        if seconds:
+            parts.append(f"those it lacks of variants that were run would take about {seconds / 3600:.2g} core-hours")
+        if unknown:
+            parts.append(f"{len(unknown)} variant{'s' * (len(unknown) > 1)}, such as {unknown[0]}, nobody has run yet")
+        return f"{'; '.join(parts)}. A seed more: capsnb campaign --hours 2 {self.notebook}"
 
     def _stored(self, spec: Spec) -> list[Observation]:
         return stored(spec, data_dir=self.data_dir)
