@@ -11,7 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 from torch.testing import assert_close
 
-from capsnb.data import Split
+from capsnb.data import DataSpec, Split, prepare
+from capsnb.data.transforms import Pairs
 from capsnb.measure.dictionary import (
     adjusted_rand,
     clusters,
@@ -28,6 +29,7 @@ from capsnb.nn import taps
 from capsnb.nn.layers import length
 from capsnb.nn.models import CapsNetConfig, ConvNetAvgConfig, Output, StridedStem
 from capsnb.nn.routing import Dynamic, Uniform
+from capsnb.training.evaluation import evaluate
 
 SMALL = CapsNetConfig(
     size=12, classes=3, dim=4, stem=StridedStem(channels=4, kernel=3, types=3, dim=4), decoder="none", init="normal"
@@ -248,6 +250,14 @@ def test_several_quantisers_at_once_find_what_each_finds_alone():
     assert found == [quantised_accuracy(model, split, quantiser) for quantiser in quantisers]
     with pytest.raises(ValueError, match="no images"):
         quantised_accuracies(model, split.select(slice(0, 0)), quantisers)
+
+
+def test_pairs_of_digits_are_quantised_as_they_are_evaluated():
+    spec = DataSpec(resize=10, train=60, validation=20, test=20, derive=Pairs(per_image=1, size=12, shift=1))
+    test, model, quantiser = prepare(spec).test, build(classes=10), Quantiser(levels=3)
+    with taps.edit(model, {"class.coupling": quantiser}):
+        expected = evaluate(model, test).accuracy
+    assert quantised_accuracies(model, test, [quantiser], batch=7) == [expected]
 
 
 def test_quantised_accuracy_is_measured_with_quantised_couplings():

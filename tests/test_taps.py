@@ -321,3 +321,14 @@ def test_a_part_with_a_forward_of_its_own_keeps_it():
         assert torch.equal(model(X), 2 * (3 * X + 1))
         raise RuntimeError("stop")
     assert model.first.forward is mine and "forward" not in vars(model.last)
+
+
+def test_a_part_that_is_given_something_by_name_runs_as_ever():
+    class Scaled(nn.Module):
+        def forward(self, x, factor=1):
+            return factor * x
+
+    model = nn.Sequential(Scaled())
+    with taps.once(model):
+        assert torch.equal(model[0](X, factor=3), 3 * X) and torch.equal(model[0](X, factor=2), 2 * X)
+        assert torch.equal(model[0](X), X)

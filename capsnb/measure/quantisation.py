@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsnb.data.image_set import spans
 from capsnb.nn import taps
-from capsnb.training.evaluation import evaluate
+from capsnb.training.evaluation import correct
 
 COUPLING = "class.coupling"  # the tap of the couplings to the class capsules
 MOST = 1 << 15
@@ -79,12 +78,14 @@ def quantised_accuracies(
     if not len(split):
         raise ValueError("the split has no images, so a model has no accuracy on it")
     right = [0] * len(quantisers)
-    with taps.once(model):
-        for start, end in spans(len(split), batch):
-            part = split.select(slice(start, end))
+    with taps.evaluating(model), taps.once(model):
+        for part in split.to(next(model.parameters()).device).batches(batch):
             for place, quantiser in enumerate(quantisers):
                 with taps.edit(model, {COUPLING: quantiser}):
-                    right[place] += round(evaluate(model, part).accuracy * len(part))
+                    scores = model(part.images, *[part.labels] * (part.labels.dim() > 1)).scores
+                if not scores.isfinite().all():
+                    raise ValueError("the model's scores are no finite numbers, so none is right")
+                right[place] += int(correct(scores, part.labels).sum())
     return [count / len(split) for count in right]
 
 

@@ -189,16 +189,17 @@ def once(model: nn.Module) -> Iterator[None]:
     """Inside the block a part of the model that is given again what it was last given answers as it did then.
 
     So what lies before an edit is computed once for a batch that is run under many edits. Parts in which a tap is
-    recorded or edited run every time. For evaluation: what a part remembers has no part in a new gradient.
+    recorded or edited, or that are given anything by name, run every time. For evaluation: what a part remembers has
+    no part in a new gradient.
     """
 
     def remembering(part: nn.Module) -> Callable[..., Any]:
         forward, inside = part.forward, [module for module in part.modules() if isinstance(module, Tap)]
         last: list[tuple[tuple, Any]] = []
 
-        def remembered(*given: Any) -> Any:
-            if not all(tap.idle for tap in inside):
-                return forward(*given)
+        def remembered(*given: Any, **named: Any) -> Any:
+            if named or not all(tap.idle for tap in inside):
+                return forward(*given, **named)
             if not (last and len(last[0][0]) == len(given) and all(map(_same, last[0][0], given))):
                 last[:] = [(given, forward(*given))]
             return last[0][1]
