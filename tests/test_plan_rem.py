@@ -18,7 +18,7 @@ from capsnb.training import runs
 from capsnb.training.pruning import Lobster, Penalty, ToSparsity, weights
 
 MODELS = {"plain", "rem", "pull alone", "pruning alone", "l2", "magnitude", "random", "1 iteration", "fewer capsules"}
-DECODERS, STACKED = {"decoder", "rem and decoder"}, {"stacked", "rem stacked"}
+DECODERS, STACKED = {"decoder", "rem and decoder"}, {"stacked", "rem stacked", "untrained stacked"}
 
 
 @pytest.mark.parametrize("profile", list(plans.PROFILES))
@@ -138,6 +138,8 @@ def test_a_control_changes_one_thing_alone():
     assert specs["decoder"].recipe == decoder and specs["rem and decoder"].recipe == replace(decoder, hooks=(lobster,))
     stacked = specs["rem stacked"]
     assert stacked.start == rem and stacked.reset == ("decoder",) and stacked.frozen == ("conv1", "primary", "class")
+    untrained = specs["untrained stacked"]
+    assert untrained.start is None and not untrained.reset and untrained.frozen == stacked.frozen
 
 
 def test_each_seed_of_a_stacked_decoder_starts_from_its_own_encoder():
