@@ -1,7 +1,7 @@
 """Audits: tiny runs trained again, records that were changed, the spread of seeds by hand, and the command."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -12,7 +12,7 @@ from capsnb.data import DataSpec
 from capsnb.evidence import audit
 from capsnb.evidence.audit import Pair, judge
 from capsnb.measure import observe
-from capsnb.measure.observations import Observation
+from capsnb.measure.observations import Observation, read
 from capsnb.measure.protocol import find
 from capsnb.nn.models import CapsNetConfig
 from capsnb.nn.models.stems import StridedStem
@@ -58,7 +58,8 @@ def store(recorded, tmp_path, monkeypatch):
 def change(store, spec, edit):
     """Edit each line of a run's file, the header too."""
     file = store / f"{runs.run_name(spec)}.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    header, found = read(file)
+    rows = [header, *({k: v for k, v in asdict(each).items() if v not in (None, False, {})} for each in found)]
     for row in rows:
         edit(row)
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")

@@ -148,6 +148,8 @@ def test_where_an_observation_comes_from_in_words():
         (2, '{"run": "a"}\n{"measure": "x", "values": {}'),
         (2, '{"run": "a"}\n{"measure": "x"}\n'),
         (2, '{"run": "a"}\n{"measure": "x", "values": {}, "colour": 1}\n'),
+        (2, '{"run": "a", "made": {"1": {}}}\n{"made": "2", "measure": "x", "values": {}}\n'),
+        (2, '{"run": "a", "made": {"1": 3}}\n{"made": "1", "measure": "x", "values": {}}\n'),
         (
             3,
             '{"run": "a"}\n{"measure": "x", "values": {}}\n{"measure": "x", "values": {"uint8": "?", "shape": [1]}}\n',
@@ -180,6 +182,35 @@ def test_a_file_is_readable_with_json_alone(tmp_path):
     assert first == HEADER
     wanted = {"measure": "a", "version": 3, "settings": {"images": 5}, "values": {"x": [0.333333]}, "made": MADE}
     assert second == wanted
+
+
+def test_what_lines_say_alike_of_their_making_stands_once(tmp_path):
+    file = tmp_path / "run.jsonl"
+    measured = [{"code": "5555555", "seconds": seconds} for seconds in (1.0, 2.0)]
+    one, two, bare = made(measured=measured[0]), made(measured=measured[1]), made()
+    other = made(code="9999999")
+    given = [Observation(str(number), made=each) for number, each in enumerate((one, two, bare, other, {}, {}))]
+    write(file, HEADER, given)
+    first, *rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    ((name, shared),) = first.pop("made").items()
+    assert first == HEADER and shared == MADE
+    makers = {row["measure"]: (row.get("made"), row.get("measured")) for row in rows}
+    assert makers["0"] == (name, measured[0]) and makers["1"] == (name, measured[1]) and makers["2"] == (name, None)
+    assert makers["3"] == (other, None) and makers["4"] == (None, None) == makers["5"]
+    header, found = read(file)
+    assert header == HEADER and sorted(found, key=lambda each: each.measure) == given
+    assert read(file, "1")[1] == [given[1]], "of one measure alone, too"
+
+
+def test_lines_that_say_all_of_their_making_are_read_and_written_shorter(tmp_path):
+    file = tmp_path / "run.jsonl"
+    rows = [{"measure": name, "values": {"x": 1}, "made": MADE, "version": 1} for name in "ab"]
+    file.write_text("\n".join(map(json.dumps, [HEADER, *rows])) + "\n")
+    header, found = read(file)
+    assert header == HEADER and [each.made for each in found] == [MADE, MADE]
+    before = file.stat().st_size
+    assert write(file, HEADER, found) == 0
+    assert read(file) == (header, found) and file.stat().st_size < before
 
 
 WRITER = """

@@ -1,16 +1,20 @@
 """What was measured of a run, as plain data on disk: a file of JSON lines for each run, readable without torch.
 
 The first line names the subject: {"run": key, "spec": {...}}, or {"run": key, "specs": {variant: {...}}} where several
-runs were measured together. Each further line is an `Observation`. The file beside a run's weights and the one in the
-evidence store (results/observations) have the same form; several makers of one observation stand side by side.
+runs were measured together. Each further line is an `Observation`. What several lines say alike of who made them stands
+in the first, {"made": {name: {...}}}: they say {"made": name}, and {"measured": {...}} of their own measuring.
+The file beside a run's weights and the one in the evidence store (results/observations) have the same form; several
+makers of one observation stand side by side.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,6 +71,7 @@ def read(file: str | Path, measure: str | None = None) -> tuple[dict[str, Any], 
     measure: those of one measure alone, without a look at the others.
     """
     header: dict[str, Any] = {}
+    makers: dict[str, Any] = {}
     found, named = [], "" if measure is None else f'"measure": {json.dumps(measure)}'
     for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
         if number > 1 and named not in line:
@@ -77,7 +82,11 @@ def read(file: str | Path, measure: str | None = None) -> tuple[dict[str, Any], 
                 header = row
                 if "run" not in header:
                     raise KeyError("run")
+                makers = header.pop("made", {})
             else:
+                if isinstance(row.get("made"), str):
+                    measured = {"measured": row.pop("measured")} if "measured" in row else {}
+                    row["made"] = makers[row["made"]] | measured
                 found.append(Observation(values=row.pop("values"), **row))
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise ValueError(
@@ -111,13 +120,26 @@ def write(
         for each in observations:
             key = _line_key(each)
             rows[key] = joined(rows[key], each) if key in rows else each
-        lines = [json.dumps(known, sort_keys=True)]
+        makers = Counter(_maker(each) for each in rows.values())
+        shared = {_name(maker): json.loads(maker) for maker, lines in makers.items() if lines > 1 and maker != "{}"}
+        lines = [json.dumps(known | ({"made": shared} if shared else {}), sort_keys=True)]
         for each in rows.values():
             row = {name: value for name, value in asdict(each).items() if value not in (None, False, {})}
+            if (name := _name(_maker(each))) in shared:
+                row |= {"made": name} | {key: value for key, value in each.made.items() if key == "measured"}
             lines.append(json.dumps(row | {"values": squeezed(pack(each.values))}, sort_keys=True, allow_nan=False))
         with replacing(file) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(rows) - before
+
+
+def _maker(observation: Observation) -> str:
+    """Who trained, as text: all that is said of the making but the measuring."""
+    return json.dumps({name: each for name, each in observation.made.items() if name != "measured"}, sort_keys=True)
+
+
+def _name(maker: str) -> str:
+    return hashlib.sha256(maker.encode()).hexdigest()[:8]
 
 
 def _line_key(observation: Observation) -> str:
