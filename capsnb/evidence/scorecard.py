@@ -24,7 +24,7 @@ from capsnb.evidence.plans import Plan
 from capsnb.evidence.sweep import Grid, read_grid
 from capsnb.evidence.verdicts import Sample, sample
 from capsnb.measure.dictionary import grouped_alike
-from capsnb.measure.observe import UNTRAINED, observe
+from capsnb.measure.observe import UNTRAINED, in_store
 from capsnb.measure.protocol import find
 from capsnb.training.runs import run_name
 from capsnb.training.spec import Spec
@@ -87,12 +87,13 @@ def of_plan(plan: Plan) -> Look:
     A reader's own routings are trained and measured where they are not yet.
     """
     live, sizes = replace(plan, stored=False), plan.settings.get("sizes", {})
+    called = {spec: run_name(spec, plan.data_dir) for spec in plan.all_specs()}
 
     def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Seen:
         source = live if network in plan.guests else plan
         settings = sizes.get(measure, settings)
         found = source.observe(network, measure, null=null, **settings)
-        named = {spec.seed: run_name(spec, plan.data_dir) for spec in plan.specs[network] if spec.seed in found}
+        named = {spec.seed: called[spec] for spec in plan.specs[network] if spec.seed in found}
         values = {seed: each.values for seed, each in found.items()}
         return Seen(named, values, find(measure).column(**settings), any(map(is_even, plan.specs[network])))
 
@@ -106,14 +107,14 @@ def is_even(spec: Spec) -> bool:
 
 def of_grid(grid: Grid, name: Callable[[Mapping[str, Any]], str]) -> Look:
     """What the evidence store has of a grid's networks, called as `name` makes it of their settings."""
+    called = {spec: run_name(spec) for spec in grid.specs}
 
     def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Seen:
-        wanted = [(each, spec) for each, spec in zip(grid.settings, grid.specs, strict=True) if name(each) == network]
-        specs = [spec for _, spec in wanted]
-        found = observe(specs, measure, recorded=True, partial=True, null=null, **settings)
+        specs = [spec for each, spec in zip(grid.settings, grid.specs, strict=True) if name(each) == network]
+        found = in_store([called[spec] for spec in specs], measure, null=null, **settings)
         there = {spec: each.values for spec, each in zip(specs, found, strict=True) if each is not None}
         values = {spec.seed: each for spec, each in there.items()}
-        named = {spec.seed: run_name(spec) for spec in there}
+        named = {spec.seed: called[spec] for spec in there}
         return Seen(named, values, find(measure).column(**settings), any(map(is_even, specs)))
 
     return look

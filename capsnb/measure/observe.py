@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from capsnb.data import ImageSet, prepare
+import torch
+
+from capsnb.data import DataSpec, ImageSet, digest, prepare
 from capsnb.measure.observations import Observation, read, store_folder, write
 from capsnb.measure.protocol import Measure, find
 from capsnb.training import files, parallel, runs
@@ -55,7 +58,8 @@ def observe(
     where: dict[str, Any] = {"root_folder": root_folder, "data_dir": data_dir}
     watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
     if recorded:
-        found = [_newest(_store_file(spec, store, data_dir), wanted) for spec in specs]
+        names = [runs.run_name(spec, data_dir) for spec in specs]
+        found = in_store(names, chosen, null=null, watched=watched, store=store, **settings)
         if not partial:
             _complain(specs, found, chosen, "the evidence store", where, None if null is not None else watch)
         return found
@@ -73,6 +77,24 @@ def observe(
             _take(spec, chosen, settings, null=null, watched=watched, **where)
         found = [_beside(spec, wanted, **where) for spec in specs]
     return found
+
+
+def in_store(
+    names: Iterable[str],
+    measure: str | Measure,
+    *,
+    null: str | None = None,
+    watched: bool = False,
+    store: str | Path | None = None,
+    **settings: Any,
+) -> list[Observation | None]:
+    """What the evidence store has of runs, called as `runs.run_name` does, in their order; else as `observe`.
+
+    For who asks for many measures of the same runs: to name one takes as long as to read what was measured of it.
+    """
+    chosen, folder = find(measure), Path(store or store_folder())
+    wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
+    return [_newest(folder / f"{name}.jsonl", wanted) for name in names]
 
 
 def take_all(
@@ -185,22 +207,30 @@ def _take(spec: Spec, measure: Measure, settings: dict, *, null: str | None, wat
         if null not in (None, UNTRAINED):
             raise ValueError(f"null {null!r} is unknown; allowed: {UNTRAINED!r}. Others stand among a measure's values")
         model = runs.get(spec, **where).model if null is None else spec.build().to(pick_device())
-        data = prepare(spec.data, data_dir=where["data_dir"], device=pick_device())
-        made = runs.read_made(folder) if null is None else circumstances() | {"cpu": cpu_name()}
+        data = _images(spec.data, digest(spec.data.name, where["data_dir"]), where["data_dir"], pick_device())
+        made = runs.read_made(folder) if null is None else None
         found = _measured(model, data, measure, settings, made=made, null=null)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / OBSERVATIONS, header(spec, where["data_dir"]), [found])
 
 
+@lru_cache(maxsize=1)
+def _images(data: DataSpec, content: str, data_dir: str | Path | None, device: torch.device) -> ImageSet:
+    """The images that a run sees, of a set with that `digest`: a network's measures are asked for one by one."""
+    return prepare(data, data_dir=data_dir, device=device)
+
+
 def _measured(
-    model: Any, data: ImageSet, measure: Measure, settings: dict, *, made: dict[str, Any], null: str | None = None
+    model: Any, data: ImageSet, measure: Measure, settings: dict, *, made: dict[str, Any] | None, null: str | None
 ) -> Observation:
+    """made: of the training; None where nothing was trained."""
     begun = time.perf_counter()
     try:
         values = measure(model, data, **settings)
     except ValueError as error:
         values = {"reason": str(error)}
     now = circumstances() | {"cpu": cpu_name()}
+    made = now if made is None else made
     # versions and CPU of the training, which are long, are not said twice
     named = [name for name in now if name in ("code", "device", "date") or now[name] != made.get(name)]
     took = {"seconds": round(time.perf_counter() - begun, 1)}
