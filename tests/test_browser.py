@@ -357,8 +357,9 @@ def test_the_console_has_no_error(opened):
     assert not of_its_own(errors)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+# by theme, as the tests before leave it: for another one Voila loads the page anew, with another kernel
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", ["dark", "light"])
 def test_pictures_are_in_sight_while_the_last_slider_is_dragged(opened, size, theme):
     page, _, folder = opened
     page.turn(theme)
