@@ -163,7 +163,7 @@ def _kind(made: Mapping[str, Any]) -> Any:
 
 def _tests(pair: Pair) -> dict[str, float]:
     """p-value of each number that can be judged: of two seeds' difference, by the spread of the others."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     old, new, others = numbers(pair.recorded), numbers(pair.again), [numbers(each) for each in pair.others]
     found = {}
@@ -171,7 +171,7 @@ def _tests(pair: Pair) -> dict[str, float]:
         seeds = [each[name] for each in others if name in each]
         spread = statistics.stdev(seeds) if len(seeds) >= FEW else 0.0
         if spread > 0:  # a number that is the same for all seeds says nothing of how far it may be off
-            found[name] = float(2 * t.sf(abs(old[name] - new[name]) / (spread * math.sqrt(2)), len(seeds) - 1))
+            found[name] = float(2 * stdtr(len(seeds) - 1, -abs(old[name] - new[name]) / (spread * math.sqrt(2))))
     return found
 
 

@@ -48,6 +48,7 @@ def cpu_name() -> str:
     return f"{named}, {torch.backends.cpu.get_cpu_capability()}"
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python, capsnb and the libraries that results depend on."""
     found = {"python": platform.python_version(), "capsnb": __version__}
