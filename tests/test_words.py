@@ -71,12 +71,14 @@ def test_any_figure_says_something_and_none_too_much():
 SHOWN = """from matplotlib import pyplot as plt
 from capsnb import plot
 plot.style()
-plot.lengths([0.25, 0.75], classes=["3", "7"]);"""
+drawn = []
+figure = plot.lengths([0.25, 0.75], classes=["3", "7"]).figure
+figure.canvas.mpl_connect("draw_event", drawn.append);"""
 
 
 @pytest.fixture(scope="module")
 def executed():
-    notebook = v4.new_notebook(cells=[v4.new_code_cell(SHOWN)])
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(SHOWN), v4.new_code_cell("print(len(drawn))")])
     return NotebookClient(notebook, timeout=120).execute()
 
 
@@ -86,6 +88,11 @@ def test_a_figure_in_a_notebook_carries_it_and_has_the_ground_of_the_page(execut
     assert "needs_background" not in output.metadata  # JupyterLab would put white behind it
     picture = Image.open(BytesIO(b64decode(output.data["image/png"]))).convert("RGBA")
     assert picture.getpixel((0, 0))[3] == 0
+
+
+def test_it_is_laid_out_once_for_its_size_and_drawn_once(executed):
+    (output,) = executed.cells[1].outputs
+    assert output.text == "2\n"
 
 
 @pytest.mark.parametrize("export", ["nbconvert", "report"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from capsnb.plot.words import alternative
@@ -64,6 +65,9 @@ def style() -> None:
         # when a figure is drawn, not its own colour: JupyterLab puts white behind figures that are clear by themselves
         inline = InlineBackend.instance(parent=shell)
         inline.print_figure_kwargs = inline.print_figure_kwargs | {"facecolor": "none"}
+        if "inline" in mpl.get_backend():
+            # a figure is drawn where it is sent to the page, and not once more before, for a window that is not there
+            pyplot.uninstall_repl_displayhook()
 
 
 @contextmanager
