@@ -107,7 +107,7 @@ def is_even(spec: Spec) -> bool:
 
 def of_grid(grid: Grid, name: Callable[[Mapping[str, Any]], str]) -> Look:
     """What the evidence store has of a grid's networks, called as `name` makes it of their settings."""
-    called = {spec: run_name(spec) for spec in grid.specs}
+    called = dict(zip(grid.specs, grid.names, strict=True))
 
     def look(network: str, measure: str, null: str | None = None, **settings: Any) -> Seen:
         specs = [spec for each, spec in zip(grid.settings, grid.specs, strict=True) if name(each) == network]

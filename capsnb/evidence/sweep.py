@@ -36,7 +36,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import fit, parallel
 from capsnb.training.identity import decode, encode, name_of
 from capsnb.training.parallel import Failure
+from capsnb.training.runs import run_name
 from capsnb.training.spec import Spec
 
 TABLES = {
@@ -87,6 +88,11 @@ class Grid:
         """The settings in which networks differ."""
         names = dict.fromkeys(name for each in self.settings for name in each)
         return [name for name in names if len({json.dumps(encode(each.get(name))) for each in self.settings}) > 1]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the runs of its networks are called (`runs.run_name`), by the images that lie here."""
+        return tuple(map(run_name, self.specs))
 
     def unique(self) -> Grid:
         """Each network once: of settings that train the same one, the first stays."""

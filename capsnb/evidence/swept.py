@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from capsnb.evidence.sweep import Grid
-from capsnb.measure.observe import observe
+from capsnb.measure.observe import in_store
+from capsnb.training.runs import run_name
 
 Series = Mapping[str, Sequence]
 Histories = dict[Any, dict[int, Series]]
@@ -31,12 +32,12 @@ def swept(
     store: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> list[Swept]:
-    """The networks of a grid that the store has a measure of, in the grid's order; arguments as `observe`'s.
+    """The networks of a grid that the store has a measure of, in the grid's order; arguments as `in_store`'s.
 
     Settings that train the same network each have it.
     """
-    where: dict[str, Any] = {"null": null, "watched": watched, "store": store, "data_dir": data_dir}
-    found = observe(grid.specs, measure, recorded=True, partial=True, **where)
+    names = grid.names if data_dir is None else [run_name(spec, data_dir) for spec in grid.specs]
+    found = in_store(names, measure, null=null, watched=watched, store=store)
     rows = zip(grid.settings, found, strict=True)
     return [Swept(settings, each.values, each.made.get("seconds")) for settings, each in rows if each is not None]
 

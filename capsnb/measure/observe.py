@@ -52,9 +52,7 @@ def observe(
     Raises ValueError with one sentence that counts what is missing and about what it costs.
     """
     chosen = find(measure)
-    if null is not None and watched:
-        raise ValueError(f"{chosen.name} cannot be both watched and of a null, a network that does not train")
-    wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
+    wanted = _wanted(chosen, settings, null, watched)
     where: dict[str, Any] = {"root_folder": root_folder, "data_dir": data_dir}
     watch = {chosen.column(**settings): chosen.watched(**settings)} if watched else {}
     if recorded:
@@ -92,8 +90,7 @@ def in_store(
 
     For who asks for many measures of the same runs: to name one takes as long as to read what was measured of it.
     """
-    chosen, folder = find(measure), Path(store or store_folder())
-    wanted = (chosen.name, chosen.version, chosen.settings(**settings), null, watched)
+    wanted, folder = _wanted(find(measure), settings, null, watched), Path(store or store_folder())
     return [_newest(folder / f"{name}.jsonl", wanted) for name in names]
 
 
@@ -173,6 +170,13 @@ def stored(spec: Spec, *, store: str | Path | None = None, data_dir: str | Path 
 def header(spec: Spec, data_dir: str | Path | None = None) -> dict[str, Any]:
     """The first line of a run's file of observations."""
     return {"run": key(spec, data_dir), "spec": encode(spec)}
+
+
+def _wanted(measure: Measure, settings: dict[str, Any], null: str | None, watched: bool) -> tuple:
+    """What an observation is of, as `Observation.key`."""
+    if null is not None and watched:
+        raise ValueError(f"{measure.name} cannot be both watched and of a null, a network that does not train")
+    return measure.name, measure.version, measure.settings(**settings), null, watched
 
 
 def _keys(measures: Iterable[tuple[Measure, dict[str, Any]]], nulls: bool = False) -> list[tuple]:
