@@ -8,6 +8,7 @@ import pytest
 from capsnb.data import prepare
 from capsnb.evidence import plans
 from capsnb.measure import protocol
+from capsnb.measure.observations import Observation
 from capsnb.measure.observe import observe
 from capsnb.nn.models import ZOO, CapsNetConfig
 from capsnb.training import runs
@@ -124,6 +125,14 @@ def test_at_a_recorded_profile_the_store_answers_unless_runs_are_asked_for(monke
     assert plan.told().startswith("The evidence store has none of the ")
     monkeypatch.setenv("CAPSNB_EVIDENCE", "runs")
     assert not plan.recorded
+
+
+def test_a_plan_whose_runs_are_all_stored_says_what_they_took(small, monkeypatch):
+    found = [Observation("accuracy", made={"seconds": 5400.0}), Observation("life")]
+    monkeypatch.setattr(plans, "stored", lambda spec, **where: found)
+    count = len(small.all_specs())
+    whole = f"The evidence store has all {count} runs that are declared, {1.5 * count:.1f} core-hours of training."
+    assert small.told() == whole
 
 
 def test_a_history_has_a_row_for_so_many_steps_where_a_run_starts_too():

@@ -178,12 +178,15 @@ class Plan:
     def told(self) -> str:
         """A sentence on the declared runs that the evidence store has nothing of, and about what they would cost.
 
-        By the seconds that other seeds of a variant took on what trained them, so that it is the same everywhere.
+        By the seconds that other seeds of a variant took on what trained them, so that it is the same everywhere. Where
+        it has all of them, what they took.
         """
         lacking = {name: [s for s in specs if not self._stored(s)] for name, specs in self.specs.items()}
         count, total = sum(map(len, lacking.values())), len(self.all_specs())
         if not count:
-            return f"The evidence store has all {total} runs that are declared."
+            known = [[each.made.get("seconds", 0) for each in self._stored(spec)] for spec in self.all_specs()]
+            hours = sum(map(max, known)) / 3600
+            return f"The evidence store has all {total} runs that are declared, {hours:.1f} core-hours of training."
         if count == total:
             return (
                 f"The evidence store has none of the {total} declared runs. The first: "
