@@ -184,8 +184,8 @@ class Plan:
         lacking = {name: [s for s in specs if not self._stored(s)] for name, specs in self.specs.items()}
         count, total = sum(map(len, lacking.values())), len(self.all_specs())
         if not count:
-            known = [[each.made.get("seconds", 0) for each in self._stored(spec)] for spec in self.all_specs()]
-            hours = sum(map(max, known)) / 3600
+            took = [max(each.made.get("seconds", 0) for each in self._stored(spec)) for spec in self.all_specs()]
+            hours = sum(took) / 3600
             return f"The evidence store has all {total} runs that are declared, {hours:.1f} core-hours of training."
         if count == total:
             return (

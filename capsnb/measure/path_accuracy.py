@@ -93,13 +93,19 @@ def path_grid(
     PAIRS of the scopes of filters and of units, in their order, which replace those of the readings. share: of the
     filters that is left.
     """
-    found = []
-    for filters, (sets, assign) in ((filters, SCOPES[scope]) for filters, scope in PAIRS):
+    found: dict[tuple[str | None, str, Reading], Tensor] = {}
+    keys = []
+    for filters, units_of in PAIRS:
+        sets, assign = SCOPES[units_of]
         for reading, ranking in rankings.items():
-            scoped, few = replace(reading, sets=sets, assign=assign, filters=filters), share * ranking.filters.shape[1]
-            keep = None if share == 1 else max(1, round(few))
-            found.append(path_accuracy(model, split, ranking, scoped, filters=(keep,), units=units).accuracy[0])
-    return torch.stack(found).unflatten(0, (len(PAIRS), len(rankings)))
+            keep = None if share == 1 else max(1, round(share * ranking.filters.shape[1]))
+            # where all filters stay, their scope says nothing
+            key = None if keep is None else filters, units_of, reading
+            keys.append(key)
+            if key not in found:
+                scoped = replace(reading, sets=sets, assign=assign, filters=filters)
+                found[key] = path_accuracy(model, split, ranking, scoped, filters=(keep,), units=units).accuracy[0]
+    return torch.stack([found[key] for key in keys]).unflatten(0, (len(PAIRS), len(rankings)))
 
 
 def path_reconstructions(
