@@ -93,6 +93,16 @@ def test_images_of_one_key_are_counted_and_compared_with_shuffled_keys():
     assert apart == {"explained": None, "null: keys at random": None, "alone": 1}
 
 
+def test_clusters_of_a_key_are_those_of_the_dictionary_as_pictures():
+    values = find("clusters of a key")(Transparent(), image_set(FOUR), labels=(0, 1), top=1)
+    assert values["counts"] == [[2], [1]] and values["largest"] == 2
+    keys = dictionary.collect(Transparent(), FOUR)
+    for label, row in enumerate(values["pictures"]):
+        (cluster,) = dictionary.clusters(keys, FOUR, label, top=1)
+        assert row[0].dtype == np.uint8 and row[0].shape == FOUR.images.shape[1:]
+        assert np.array_equal(row[0], (255 * cluster.overlay).round().byte().numpy())
+
+
 def test_what_is_redrawn_beyond_the_class_is_that_of_the_perturbation():
     torch.manual_seed(0)
     model = CapsNetConfig(size=14, stem=StridedStem(channels=4, kernel=5, types=2), decoder_widths=(8,)).build()

@@ -93,6 +93,25 @@ def images_of_a_key(
     }
 
 
+@measurement("clusters of a key", paper=RENZULLI, needs=(COUPLING,))
+def clusters_of_a_key(
+    model: nn.Module, data: ImageSet, *, images: int = 10_000, labels: tuple[int, ...] = (0, 7, 9), top: int = 6
+) -> dict[str, list]:
+    """Figure 7: the largest clusters of test images of one key, of some predicted classes, laid over each other.
+
+    Of each of the labels, largest first, at most `top`: "counts", how many images, and "pictures", (clusters, C, H, W)
+    uint8, the share of them that a pixel is bright in. "largest": how many images the most frequent key has.
+    """
+    split = dictionary.balanced(data.test, images)
+    keys = dictionary.collect(model, split, Quantiser.released(len(data.classes)))
+    found = [dictionary.clusters(keys, split, label, top=top) for label in labels]
+    return {
+        "counts": [[len(each.positions) for each in row] for row in found],
+        "pictures": [[(255 * each.overlay).round().byte().numpy() for each in row] for row in found],
+        "largest": int(keys.counts.max()),
+    }
+
+
 @measurement("beyond the class", paper=RENZULLI, needs=("reconstruction",))
 def beyond_the_class(model: nn.Module, data: ImageSet) -> dict[str, float]:
     """ "share": see `perturbation.kept_beyond_class`."""

@@ -72,6 +72,7 @@ MEASURES = (
     "sparsity",
 )
 OF_DECODERS = ("beyond the class", "redrawn")
+CLUSTERS = "clusters of a key"  # figure 7, of the paper's network
 DOSE = 4.26  # what all pulls of the released schedule add up to, however long, in steps of MNIST
 # released: 0.0005 times the sum of squares of pixels in units of their standard deviation, 0.3081; ours are in [0, 1]
 RECONSTRUCTION = 5e-4 / 0.3081**2
@@ -140,12 +141,9 @@ def named(group: str, specs: dict[str, Spec]) -> dict[str, Spec]:
 
 def measured(variants: dict[str, Spec], sizes: dict[str, dict[str, Any]]) -> dict[str, tuple[Watched, ...]]:
     """Of each variant, what is measured besides the survey."""
-    return {
-        name: tuple(
-            (each, sizes.get(each, {})) for each in (*MEASURES, *(OF_DECODERS if spec.model.decoder != "none" else ()))
-        )
-        for name, spec in variants.items()
-    }
+    more = {name: OF_DECODERS for name, spec in variants.items() if spec.model.decoder != "none"}
+    more["mnist/rem"] = (CLUSTERS,)
+    return {name: tuple((each, sizes.get(each, {})) for each in (*MEASURES, *more.get(name, ()))) for name in variants}
 
 
 def content(profile: str) -> dict[str, Any]:
@@ -163,7 +161,7 @@ def _plan(
     it is not there, both as a `DataSpec` (the second one derived from MNIST's test digits).
     """
     sizes: dict[str, dict[str, Any]] = {
-        name: {"images": images} for name in (*MEASURES, "keys in training") if images and name != "sparsity"
+        name: {"images": images} for name in (*MEASURES, CLUSTERS, "keys in training") if images and name != "sparsity"
     }
     if levels:
         sizes["keys by levels"] = sizes.get("keys by levels", {}) | {"levels": levels}
