@@ -96,7 +96,7 @@ def images_of_a_key(
 @measurement("clusters of a key", paper=RENZULLI, needs=(COUPLING,))
 def clusters_of_a_key(
     model: nn.Module, data: ImageSet, *, images: int = 10_000, labels: tuple[int, ...] = (0, 7, 9), top: int = 6
-) -> dict[str, list]:
+) -> dict[str, Any]:
     """Figure 7: the largest clusters of test images of one key, of some predicted classes, laid over each other.
 
     Of each of the labels, largest first, at most `top`: "counts", how many images, and "pictures", (clusters, C, H, W)
