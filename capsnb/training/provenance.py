@@ -23,7 +23,7 @@ def circumstances() -> dict[str, Any]:
     """Code, library versions, device and date of a run that is made now."""
     return {
         "code": code_version(),
-        "versions": versions(),
+        "versions": dict(versions()),
         "device": device_name(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

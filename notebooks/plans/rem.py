@@ -17,7 +17,9 @@ stacked, rem stacked,
 untrained stacked a decoder trained alone on the frozen encoder, that of plain, of rem (figure 8), or one never trained
 
 Costs, on one thread of a fast core: 4.4 minutes of a plain 14x14 network, 6.7 of REM's, whose threshold is sought; what
-is measured of one afterwards half a minute. The slow core of the pilot (seed 100, which is not declared) took 15.
+is measured of one afterwards half a minute. The slow core of the pilot (seed 100, which is not declared) took 15. Tiny
+ImageNet, which can seldom be tried: 47 ms an image (in batches of 128, random pixels and backbone), so 1.3
+hours an epoch of 100,000 images and 11 days for 200 epochs; ten networks are declared, REM's threshold comes on top.
 
 Order of worth where hours are short: sweeps/rem_dose.toml, MNIST's pair, sweeps/rem_pull.toml, then the rest of long;
 Tables 6 and 7 at their own size are of full. `capsnb results open` has the hours of each.
