@@ -1,8 +1,11 @@
 """Observations on disk by hand, and the way from a spec to them: the store, beside the run, measured, trained."""
 
+import base64
 import json
+import lzma
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -200,6 +203,40 @@ def test_what_lines_say_alike_of_their_making_stands_once(tmp_path):
     header, found = read(file)
     assert header == HEADER and sorted(found, key=lambda each: each.measure) == given
     assert read(file, "1")[1] == [given[1]], "of one measure alone, too"
+
+
+def test_what_more_than_two_lines_say_alike_of_their_measuring_stands_once(tmp_path):
+    file = tmp_path / "run.jsonl"
+    by = {"code": "5555555", "device": "CPU"}
+    said = [by | {"date": f"2026-03-0{day}", "seconds": float(day)} for day in (1, 2, 3)]
+    other = {"code": "6666666", "date": "2026-03-04", "seconds": 1.0}
+    makers = [made(measured=each) for each in said[:2]] + [
+        made(code="9999999", measured=each) for each in (said[2], other)
+    ]
+    given = [Observation(str(number), made=each) for number, each in enumerate(makers)]
+    write(file, HEADER, given)
+    first, *rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    ((name, shared),) = first["measured"].items()
+    assert shared == by
+    assert rows[0]["measured"] == {"by": name, "date": "2026-03-01", "seconds": 1.0}
+    assert rows[1]["measured"]["by"] == name and rows[3]["measured"] == other
+    assert read(file)[1] == sorted(given, key=lambda each: each.made["date"])
+    before = file.read_bytes()
+    assert write(file, HEADER, given) == 0 and file.read_bytes() == before, "written again, it is the same"
+
+
+def test_long_values_are_compressed_and_those_of_earlier_files_read(tmp_path):
+    file, text = tmp_path / "run.jsonl", json.dumps({"x": list(range(2_000))})
+    packed = base64.b64encode(zlib.compress(text.encode())).decode()
+    rows = [HEADER, {"measure": "a", "values": {"zlib": packed}}]
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    header, found = read(file)
+    assert found[0].values == {"x": list(range(2_000))}
+    write(file, header, found)
+    assert read(file)[1] == found
+    (values,) = [json.loads(line)["values"] for line in file.read_text(encoding="utf-8").splitlines()[1:]]
+    assert json.loads(lzma.decompress(base64.b64decode(values["lzma"]))) == found[0].values
+    assert file.stat().st_size < len(text) / 2
 
 
 def test_lines_that_say_all_of_their_making_are_read_and_written_shorter(tmp_path):

@@ -1,10 +1,11 @@
 """What was measured of a run, as plain data on disk: a file of JSON lines for each run, readable without torch.
 
 The first line names the subject: {"run": key, "spec": {...}}, or {"run": key, "specs": {variant: {...}}} where several
-runs were measured together. Each further line is an `Observation`. What several lines say alike of who made them stands
-in the first, {"made": {name: {...}}}: they say {"made": name}, and {"measured": {...}} of their own measuring.
-The file beside a run's weights and the one in the evidence store (results/observations) have the same form; several
-makers of one observation stand side by side.
+runs were measured together. Each further line is an `Observation`. What several lines say alike stands in the first:
+{"made": {name: {...}}} of who trained, where they say {"made": name}, and {"measured": {name: {...}}} of who measured,
+where they say {"measured": {"by": name, "date": ...}}. Long values are compressed. The file beside a run's weights and
+the one in the evidence store (results/observations) have the same form; several makers of one observation stand side by
+side.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import math
 import zlib
 from collections import Counter
@@ -25,7 +27,9 @@ import numpy as np
 from capsnb.disk import locked, replacing
 from capsnb.installation import own_folder
 
-LONG = 4_000  # characters of an observation's values, from which on they are compressed
+LONG = 1_500  # characters of an observation's values, from which on they are compressed
+# what is compressed is short: a larger dictionary would be memory for nothing
+LZMA = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}
 DIGITS = 6  # significant digits of the numbers in lists and arrays; a single number is kept whole
 
 
@@ -72,6 +76,7 @@ def read(file: str | Path, measure: str | None = None) -> tuple[dict[str, Any], 
     """
     header: dict[str, Any] = {}
     makers: dict[str, Any] = {}
+    measurers: dict[str, Any] = {}
     found, named = [], "" if measure is None else f'"measure": {json.dumps(measure)}'
     for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
         if number > 1 and named not in line:
@@ -82,13 +87,16 @@ def read(file: str | Path, measure: str | None = None) -> tuple[dict[str, Any], 
                 header = row
                 if "run" not in header:
                     raise KeyError("run")
-                makers = header.pop("made", {})
+                makers, measurers = header.pop("made", {}), header.pop("measured", {})
             else:
-                if isinstance(row.get("made"), str):
-                    measured = {"measured": row.pop("measured")} if "measured" in row else {}
-                    row["made"] = makers[row["made"]] | measured
+                made = row.pop("made", {})
+                made = dict(makers[made] if isinstance(made, str) else made)
+                if measured := row.pop("measured", made.get("measured", {})):
+                    by = measurers[measured.pop("by")] if "by" in measured else {}
+                    made["measured"] = by | measured
+                row["made"] = made
                 found.append(Observation(values=row.pop("values"), **row))
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(
                 f"{file}, line {number}, is no observation ({error}): restore it from version control, or delete the "
                 "file and measure again"
@@ -120,13 +128,13 @@ def write(
         for each in observations:
             key = _line_key(each)
             rows[key] = joined(rows[key], each) if key in rows else each
-        makers = Counter(_maker(each) for each in rows.values())
-        shared = {_name(maker): json.loads(maker) for maker, lines in makers.items() if lines > 1 and maker != "{}"}
-        lines = [json.dumps(known | ({"made": shared} if shared else {}), sort_keys=True)]
+        makers = _said_alike(map(_maker, rows.values()))
+        measurers = _said_alike(map(_measurer, rows.values()), lines=3)
+        shared = {part: named for part, named in {"made": makers, "measured": measurers}.items() if named}
+        lines = [json.dumps(known | shared, sort_keys=True)]
         for each in rows.values():
             row = {name: value for name, value in asdict(each).items() if value not in (None, False, {})}
-            if (name := _name(_maker(each))) in shared:
-                row |= {"made": name} | {key: value for key, value in each.made.items() if key == "measured"}
+            row |= _named(each, makers, measurers)
             lines.append(json.dumps(row | {"values": squeezed(pack(each.values))}, sort_keys=True, allow_nan=False))
         with replacing(file) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -136,6 +144,27 @@ def write(
 def _maker(observation: Observation) -> str:
     """Who trained, as text: all that is said of the making but the measuring."""
     return json.dumps({name: each for name, each in observation.made.items() if name != "measured"}, sort_keys=True)
+
+
+def _measurer(observation: Observation) -> str:
+    """Who measured, as text: all that is said of the measuring but when and how long, which lines do not share."""
+    said = observation.made.get("measured", {})
+    return json.dumps({name: each for name, each in said.items() if name not in ("date", "seconds")}, sort_keys=True)
+
+
+def _said_alike(texts: Iterable[str], lines: int = 2) -> dict[str, Any]:
+    """Name -> what at least so many lines say; of less than that a name saves nothing."""
+    return {_name(text): json.loads(text) for text, count in Counter(texts).items() if count >= lines and text != "{}"}
+
+
+def _named(observation: Observation, makers: Mapping[str, Any], measurers: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line says of its making, by name wherever the first line has it."""
+    made, measured = dict(observation.made), dict(observation.made.get("measured", {}))
+    if (by := _name(_measurer(observation))) in measurers:
+        measured = {"by": by} | {name: each for name, each in measured.items() if name in ("date", "seconds")}
+    if (name := _name(_maker(observation))) in makers:
+        return {"made": name} | ({"measured": measured} if measured else {})
+    return {"made": made | ({"measured": measured} if measured else {})} if made else {}
 
 
 def _name(maker: str) -> str:
@@ -175,12 +204,16 @@ def pack(value: Any) -> Any:
 def squeezed(values: dict[str, Any]) -> dict[str, Any]:
     """Values that are long as text, a series of every capsule's norm, say, in an eighth of it; others as they are."""
     text = json.dumps(values, sort_keys=True, allow_nan=False)
-    return values if len(text) < LONG else {"zlib": base64.b64encode(zlib.compress(text.encode(), 9)).decode()}
+    if len(text) < LONG:
+        return values
+    return {"lzma": base64.b64encode(lzma.compress(text.encode(), lzma.FORMAT_ALONE, filters=[LZMA])).decode()}
 
 
 def unpack(value: dict[str, Any]) -> Any:
     """A JSON object as it was before `pack` and `squeezed`: a picture is an uint8 array."""
-    if value.keys() == {"zlib"}:
+    if value.keys() == {"lzma"}:
+        return json.loads(lzma.decompress(base64.b64decode(value["lzma"])), object_hook=unpack)
+    if value.keys() == {"zlib"}:  # as earlier files have them
         return json.loads(zlib.decompress(base64.b64decode(value["zlib"])), object_hook=unpack)
     if value.keys() != {"uint8", "shape"}:
         return value
