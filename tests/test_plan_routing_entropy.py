@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import helpers
 import pytest
@@ -55,6 +56,7 @@ def test_full_has_the_networks_of_the_zoo_and_all_variants():
     assert plan.specs["sabour"][0].model == ZOO["capsnet"].config
     groups = {name.split("/")[0] for name in plan.specs}
     names = {"iterations", "rate", "cnn", "average", "transfer", "re-adjusted", "schedule", "other", "sabour"}
+    names |= {"random"}
     assert groups == names
 
 
@@ -92,6 +94,14 @@ def test_what_transfers_start_from_trains_as_many_steps_at_long_as_the_main_netw
             assert specs[0].recipe.epochs == (20 if begun else 10) and 2 * specs[0].data.derive.train in (30_888,)
             assert begun or specs[0].start.recipe == replace(specs[0].recipe, epochs=20)
     assert all(spec.recipe.epochs == 20 for name in PLANS["full"].specs for spec in PLANS["full"].specs[name][:1])
+
+
+def test_layers_kept_as_drawn_are_the_null_of_those_of_base():
+    for profile, plan in PLANS.items():
+        specs = {name: found[0] for name, found in plan.specs.items()}
+        for net, kept in product(("capsnet", "cnn"), (1, 2)):
+            null, base = specs[f"random/{net}/R{kept}B"], specs[f"transfer/{net}/B{kept}B"]
+            assert null == replace(base, start=None, reset=(), redraw=0) and null.frozen, profile
 
 
 def test_seeds_seen_before_some_claims_are_those_of_long_alone():

@@ -115,6 +115,18 @@ def test_what_becomes_of_each_layer():
         transfer.states(SPEC)
 
 
+def test_random_layers_stay_as_they_were_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))
+    halves = transfer.domains(DATA)
+    found, schemes = transfer.random_layers(SPEC, halves), transfer.schemes(SPEC, halves)
+    assert list(found) == ["R1B", "R2B"]
+    assert all(spec.frozen == schemes[f"B{name[1]}B"].frozen for name, spec in found.items())
+    assert transfer.states(found["R1B"]) == [("random", "kept"), ("B", "trained"), ("B", "trained")]
+    drawn, ended = found["R2B"].build().state_dict(), runs.get(found["R2B"], progress=False, device="cpu")
+    for name, value in ended.model.state_dict().items():
+        assert torch.equal(value, drawn[name]) == (not name.startswith("class.")), name
+
+
 @pytest.mark.parametrize("config", [MODEL, neuron_twin(MODEL)], ids=["capsnet", "cnn"])
 def test_kept_layers_stay_and_the_others_learn_from_a_fresh_start(config, tmp_path, monkeypatch):
     monkeypatch.setenv("CAPSNB_RUNS", str(tmp_path))

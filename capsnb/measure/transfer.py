@@ -101,17 +101,31 @@ def schemes(spec: Spec, data: Domains, *, fresh: bool = True, first: Recipe | No
     return found
 
 
+def random_layers(spec: Spec, data: Domains) -> dict[str, Spec]:
+    """The null of `schemes`, ours: "R1B" keeps the lowest block as it was drawn, and the layers above learn domain B.
+
+    What B1B and A1B have over it is due to what their kept layers learned.
+    """
+    layers = blocks(spec.model)
+    return {
+        f"R{kept}B": replace(spec, data=data.b, frozen=tuple(name for layer in layers[:kept] for name in layer))
+        for kept in range(1, len(layers))
+    }
+
+
 def states(spec: Spec) -> list[tuple[str, str]]:
     """Of each of the three layers of a scheme, lowest first: the domain it learns or has learned, and how.
 
-    How: "trained" from the start, "goes on" from there, "kept" as it was, "redrawn" and trained.
+    How: "trained" from the start, "goes on" from there, "kept" as it was, "redrawn" and trained. A layer kept as it was
+    drawn at random has no domain, which reads "random".
     """
     now, found = DOMAINS[_half(spec.data)], []
     for parts in blocks(spec.model):
-        if not isinstance(spec.start, Spec):
+        begun = spec.start if isinstance(spec.start, Spec) else None
+        if set(parts) <= set(spec.frozen):
+            found.append((DOMAINS[_half(begun.data)] if begun else "random", "kept"))
+        elif not begun:
             found.append((now, "trained"))
-        elif set(parts) <= set(spec.frozen):
-            found.append((DOMAINS[_half(spec.start.data)], "kept"))
         else:
             found.append((now, "redrawn" if set(parts) <= set(spec.reset) else "goes on"))
     return found

@@ -84,7 +84,7 @@ def transfer_schemes(schemes: Mapping[str, Sequence[tuple[str, str]]], *, ax: Ax
     if not schemes:
         raise ValueError("transfer_schemes needs at least one scheme to draw.")
     ax = axes(ax, 6.4, 0.7 + 0.42 * len(schemes))
-    looks = {"A": (ORANGE, "black"), "B": (BLUE, "white")}
+    looks = {"A": (ORANGE, "black"), "B": (BLUE, "white"), "random": (GREY, "black")}
     for row, (name, layers) in enumerate(schemes.items()):
         for place, (domain, how) in enumerate(layers):
             colour, word = looks[domain]

@@ -8,6 +8,7 @@ cnn, average           as many plain neurons in each layer (sec. 3.1, 3.2); a Co
 transfer/NET/SCHEME    networks with one more layer on two halves of the class pairs (sec. 3.3), NET capsnet or cnn;
                        SCHEME source (trained on A), base, B1B, B2B, A1B, A2B; controls: B1B+, B2B+, where nothing is
                        kept still, and continued, base going on for as many steps. A seed draws the split, too
+random/NET/SCHEME      their null: R1B, R2B, whose lower layers are kept as they were drawn
 re-adjusted/NET/...    the same, the layers above going on from where they were
 schedule/FIELD         6 iterations, certainty made to follow the training accuracy: the paper's own heuristic, untried
 other/CHOICE/...       the claims of figure 2 under another choice where the paper is silent
@@ -89,23 +90,34 @@ def convnets(base: Spec) -> dict[str, Spec]:
 
 
 def transfers(base: Spec, data: DataSpec, *, fresh: bool = True, epochs: int | None = None) -> dict[str, Spec]:
-    """NET/SCHEME -> Spec for networks with one more layer like the last hidden one; `data` is of one domain's size.
+    """NET/SCHEME -> Spec for networks of `deeper`; `data` is of one domain's size.
 
     epochs: of source and base, which the others start from, where these train longer.
     """
-    deep = replace(base.model, hidden=(*base.model.hidden, base.model.hidden[-1]))
-    plain = replace(base.recipe, loss="bce")
-    specs = {
-        "capsnet": replace(base, model=deep),
-        "cnn": replace(base, model=neuron_twin(deep), recipe=plain),
-    }
     halves = transfer.domains(data)
     return {
         f"{name}/{scheme}": found
-        for name, spec in specs.items()
+        for name, spec in deeper(base).items()
         for scheme, found in transfer.schemes(
             spec, halves, fresh=fresh, first=epochs and replace(spec.recipe, epochs=epochs)
         ).items()
+    }
+
+
+def deeper(base: Spec) -> dict[str, Spec]:
+    """Capsules and as many neurons, with one more layer like the last hidden one."""
+    deep = replace(base.model, hidden=(*base.model.hidden, base.model.hidden[-1]))
+    plain = replace(base.recipe, loss="bce")
+    return {"capsnet": replace(base, model=deep), "cnn": replace(base, model=neuron_twin(deep), recipe=plain)}
+
+
+def transfer_nulls(base: Spec, data: DataSpec) -> dict[str, Spec]:
+    """NET/SCHEME -> Spec of networks whose lower layers are kept as they were drawn."""
+    halves = transfer.domains(data)
+    return {
+        f"{name}/{scheme}": found
+        for name, spec in deeper(base).items()
+        for scheme, found in transfer.random_layers(spec, halves).items()
     }
 
 
@@ -196,6 +208,7 @@ def _smoke() -> dict[str, Any]:
     base = Spec(model=SMALLEST, data=data, recipe=replace(RECIPE, epochs=1, batch=32))
     variants = updates(base, (1, 3, 6, 7), (0.01,)) | convnets(base) | named("transfer", transfers(base, data))
     variants |= named("schedule", schedules(base, ("rate",))) | named("other", choices(base, HALVED, (3, 7), ()))
+    variants |= named("random", transfer_nulls(base, data))
     sizes = {"sets": 1, "embedding seeds": 1, "perplexity": 10.0, "null draws": 3, "entropy images": 40}
     return _plan(base, variants | {"sabour": _sabour(base, 64)}, 1, 20, 1, **sizes)
 
@@ -207,6 +220,7 @@ def _quick() -> dict[str, Any]:
     domain = replace(data, derive=replace(data.derive, train=4_500))
     variants = updates(base, (1, 3, 6, 7), (0.01,)) | convnets(base)
     variants |= named("transfer", transfers(base, domain)) | named("schedule", schedules(base, ("rate",)))
+    variants |= named("random", transfer_nulls(base, domain))
     variants |= named("other", choices(base, HALVED, (3, 7), ())) | {"sabour": _sabour(base, 3_500)}
     sizes = {"sets": 1, "embedding seeds": 1, "null draws": 20, "entropy images": 500}
     return _plan(base, variants, 1, 200, 94, **sizes)  # twice per pass
@@ -221,6 +235,7 @@ def _long() -> dict[str, Any]:
     half = replace(data, derive=replace(pairs, train=MULTIMNIST.derive.train // 2))
     # what is kept is kept of a network that has learned: as many steps as the main networks have, on half of the pairs
     variants |= named("schedule", schedules(base, ("rate",))) | named("transfer", transfers(base, half, epochs=20))
+    variants |= named("random", transfer_nulls(base, half))
     return _plan(base, variants, 10, 250, 483, sets=2, seen=SEEN, **{"embedding seeds": 2})  # twice per pass
 
 
@@ -231,6 +246,7 @@ def _full() -> dict[str, Any]:
     again = transfers(base, half, fresh=False)
     variants |= named("re-adjusted", {name: spec for name, spec in again.items() if spec.frozen})
     variants |= named("schedule", schedules(base)) | named("other", choices(base))
+    variants |= named("random", transfer_nulls(base, half))
     mnist = Spec(model=CapsNetConfig(), data=DataSpec(name="mnist"), recipe=Recipe(epochs=20))
     return _plan(base, variants | {"sabour": mnist}, 5, 500, 121)  # twice per pass
 
