@@ -90,7 +90,7 @@ def transfer_points(
 
     Values are a sequence or seed -> percent; every seed is a point, a bar stands at the mean.
     """
-    ax = axes(ax, 6.4, 3.6)
+    ax = axes(ax, max(6.4, 0.8 * len(schemes)), 3.6)
     count = max(len(accuracy), 1)
     for number, (network, found, look) in enumerate(distinct(accuracy)):
         aside = (number - (count - 1) / 2) * min(0.25, 0.7 / count)

@@ -15,15 +15,11 @@ other/CHOICE/...       the claims of figure 2 under another choice where the pap
 routing/NAME           a reader's own, in place of three iterations
 sabour                 Sabour et al.'s network on MNIST: does its entropy fall as well?
 
-What it costs on one core of the kind that trained what is recorded, ten passes of a network of long (forecasts where
-none had a core of its own: recorded seconds are those of the clock, beside other load up to five times as many): one
-iteration 0.04 core-hours, three 0.06, six and their rates and schedule 0.1, seven 0.1; plain neurons 0.03; a transfer
-on half of the pairs 0.03 of capsules, 0.015 of neurons, and twice that of source and base, which train 20 passes. Ten
-seeds: main networks 6.6 core-hours, schedule 1, transfer 5; with sweeps/certainty.toml, 13 routings and five seeds, 6.6
-more: 19 of the 20 that this notebook may cost. Order of worth where hours are short: the grid, the main networks,
-transfer, schedule. Beyond the cap, and left to full: other and sabour, which no claim rests on, and 20 passes of every
-network, though accuracy still rises at ten. At full, 36x36 at Sabour's widths, a network takes 4.6 to 7.2 core-hours,
-and five seeds of all variants a GPU.
+What is recorded took, by the clock beside other load, 6.7 core-hours for ten seeds of all variants of long, 0.2 of
+them for `random`, which was declared last; sweeps/certainty.toml, 13 routings and five seeds, 1.7: 8.4 of the 20 that
+this notebook may cost. A network of ten passes takes 1 to 2 core-minutes of a core of its own. Left to full: other and
+sabour, which no claim rests on, and 20 passes of every network, though accuracy still rises at ten. At full, 36x36 at
+Sabour's widths, a network takes 4.6 to 7.2 core-hours, and five seeds of all variants a GPU.
 """
 
 from __future__ import annotations
