@@ -17,10 +17,10 @@ sabour                 Sabour et al.'s network on MNIST: does its entropy fall a
 
 What is recorded took, by the clock beside other load, 6.7 core-hours for ten seeds of all variants of long, 0.2 of
 them for `random`, which was declared last; sweeps/certainty.toml, 13 routings and five seeds, 1.7, and
-sweeps/longer.toml, four routings for 24 passes, 1.2: 9.6 of the 20 that this notebook may cost. A network of ten passes
-takes 1 to 2 core-minutes of a core of its own. Left to full: other and sabour, which no claim rests on, and more than
-ten passes of every network. At full, 36x36 at Sabour's widths, a network takes 4.6 to 7.2 core-hours, and five seeds
-of all variants a GPU.
+sweeps/longer.toml, four routings for 24 passes, 1.2: 9.6 of the 20 that this notebook may cost. A network of ten
+passes took about a minute beside another. Left to full: other and sabour, which no claim rests on, and more than ten
+passes of every network. At full, 36x36 at Sabour's widths, a network takes 4.6 to 7.2 core-hours, and five seeds of
+all variants a GPU.
 """
 
 from __future__ import annotations
