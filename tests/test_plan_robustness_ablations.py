@@ -151,6 +151,24 @@ def test_tables_1_to_3_and_the_supplement_see_the_same_digits_by_one_recipe():
     assert small.build().primary.capsules == models["capsnet"][0].build().primary.capsules
 
 
+def test_affine_size_has_the_paper_s_images_and_the_models_of_table_1():
+    found = grid("affine_size")
+    scale = replace(ablations.PAPER, width=48, fc_widths=(48, 48, 24), hidden=(82, 48), decoder=(128, 256))
+    models, near, far = (
+        ablations.affine_models(scale),
+        {*ablations.SIX, "no-squash"},
+        set(ablations.SIX[2:]) - {"aff-capsnet-dr"},
+    )
+    assert arms(found) == {name: models[name] for name in near}  # whatever the places they are trained on
+    places = {
+        (each.get("trained"), each["case"], spec.recipe.augment.shift)
+        for each, spec in zip(found.settings, found.specs, strict=True)
+    }
+    assert places == {(None, name, 6) for name in near} | {("far", name, 10) for name in far}
+    ((data, _),) = recipes(found)
+    assert data == robustness_ablations.placed(scale, name="mnist")[0]
+
+
 def sum_lengths(configs, digits, seeds):
     """name -> length of the class capsules' vote sums, mean over untrained networks."""
     sizes = {}

@@ -5,15 +5,16 @@ the slow machine that the pilots ran on and of one about four times as fast, tra
 
 sweeps/heads.toml            2    0.6  Table 5: head x squash x mask
 sweeps/heads_routed.toml     1.5  0.4  the same with routing; the arm with squash and mask first, the paper's CapsNet
-sweeps/affine.toml          10    2    Tables 1 and 2: the six models, each distortion at trained and untrained places
+sweeps/affine.toml          10    2    the six models at 14 pixels, each distortion at trained and untrained places
+sweeps/affine_size.toml     30    8    Tables 1 and 2 at the paper's 28 pixels, the three models that are at stake first
 sweeps/affine_ranges.toml    3    0.8  two of them trained on nearer and on farther places
 sweeps/aff_capsnet.toml      4    1    the decoder first, then supplement A and couplings
 sweeps/kernels.toml          9    3    Table 3: small and large kernels, and small ones that see as far as large ones
 sweeps/overlap.toml          8.5  2    Table 4, ConvNet-Avg and ConvNet-FC(LK)
 sweeps/overlap_rivals.toml   8    2    figure 3 and supplement B
 
-This notebook may cost 20 core-hours: on the slow machine they end with aff_capsnet.toml, on the fast one all fit. What
-is left stays declared and is listed with its cost by `capsnb results open --cost`.
+This notebook may cost 20 core-hours: on the slow machine they end with the first arms of affine_size.toml, on the fast
+one with overlap.toml. What is left stays declared and is listed with its cost by `capsnb results open --cost`.
 
 smoke and quick train the same networks for minutes, to show what a measure does: nothing is judged by them. long has
 the networks of Table 5 on MNIST and Fashion-MNIST at 28 pixels, whose decoders learn (figures 4 and 5, supplement C).
