@@ -106,7 +106,9 @@ def seed_bands(
             ax.fill_between(x, each.min(0), each.max(0), color=colours[curve], alpha=0.18, linewidth=0)
         if marks and name in marks:
             (entries["printed"],) = ax.plot(next(iter(curves.values()))[0], array(marks[name]), **PUBLISHED)
-        ax.set(xlabel=xlabel, ylim=ylim)
+        ax.set_xlabel(xlabel)
+        if ylim:
+            ax.set_ylim(ylim)
         if log:
             _log_scale(ax, {int(at) for x, _ in curves.values() for at in x})
         ax.set_title(name)
