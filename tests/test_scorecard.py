@@ -178,6 +178,20 @@ def test_a_page_of_grids_has_rows_before_training_that_are_the_nulls_of_claims()
     assert BEFORE not in "".join(of_recorded([GRIDS / "resurrection.toml"]).card)
 
 
+def test_controls_of_a_grid_stand_under_the_costs_of_its_cases():
+    names = ("convnet-fc", "convnet-avg")
+    alone, beside = (of_recorded([GRIDS / "affine.toml"], before=True, controls=each) for each in ((), names))
+    assert beside.controls == names and [each.name for each in beside.columns] == [each.name for each in alone.columns]
+    for row, of in ("capsnet", ""), ("capsnet-nor", BEFORE):
+        cost, plain = (page.card[f"{row}{of}"]["lost by shifts"] for page in (beside, alone))
+        others = [alone.card[f"{name}{of}"]["lost by shifts"].values for name in names]
+        assert cost.values == plain.values and set(plain.nulls.values()) == {0.0} and len(cost.values) == 5
+        assert cost.nulls == {seed: pytest.approx((others[0][seed] + others[1][seed]) / 2) for seed in range(5)}
+    assert beside.card["capsnet"]["compact"] == alone.card["capsnet"]["compact"]
+    with pytest.raises(ValueError, match="no case 'convnet' that could be a control; it has: convnet-fc, capsnet"):
+        of_recorded([GRIDS / "affine.toml"], controls=("convnet",))
+
+
 def test_effects_are_there_for_all_networks_or_for_none():
     card = {"a": {"x": Cell({0: 2.0, 1: 3.0}, {0: 0.5})}, "b": {"x": Cell({}, {}, "none")}}
     assert effects(card, "x", ["a"]) == {"a": {0: 1.5}}

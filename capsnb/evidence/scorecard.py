@@ -192,26 +192,30 @@ def of_sets(plan: Plan, columns: Sequence[Column] = COLUMNS) -> Page:
     return Page(card, columns, controls, dict.fromkeys(card, f"notebook {plan.notebook} at {plan.profile}"))
 
 
-def of_recorded(files: Iterable[Path], *, before: bool = False) -> Page:
-    """What the evidence store has of grids' cases, a row each, without controls, in the columns that have a number.
+def of_recorded(files: Iterable[Path], *, before: bool = False, controls: Sequence[str] = ()) -> Page:
+    """What the evidence store has of grids' cases, a row each, in the columns that have a number.
 
-    before: each case has a row before training, too, called "agreement, untrained".
-    Raises ValueError for a grid without cases, and as `read_grid`.
+    before: each case has a row before training, too: "agreement, untrained". controls: cases of every grid, whose
+    mean stands for CONTROLS; without them costs stand for themselves.
+    Raises ValueError for a grid without cases, or without a control, and as `read_grid`.
     """
     card: Card = {}
     sources: dict[str, str] = {}
+    columns = [own if controls and own.null == CONTROLS else alone for own, alone in zip(COLUMNS, ALONE, strict=True)]
     for file in files:
         grid = read_grid(file)
         if not all("case" in each for each in grid.settings):
             raise ValueError(f"{file} has no cases, of which a scorecard has a row each.")
         cases = list(dict.fromkeys(map(_case, grid.settings)))
+        if lacking := [name for name in controls if name not in cases]:
+            raise ValueError(f"{file} has no case {lacking[0]!r} that could be a control; it has: {', '.join(cases)}.")
         look = of_grid(grid, _case)
-        card |= scorecard(cases, look, ALONE)
-        drawn = untrained(cases if before else (), look, ALONE)
+        card |= scorecard(cases, look, columns, controls=controls)
+        drawn = untrained(cases, look, columns, controls=controls) if before else {}
         card |= {f"{case}{BEFORE}": cells for case, cells in drawn.items()}
         sources |= dict.fromkeys([*cases, *(f"{case}{BEFORE}" for case in drawn)], file.name)
-    columns = [each for each in ALONE if any(cells[each.name].sample.n for cells in card.values())]
-    return Page(card, columns, (), sources)
+    columns = [each for each in columns if any(cells[each.name].sample.n for cells in card.values())]
+    return Page(card, columns, tuple(controls), sources)
 
 
 def _case(settings: Mapping[str, Any]) -> str:
@@ -319,6 +323,7 @@ WORDS = {  # what a reason speaks of -> what a cell has room for
     "capsule layers": "no layers",
     "room": "no room",
     "nothing to count": "no count",
+    "poses": "no poses",
 }
 
 

@@ -17,13 +17,14 @@ Said before any of these numbers was looked at: where dead capsules were revived
 move more than where they stayed dead ("revived, hidden": over the untrained networks, five seeds that the evidence
 store has); and REM's couplings are less even than agreement's ("REM, certain").
 
-Said on 2026-12-01 of the networks of notebook 05's affine.toml (digits of 14 pixels placed at random, five seeds), whose
-surveys lie in the evidence store and had not been looked at, while their accuracies on affNIST and the numbers of the
-deep networks had been: agreement's parts look where their wholes do more than before training; its poses follow shifts
-better than pixels; it keeps more of the classes' lengths when the image is turned, has more compact poses and loses less
-accuracy by shifts than even couplings ("1/I"); one transform for all makes poses more compact (couplings even), and
-routed couplings more even and less different between images; agreement loses less accuracy by rotation, and by shifts,
-than the mean of ConvNet-Avg and ConvNet-FC. Everything at the end of equal trainings, not at equal accuracy.
+Said on 2026-12-01 of the networks of notebook 05's affine.toml (digits of 14 pixels placed at random, five seeds),
+whose surveys lie in the evidence store and had not been looked at, while their accuracies on affNIST and the numbers
+of the deep networks had been: agreement's parts look where their wholes do more than before training; its poses
+follow shifts better than pixels; it keeps more of the classes' lengths when the image is turned, has more compact
+poses and loses less accuracy by shifts than even couplings ("1/I"); one transform for all makes poses more compact
+(couplings even), and routed couplings more even and less different between images; agreement loses less accuracy by
+rotation, and by shifts, than the mean of ConvNet-Avg and ConvNet-FC. Everything at the end of equal trainings, not at
+equal accuracy.
 """
 
 from __future__ import annotations
