@@ -131,9 +131,9 @@ def recipes(found):
     return {(spec.data, replace(spec.recipe, **loose)) for spec in found.specs}
 
 
-def test_tables_1_to_3_and_the_supplement_see_the_same_digits_by_one_recipe():
-    scale, models = robustness_ablations.GRID, ablations.affine_models(robustness_ablations.GRID)
-    named = {name: grid(name) for name in ("affine", "affine_ranges", "kernels", "aff_capsnet")}
+def test_tables_1_and_2_and_the_supplement_see_the_same_digits_by_one_recipe():
+    models = ablations.affine_models(robustness_ablations.GRID)
+    named = {name: grid(name) for name in ("affine", "affine_ranges", "aff_capsnet")}
     assert arms(named["affine"]) == {name: models[name] for name in (*ablations.SIX, "no-squash")}
     shares = [recipes(found) for found in named.values()]
     assert all(len(each) == 1 for each in shares) and len({data for ((data, _),) in shares}) == 1
@@ -141,20 +141,13 @@ def test_tables_1_to_3_and_the_supplement_see_the_same_digits_by_one_recipe():
     ranges = arms(named["affine_ranges"])
     assert ranges == {name: models[name] for name in ("capsnet-nor", "convnet-avg")}
     assert {spec.recipe.augment.shift for spec in named["affine_ranges"].specs} == {1, 5}
-    kernels = ablations.kernel_models(scale, (2, 6))
-    found = arms(named["kernels"])
-    for ours, theirs in ((2, 3), (6, 11)):
-        for name in ("capsnet", "convnet-avg"):
-            assert found[f"{name}-k{theirs}"] == kernels[f"{name}-k{ours}"]
-    small = found["capsnet-k9, of small kernels"][0]
-    assert small == replace(models["capsnet"][0], stem=replace(models["capsnet"][0].stem, kernel=3, depth=3))
-    assert small.build().primary.capsules == models["capsnet"][0].build().primary.capsules
+
+
+SIZE = replace(ablations.PAPER, width=48, fc_widths=(48, 48, 24), hidden=(82, 48), decoder=(128, 256))
 
 
 def test_affine_size_has_the_paper_s_images_and_the_models_of_table_1():
-    found = grid("affine_size")
-    scale = replace(ablations.PAPER, width=48, fc_widths=(48, 48, 24), hidden=(82, 48), decoder=(128, 256))
-    models = ablations.affine_models(scale)
+    found, models = grid("affine_size"), ablations.affine_models(SIZE)
     near, far = {*ablations.SIX, "no-squash"}, {"capsnet-nor", "aff-capsnet", "convnet-avg"}
     assert arms(found) == {name: models[name] for name in near}  # whatever the places they are trained on
     places = {
@@ -163,7 +156,20 @@ def test_affine_size_has_the_paper_s_images_and_the_models_of_table_1():
     }
     assert places == {(None, name, 6) for name in near} | {("far", name, 10) for name in far}
     ((data, _),) = recipes(found)
-    assert data == robustness_ablations.placed(scale, name="mnist")[0]
+    assert data == robustness_ablations.placed(SIZE, name="mnist")[0]
+
+
+def test_table_3_sees_the_same_digits_by_the_same_recipe():
+    found, beside = grid("kernels"), grid("affine_size")
+    assert len(recipes(found)) == 1 and recipes(found) == recipes(beside)
+    rates = {(each.recipe.learning_rate, each.recipe.augment) for each in found.specs}
+    assert rates <= {(each.recipe.learning_rate, each.recipe.augment) for each in beside.specs}
+    found, models = arms(found), ablations.affine_models(SIZE)
+    for name, each in ablations.kernel_models(SIZE, (3, 11)).items():
+        assert name.startswith("convnet-fc") or found[name] == each
+    small = found["capsnet-k9, of small kernels"][0]
+    assert small == replace(models["capsnet"][0], stem=replace(models["capsnet"][0].stem, kernel=3, depth=7))
+    assert small.build().primary.capsules == models["capsnet"][0].build().primary.capsules
 
 
 def sum_lengths(configs, digits, seeds):

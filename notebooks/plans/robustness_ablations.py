@@ -9,7 +9,7 @@ sweeps/affine.toml          10    2    the six models at 14 pixels, each distort
 sweeps/affine_size.toml     30    8    Tables 1 and 2 at the paper's 28 pixels, the three models that are at stake first
 sweeps/affine_ranges.toml    3    0.8  two of them trained on nearer and on farther places
 sweeps/aff_capsnet.toml      4    1    the decoder first, then supplement A and couplings
-sweeps/kernels.toml          9    3    Table 3: small and large kernels, and small ones that see as far as large ones
+sweeps/kernels.toml         20    6    Table 3 at 28 pixels: small and large kernels, small ones that see as far
 sweeps/overlap.toml          8.5  2    Table 4, ConvNet-Avg and ConvNet-FC(LK)
 sweeps/overlap_rivals.toml   8    2    figure 3 and supplement B
 
