@@ -127,6 +127,10 @@ def test_bands_reach_from_seed_to_seed_and_nulls_are_grey():
     assert second.get_title() == "EM" and ticks(second.xaxis) == ["1", "10"]
     assert texts(figure.legends[0]) == ["own", "null: random", "printed"]
     assert len(plot.seed_bands(dict.fromkeys("abcd", parts["DR"]), columns=3).axes) == 6
+    apart = {"DR": {"one": ([1], [1]), "two": ([1], [2])}, "EM": {"two": ([1], [2]), "three": ([1], [3])}}
+    first, second = plot.seed_bands(apart).axes[:2]
+    assert second.lines[0].get_marker() == first.lines[1].get_marker()  # a curve looks alike in all panels
+    assert second.lines[1].get_marker() not in {line.get_marker() for line in first.lines}
     low, high = plot.seed_bands({"a": {"own": ([1, 2], [50, 60])}, "b": {"own": ([1, 2], [2, 90])}}).axes[:2]
     assert low.get_ylim() == high.get_ylim() and low.get_ylim()[0] < 2 and low.get_ylim()[1] > 90  # nothing is cut off
     with pytest.raises(ValueError, match="DR, own: 3 values of x for 2 of the curve"):

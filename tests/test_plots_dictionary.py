@@ -39,6 +39,8 @@ def test_distributions_have_a_panel_per_model_and_a_rising_curve_per_class():
         assert (shares[0], shares[-1]) == (0, 100)
     assert second.lines[0].get_xydata().round(6).tolist() == [[0, 0], *([0.1, 25 * n] for n in (1, 2, 3, 4)), [1, 100]]
     assert mark.get_xdata()[0] == pytest.approx(0.1)
+    upper = coupling_distributions(models, least=95).axes[0]
+    assert first.get_ylim() == (-2, 102) and upper.get_ylim() == (94.9, 100.1)
 
 
 def arm(pull, *shares):

@@ -14,6 +14,7 @@ import yaml
 
 from capsnb import __version__, cli
 from capsnb.evidence import findings, ledger, sweep
+from capsnb.evidence.verdicts import DECIDED
 from capsnb.measure import observations
 from capsnb.nn.models import ZOO
 from capsnb.training.identity import key
@@ -256,6 +257,9 @@ def test_findings_have_the_verdicts_of_the_committed_notebooks():
     found = {(row["notebook"], row["claim"]): row["recorded verdict"] for row in rows}
     assert len(said) > 10
     assert {each[:2]: each[2] for each in said} == {each[:2]: found.get(each[:2]) for each in said}
+    lost = {(row["notebook"], row["claim"]) for row in rows if row["recorded holm"] is False}
+    open_ = {(row["notebook"], row["claim"]) for row in rows if row["recorded verdict"] not in DECIDED}
+    assert {each[:2] for each in said if each[3]} == {each[:2] for each in said} & (lost - open_)
 
 
 def test_numbers_of_a_finding_are_those_of_its_claims():

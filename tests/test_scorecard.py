@@ -375,6 +375,9 @@ def test_the_picture_tells_effects_from_what_is_open_or_missing():
     texts = [text.get_text() for text in ax.texts]
     assert texts[:4] == ["+.50", "", "-12", "no poses"] and {"Lin", "Gu"} <= set(texts)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["capsules", "control"]
+    small = {"capsules": {"a": (0.0022, True), "b": (-0.0001, False), "c": (0.025, True), "d": (7.04, True)}}
+    written = [text.get_text() for text in plot.scorecard(small, [(name, "") for name in "abcd"]).axes[0].texts]
+    assert written[:4] == ["+.002", "0", "+.03", "+7.0"]  # nothing that is sure of its sign reads as none
     assert "interval excludes zero" in plot.describe(figure)
     assert len(plot.scorecard(cells, [("a", "Lin"), ("b", "Gu")], most=1).axes) == 2
 

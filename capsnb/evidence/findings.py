@@ -12,7 +12,7 @@ SECTION = re.compile(
     r"^## (?P<title>[^\n]+)\n\n\*\*(?P<sentence>[^*]+)\*\*$(?P<rest>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL
 )
 PICTURE = re.compile(r"^!\[(?P<alt>[^]]+)\]\((?P<file>[^)]+)\)\n\n\*(?P<caption>[^*]+)\*$", re.MULTILINE)
-CLAIM = re.compile(r"^- (\d\d) (.+): ([a-z ]+)$", re.MULTILINE)
+CLAIM = re.compile(r"^- (\d\d) (.+): ([a-z ]+)(†?)$", re.MULTILINE)
 
 
 class Finding(NamedTuple):
@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
     title: str
     sentence: str
-    claims: tuple[tuple[str, str, str], ...]  # notebook, claim, verdict
+    claims: tuple[tuple[str, str, str, str], ...]  # notebook, claim, verdict, † if Holm's leaves it not
 
     @property
     def anchor(self) -> str:

@@ -94,14 +94,15 @@ def seed_bands(
     """
     figure, found = panels_of(len(parts), columns, (2.9, 2.5), (1, 0.9), sharey=True)
     colours, entries = _colours(parts), {}
+    markers = dict(zip(colours, itertools.cycle(MARKERS), strict=False))
     for ax, (name, curves) in zip(found.flat, parts.items(), strict=False):
         dashes = itertools.cycle(("--", ":", "-."))
-        for marker, (curve, (x, values)) in zip(MARKERS, curves.items(), strict=False):
+        for curve, (x, values) in curves.items():
             each = np.atleast_2d(array(values).astype(float))
             if each.shape[1] != len(x):
                 raise ValueError(f"{name}, {curve}: {len(x)} values of x for {each.shape[1]} of the curve.")
             style = {"color": colours[curve], "linestyle": next(dashes) if curve.startswith("null") else "-"}
-            (line,) = ax.plot(x, each.mean(0), marker=marker, markersize=4, **style)
+            (line,) = ax.plot(x, each.mean(0), marker=markers[curve], markersize=4, **style)
             entries.setdefault(curve, line)
             ax.fill_between(x, each.min(0), each.max(0), color=colours[curve], alpha=0.18, linewidth=0)
         if marks and name in marks:

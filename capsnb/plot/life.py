@@ -90,7 +90,7 @@ def revival(arms: Mapping[str, Mapping[int, Mapping[str, Sequence]]], *, at: flo
         for ax in (norms, counts):
             ax.axvline(at, color=INK, linestyle="--", linewidth=1)
             ax.grid(axis="y", color=GREY, alpha=0.25)
-    upper[0].set_ylabel("norm of each capsule")
+    upper[0].set_ylabel(f"norm of each capsule\n({FAINT:g} stands for less, too)")
     lower[0].set_ylabel("hidden capsules dead")
     figure.align_ylabels()
     shown = {f"{state} at epoch {at:g}": Line2D([], [], color=c) for state, c in (("dead", RED), ("alive", GREEN))}

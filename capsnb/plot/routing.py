@@ -88,15 +88,17 @@ def coupling_distributions(
     models: Mapping[str, Any],
     *,
     names: Sequence[Any] | None = None,
+    least: float = 0.0,
 ) -> Figure:
     """How the mean couplings of primary capsules to each class are distributed, a panel per model (figs. 4 and 6).
 
     models: name -> (I, J), of `capsnb.measure.dictionary.mean_couplings` or as many quantiles of it, of which the first
     five classes are drawn. names: what each class is called. Cumulative: the percentage of capsules with at most this
-    coupling, which no width of bins decides; 1/J is marked.
+    coupling, which no width of bins decides; 1/J is marked. least: percentage at which the axis begins.
     """
     figure, (found,) = panels(min(11, 1 + 4.0 * len(models)), 3.4, columns=len(models), sharex=True, sharey=True)
     most = min(1.0, 1.1 * max(float(np.nanmax(array(coupling))) for coupling in models.values()))
+    room = 0.02 * (100 - least)
     for ax, (name, coupling) in zip(found, models.items(), strict=True):
         coupling = array(coupling)
         count, parents = coupling.shape
@@ -107,7 +109,7 @@ def coupling_distributions(
             ax.step(values, 100 * shares, where="post", linewidth=1.6, color=colour, label=shown)
         style = {"color": INK, "linestyle": "--", "linewidth": 1.2, "zorder": 0}
         ax.axvline(1 / parents, label=f"uniform, 1/{parents}", **style)
-        ax.set(xlim=(0, most), ylim=(-2, 102), xlabel="mean coupling to the class, at most")
+        ax.set(xlim=(0, most), ylim=(least - room, 100 + room), xlabel="mean coupling to the class, at most")
         ax.set_title(name, loc="left")
         ax.grid(color=GREY, alpha=0.25)
     found[0].set_ylabel("primary capsules (%)")

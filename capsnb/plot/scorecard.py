@@ -99,6 +99,7 @@ def _draw(ax: Axes, measures: Sequence[Sequence[Shown]], *, turned: bool = False
             if isinstance(shown, tuple):
                 effect, decided = shown
                 text, face = _short(effect), PALE
+                font -= 3 * (len(text) > 4)
                 if decided:
                     strength = 0.25 + 0.65 * min(1.0, abs(effect) / most)
                     face = _tint(BLUE if effect > 0 else ORANGE, strength)
@@ -116,6 +117,9 @@ def _tint(colour: str, strength: float) -> tuple[float, ...]:
 
 
 def _short(value: float) -> str:
-    """Two significant digits with a sign, without the zero before the point."""
-    text = f"{value:+.0f}" if abs(value) >= 9.95 else f"{value:+.1f}" if abs(value) >= 0.995 else f"{value:+.2f}"
+    """Two significant digits with a sign, without the zero before the point; at most three places."""
+    places = 0 if abs(value) >= 9.95 else 1 if abs(value) >= 0.995 else 2 if abs(value) >= 0.00995 else 3
+    text = f"{value:+.{places}f}"
+    if float(text) == 0:
+        return "0"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
