@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
     title: str
     sentence: str
-    claims: tuple[tuple[str, str, str, str], ...]  # notebook, claim, verdict, † if Holm's leaves it not
+    claims: tuple[tuple[str, str, str, str], ...]  # notebook, claim, verdict, † or "": not by Holm
 
     @property
     def anchor(self) -> str:
